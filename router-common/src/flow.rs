@@ -1,0 +1,1 @@
+//! The flow hash that picks the bucket of a group.

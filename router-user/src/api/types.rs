@@ -1,0 +1,299 @@
+//! What the API answers, and what `waypost show … --json` prints. Field names are stable.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bgp::State,
+    fib,
+    names::{InterfaceName, MacAddr, PeerName, RouteServerName, SubnetName, TableName, VnetName},
+};
+
+/// A session: `show peers`, one row for each (instance, peer).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerRow {
+    /// Route server.
+    pub route_server: RouteServerName,
+    /// Instance, 1 or 2.
+    pub instance: u8,
+    /// Name of the peer.
+    pub peer: PeerName,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its ASN.
+    pub asn: u32,
+    /// Unknown, Connecting, Connected, NotConnected.
+    pub connection: String,
+    /// State of RFC 4271.
+    pub state: State,
+    /// Seconds in this state.
+    pub since_seconds: Option<f64>,
+    /// Families of the session (`ipv4_unicast`, `ipv6_unicast`).
+    pub families: Vec<crate::bgp::wire::Family>,
+    /// Hold time agreed on, seconds.
+    pub hold_time: Option<u16>,
+    /// Prefixes in Adj-RIB-In, rejected ones included.
+    pub received: usize,
+    /// Of them, eligible.
+    pub accepted: usize,
+    /// Routes advertised to it.
+    pub advertised: usize,
+    /// Messages received.
+    pub messages_received: u64,
+    /// Messages sent.
+    pub messages_sent: u64,
+    /// How often it has become Established.
+    pub established_count: u64,
+    /// Last error, with its remedy where there is one.
+    pub last_error: Option<String>,
+    /// What an operator should know: "peers with instance 1 only", "announces other routes to
+    /// instance 2", …
+    pub warnings: Vec<String>,
+}
+
+/// A path that a peer announced: `show learned`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LearnedRow {
+    /// Route server.
+    pub route_server: RouteServerName,
+    /// Prefix.
+    pub prefix: IpNet,
+    /// Name of the peer.
+    pub peer: PeerName,
+    /// Instance that it was announced to.
+    pub instance: u8,
+    /// BGP NEXT_HOP.
+    pub next_hop: IpAddr,
+    /// AS path as text, `65010 65020 {65030 65031}`.
+    pub as_path: String,
+    /// `igp`, `egp` or `incomplete`.
+    pub origin: String,
+    /// MED.
+    pub med: Option<u32>,
+    /// LOCAL_PREF.
+    pub local_pref: Option<u32>,
+    /// Communities as text: `65535:65282`, `large:1:2:3`, `ext:0x…`.
+    pub communities: Vec<String>,
+    /// `best`, `multipath`, `lost` or `rejected`.
+    pub state: String,
+    /// Why it lost or was rejected; why it won.
+    pub reason: Option<String>,
+}
+
+/// A route that a session was sent: `show advertised`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AdvertisedRow {
+    /// Route server.
+    pub route_server: RouteServerName,
+    /// Name of the peer.
+    pub peer: PeerName,
+    /// Instance that announces it.
+    pub instance: u8,
+    /// Prefix.
+    pub prefix: IpNet,
+    /// NEXT_HOP as sent.
+    pub next_hop: IpAddr,
+    /// AS path as sent.
+    pub as_path: String,
+    /// `originated`, or the name of the peer that it was learned from.
+    pub from: String,
+}
+
+/// A candidate for a prefix in a subnet: `show effective`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectiveRow {
+    /// Virtual network.
+    pub vnet: VnetName,
+    /// Subnet.
+    pub subnet: SubnetName,
+    /// `system`, `learned`, `user_defined`.
+    pub source: String,
+    /// `Active` or `Invalid`.
+    pub state: String,
+    /// Prefix.
+    pub prefix: IpNet,
+    /// `VirtualNetwork`, `VNetPeering`, `Internet`, `None`, `VirtualNetworkGateway`,
+    /// `VirtualAppliance`.
+    pub next_hop_type: String,
+    /// Address, where the type has one.
+    pub next_hop: Option<IpAddr>,
+    /// AS path of a learned route.
+    pub as_path: Option<String>,
+    /// Peer that a learned route came from.
+    pub peer: Option<PeerName>,
+    /// Why it is not used; for a winner why it won, where there was a choice.
+    pub reason: Option<String>,
+}
+
+/// The forwarding state as it stands in the kernel's maps: `show fib`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FibView {
+    /// All routes.
+    pub routes: Vec<FibRoute>,
+    /// All groups.
+    pub groups: Vec<FibGroup>,
+    /// All next hops.
+    pub next_hops: Vec<FibNextHop>,
+    /// All ports.
+    pub ports: Vec<FibPort>,
+    /// Whether routes adopted from an earlier run are still waiting to be relearned.
+    pub stale: bool,
+    /// What could not be written and why, for example a full table.
+    pub errors: Vec<String>,
+}
+
+/// A route of a table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FibRoute {
+    /// Table.
+    pub table: TableName,
+    /// Number of the table in the maps.
+    pub table_number: u32,
+    /// Prefix.
+    pub prefix: IpNet,
+    /// Number of the group in the maps.
+    pub group: u32,
+    /// Where it comes from.
+    pub precedence: fib::Precedence,
+    /// Beats learned routes of any length.
+    pub overriding: bool,
+    /// Adopted, not relearned yet.
+    pub stale: bool,
+}
+
+/// A next-hop group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FibGroup {
+    /// Its stable name.
+    pub name: String,
+    /// Number in the maps.
+    pub number: u32,
+    /// Place of its first bucket.
+    pub first_bucket: u32,
+    /// Number of buckets.
+    pub buckets: u32,
+    /// Buckets a next hop, by its name.
+    pub shares: BTreeMap<String, u32>,
+}
+
+/// A next hop.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FibNextHop {
+    /// Its stable name, for example `via hub 10.1.10.4`.
+    pub name: String,
+    /// Number in the maps.
+    pub number: u32,
+    /// Whether packets can be sent there.
+    pub alive: bool,
+    /// Port that it is reached by.
+    pub port: Option<InterfaceName>,
+    /// MAC address, once resolved.
+    pub mac: Option<MacAddr>,
+    /// Packets sent there.
+    pub packets: u64,
+    /// Bytes sent there.
+    pub bytes: u64,
+}
+
+/// A port.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FibPort {
+    /// Interface.
+    pub interface: InterfaceName,
+    /// Number in the maps: place in the device map and the counters.
+    pub number: u32,
+    /// Virtual network.
+    pub vnet: VnetName,
+    /// Own table.
+    pub own_table: TableName,
+    /// Learned table.
+    pub learned_table: Option<TableName>,
+    /// `native`, `generic`, or why nothing is attached.
+    pub attached: String,
+}
+
+/// Counters: `show counters`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Counters {
+    /// By port.
+    pub ports: Vec<PortCounterRow>,
+    /// By next hop.
+    pub next_hops: Vec<NextHopCounterRow>,
+}
+
+/// Counters of a port.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PortCounterRow {
+    /// Interface.
+    pub interface: InterfaceName,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets that the driver lost after the verdict (`redirect_failed`).
+    pub redirect_failed: u64,
+    /// Packets not forwarded, by reason; zeros left out.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+/// Counters of a next hop.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NextHopCounterRow {
+    /// Its stable name.
+    pub next_hop: String,
+    /// Packets sent there.
+    pub packets: u64,
+    /// Bytes sent there.
+    pub bytes: u64,
+}
+
+/// A question: where does this packet go, and why? `waypost explain`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainQuery {
+    /// Subnet that the packet comes from, `NAME` or `VNET/NAME`.
+    pub subnet: String,
+    /// Destination.
+    pub to: IpAddr,
+    /// Source; with it the ECMP member is told.
+    pub from: Option<IpAddr>,
+    /// `tcp`, `udp`, `icmp` or a number.
+    pub protocol: Option<String>,
+    /// Source port.
+    pub source_port: Option<u16>,
+    /// Destination port.
+    pub destination_port: Option<u16>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Every candidate that covers the destination, longest prefix first, with state and reason.
+    pub candidates: Vec<EffectiveRow>,
+    /// The route that is used.
+    pub route: Option<EffectiveRow>,
+    /// Every path of that prefix in the RIB, with verdicts; for a learned route.
+    pub paths: Vec<LearnedRow>,
+    /// What the kernel's maps answer.
+    pub fib: Option<FibRoute>,
+    /// The group.
+    pub group: Option<FibGroup>,
+    /// Next hops of the group, with port and MAC address.
+    pub next_hops: Vec<FibNextHop>,
+    /// Bucket and next hop that the flow takes, if the question named one.
+    pub flow: Option<FlowChoice>,
+    /// The whole story, a sentence a line.
+    pub story: Vec<String>,
+}
+
+/// Where one flow goes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FlowChoice {
+    /// The flow hash.
+    pub hash: u32,
+    /// Bucket of the group.
+    pub bucket: u32,
+    /// Next hop.
+    pub next_hop: String,
+}

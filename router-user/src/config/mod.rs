@@ -1,0 +1,166 @@
+//! The configuration: TOML text to a [`Config`] that cannot hold the invalid case.
+//!
+//! In: a file. Out: a [`Config`], or every fault found, each with file, line and remedy.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use crate::{
+    bgp::{InstanceId, wire::Asn},
+    names::{InterfaceName, MacAddr, PeerName, RouteServerName, SubnetName, VnetName},
+};
+
+/// A valid configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[daemon]`.
+    pub daemon: DaemonConfig,
+    /// `[dataplane]`.
+    pub dataplane: DataplaneConfig,
+    /// `[[vnet]]`.
+    pub vnets: Vec<Vnet>,
+    /// `[[route_server]]`.
+    pub route_servers: Vec<RouteServer>,
+}
+
+/// `[daemon]`: the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonConfig {
+    /// Unix socket of the API; default `/run/waypost/waypost.sock`.
+    pub socket: PathBuf,
+    /// TCP port of BGP; default 179.
+    pub bgp_port: u16,
+    /// How long adopted routes are kept unless all peers have sent End-of-RIB; default 120 s.
+    pub stale_time: Duration,
+}
+
+/// `[dataplane]`: the maps and programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataplaneConfig {
+    /// Name of the pins' folder: `<bpffs>/waypost/<instance>/<layout>/`; default `default`.
+    pub instance: String,
+    /// Where bpffs is mounted; default `/sys/fs/bpf`.
+    pub bpffs: PathBuf,
+    /// Refuse a port whose driver has no native XDP instead of using the generic mode.
+    pub require_native: bool,
+    /// Size of `routes_v4`.
+    pub max_routes_v4: u32,
+    /// Size of `routes_v6`.
+    pub max_routes_v6: u32,
+    /// Seed of the flow hash.
+    pub flow_seed: u64,
+    /// ICMP errors a second and CPU at the most.
+    pub icmp_rate: u32,
+}
+
+/// `[[vnet]]`: a virtual network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vnet {
+    /// Its name.
+    pub name: VnetName,
+    /// Its address space, sorted; no two overlap.
+    pub prefixes: Vec<IpNet>,
+    /// Where the system default route (`Internet`) leads: an address in the network for IPv4, for
+    /// IPv6; without one such packets are dropped and counted.
+    pub uplink: Vec<IpAddr>,
+    /// Its subnets, each within the address space; no two overlap.
+    pub subnets: Vec<Subnet>,
+}
+
+/// `[[vnet.subnet]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    /// Its name.
+    pub name: SubnetName,
+    /// At least one prefix.
+    pub prefixes: Vec<IpNet>,
+    /// The gateway host's own address in each prefix (default: the first usable one); source of
+    /// ICMP errors.
+    pub gateways: Vec<IpAddr>,
+    /// Its ports.
+    pub ports: Vec<Port>,
+}
+
+/// `[[vnet.subnet.port]]`: an interface of the gateway host with a virtual machine or an
+/// appliance behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The interface; one port each.
+    pub interface: InterfaceName,
+    /// Addresses of the machine behind it, each within the subnet; none twice in a network.
+    pub addresses: Vec<IpAddr>,
+    /// Its MAC address: the only one that frames may come from. Without one it is learned by
+    /// ARP/ND and not checked.
+    pub mac: Option<MacAddr>,
+    /// Sources are not checked: an NVA or a gateway.
+    pub ip_forwarding: bool,
+}
+
+/// `[[route_server]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteServer {
+    /// Its name.
+    pub name: RouteServerName,
+    /// The network that it is attached to.
+    pub vnet: VnetName,
+    /// Its ASN; default 65515.
+    pub asn: Asn,
+    /// Its instances: numbers 1 and 2.
+    pub instances: [Instance; 2],
+    /// Whether routes of one NVA are advertised to the others; default true.
+    pub reflect_between_nvas: bool,
+    /// Largest number of ECMP members; default 8, at most 64.
+    pub max_paths: u8,
+    /// `[[route_server.peer]]`.
+    pub peers: Vec<Peer>,
+}
+
+/// `[[route_server.instance]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// 1 or 2.
+    pub id: InstanceId,
+    /// BGP identifier; default: its IPv4 address.
+    pub router_id: Ipv4Addr,
+    /// Peer addresses: at most one IPv4 and one IPv6.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// `[[route_server.peer]]`: an NVA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub name: PeerName,
+    /// Its address; the instances speak to it from their address of the same family.
+    pub address: IpAddr,
+    /// Its ASN.
+    pub asn: Asn,
+    /// Wait for its connection instead of connecting as well; default false.
+    pub passive: bool,
+    /// Offered hold time, seconds; default 180.
+    pub hold_time: u16,
+    /// Delay between connection attempts, seconds; default 120 in RFC 4271, here 5.
+    pub connect_retry: u16,
+    /// Most routes that it may announce, a session and family; default 1000.
+    pub max_prefixes: u32,
+    /// What happens beyond.
+    pub limit_action: LimitAction,
+}
+
+/// What happens when a peer announces more than `max_prefixes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitAction {
+    /// Cease, subcode 1; again after 15 minutes, doubling.
+    #[default]
+    Teardown,
+    /// What is beyond is refused.
+    Discard,
+    /// Only a warning.
+    Warn,
+}

@@ -1,0 +1,22 @@
+//! Waypost: a route server for virtual networks with an XDP data plane.
+//!
+//! Data flows one way, each stage handing typed changes to the next:
+//!
+//! ```text
+//! bytes → bgp::wire → bgp::session → rib → route_server → vnet → fib → dataplane → XDP
+//! ```
+//!
+//! What flows back is only routes to advertise (`rib` → `bgp`) and liveness, an input of `fib`.
+//! `daemon` wires the stages together and is the only place that knows them all.
+
+pub mod api;
+pub mod bgp;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod dataplane;
+pub mod fib;
+pub mod names;
+pub mod rib;
+pub mod route_server;
+pub mod vnet;
