@@ -14,6 +14,11 @@ use tests::{
         traceroute,
         transfer::transfer,
     },
+    network::Cable,
+    overview::{
+        DEFAULT, FIREWALL_ASN, INSTANCES, INTERNET, NETWORK, OFFICE, Overview, ROUTE_SERVER_ASN,
+        SDWAN_ASN, SITE, instance, paths::Watch, prefixes_of, site_link_addresses,
+    },
     scenario, until,
 };
 
@@ -43,6 +48,66 @@ fn machines_reach_each_other_through_a_linux_router() -> Result<()> {
 
             let moved = transfer(&left, &right, to, 8 << 20)?;
             assert_eq!(moved.bytes, 8 << 20);
+        }
+        Ok(())
+    })
+}
+
+/// Topology 1 with a BIRD and Linux forwarding in Waypost's place: what the demo and the scenarios
+/// build and look at works by itself.
+#[test]
+fn the_overview_stands_without_waypost() -> Result<()> {
+    scenario(|lab| {
+        let world = Overview::build(lab, 3, Cable::Switched)?;
+        world.gw.forward(true)?;
+        for (site, via) in SITE.into_iter().zip(world.sdwan.vm.addresses) {
+            world.gw.route(site.parse()?, via, "sdwan")?;
+        }
+        for (any, via) in DEFAULT.into_iter().zip(world.firewalls[0].vm.addresses) {
+            world.gw.route(any.parse()?, via, "fw")?;
+        }
+        let mut neighbors = Vec::new();
+        for (nva, asn) in [
+            (&world.sdwan, SDWAN_ASN),
+            (&world.firewalls[0], FIREWALL_ASN),
+        ] {
+            neighbors.push(Neighbor {
+                address: nva.vm.addresses[0],
+                local: instance(1)?,
+                asn,
+                passive: false,
+                multihop: true,
+            });
+        }
+        let stand_in = Speaker {
+            asn: ROUTE_SERVER_ASN,
+            router_id: "10.1.255.4".parse()?,
+            addresses: vec![instance(1)?, INSTANCES[0][1].parse()?],
+            neighbors,
+            announce: prefixes_of(NETWORK)?,
+            underlay: Vec::new(),
+            install: false,
+        };
+        let _route_server = Bird::start(&world.gw, stand_in)?;
+        let sdwan = world.start_sdwan()?;
+        let site = world.start_site()?;
+        let firewall = world.start_firewall(0)?;
+        for prefix in NETWORK {
+            sdwan.learns(prefix.parse()?, instance(1)?, LIMIT)?;
+            firewall.learns(prefix.parse()?, instance(1)?, LIMIT)?;
+        }
+        for (prefix, from) in NETWORK.into_iter().zip(site_link_addresses(0)?) {
+            let route = site.learns(prefix.parse()?, from, LIMIT)?;
+            assert_eq!(route.as_path, "65010 65515");
+        }
+        let watch = Watch::start(&world)?;
+        for vm in [&world.vm1, &world.vm2] {
+            for to in OFFICE {
+                watch.leads(vm, to.parse()?, &["sdwan", "office"], true)?;
+            }
+            for to in INTERNET {
+                watch.leads(vm, to.parse()?, &["fw", "internet"], true)?;
+            }
         }
         Ok(())
     })

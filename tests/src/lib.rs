@@ -21,12 +21,16 @@
 //! - [`daemon`]: BIRD, FRR, GoBGP, OpenBGPD, ExaBGP behind one trait; a BGP speaker of bare bytes.
 //! - [`waypost`]: the daemon under test, its configuration and what it says.
 //! - [`network`]: virtual machines and appliances around one gateway host.
+//! - [`interop`]: what every BGP daemon must be able to do with Waypost.
+//! - [`undisturbed`]: proof that an event left traffic and other sessions alone.
 //! - [`overview`]: topology 1, which the demo and most scenarios use, and its story.
 
 pub mod daemon;
+pub mod interop;
 pub mod lab;
 pub mod network;
 pub mod overview;
+pub mod undisturbed;
 pub mod waypost;
 
 pub use lab::{Lab, scenario, wait::until};

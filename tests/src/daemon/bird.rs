@@ -67,6 +67,26 @@ impl Bird {
         Ok(text)
     }
 
+    /// Announces many prefixes at once.
+    ///
+    /// # Errors
+    /// BIRD refuses.
+    pub fn announce_all(&mut self, prefixes: &[IpNet]) -> Result<()> {
+        self.speaker.announce.extend(prefixes);
+        self.reconfigure()
+    }
+
+    /// Announces them no more.
+    ///
+    /// # Errors
+    /// BIRD refuses.
+    pub fn withdraw_all(&mut self, prefixes: &[IpNet]) -> Result<()> {
+        self.speaker
+            .announce
+            .retain(|announced| !prefixes.contains(announced));
+        self.reconfigure()
+    }
+
     fn reconfigure(&self) -> Result<()> {
         write_config(&self.host, "bird.conf", &configuration(&self.speaker))?;
         let answer = self.ask("configure")?;
@@ -117,15 +137,11 @@ impl Daemon for Bird {
     }
 
     fn announce(&mut self, prefix: IpNet) -> Result<()> {
-        self.speaker.announce.push(prefix);
-        self.reconfigure()
+        self.announce_all(&[prefix])
     }
 
     fn withdraw(&mut self, prefix: IpNet) -> Result<()> {
-        self.speaker
-            .announce
-            .retain(|announced| *announced != prefix);
-        self.reconfigure()
+        self.withdraw_all(&[prefix])
     }
 
     fn process(&mut self) -> &mut Process {

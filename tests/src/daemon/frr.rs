@@ -33,6 +33,9 @@ impl Frr {
     /// One does not start.
     pub fn start(host: &Host, speaker: Speaker) -> Result<Self> {
         let sockets = PathBuf::from(format!("/run/{host}-frr"));
+        if sockets.exists() {
+            std::fs::remove_dir_all(&sockets)?;
+        }
         std::fs::create_dir_all(&sockets)?;
         // zebra insists on its own user, who may not be able to read where the lab lies.
         host.run(&format!("chown frr:frr {}", sockets.display()))?;

@@ -27,6 +27,7 @@ pub use capture::Capture;
 pub use host::Host;
 pub use link::Link;
 pub use packet::Packet;
+pub use ping::Ping;
 pub use process::Process;
 
 use isolation::Place;

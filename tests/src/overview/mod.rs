@@ -23,6 +23,8 @@ use crate::{
     },
 };
 
+pub mod narrator;
+pub mod paths;
 pub mod story;
 
 /// The route server's ASN.
@@ -197,14 +199,6 @@ impl Overview {
         })
     }
 
-    /// Starts Waypost on the gateway host.
-    ///
-    /// # Errors
-    /// It does not start.
-    pub fn start_waypost(&self) -> Result<Waypost> {
-        Waypost::start(&self.gw, self.config()?)
-    }
-
     /// Starts BIRD on the SD-WAN: it peers with both instances and with the site's router.
     ///
     /// # Errors
@@ -269,8 +263,16 @@ impl Overview {
     /// # Errors
     /// Something does not come up.
     pub fn start(&self) -> Result<Running> {
+        self.start_with(self.config()?)
+    }
+
+    /// The same, with a configuration that differs.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub fn start_with(&self, config: Config) -> Result<Running> {
         let running = Running {
-            waypost: self.start_waypost()?,
+            waypost: Waypost::start(&self.gw, config)?,
             site: self.start_site()?,
             sdwan: self.start_sdwan()?,
             firewall: self.start_firewall(0)?,

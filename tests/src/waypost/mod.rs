@@ -3,10 +3,8 @@
 
 use std::{
     env, fs,
-    io::Read,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -36,7 +34,7 @@ impl Waypost {
     /// # Errors
     /// It ends, or does not answer.
     pub fn start(host: &Host, config: Config) -> Result<Self> {
-        write(host, &config)?;
+        write(host, "waypost", &config)?;
         let process = launch(host, "waypost", &[])?;
         let mut waypost = Self {
             host: host.clone(),
@@ -53,15 +51,13 @@ impl Waypost {
     /// # Errors
     /// It runs all the same.
     pub fn refuses(host: &Host, config: &Config, without: &[libc::c_ulong]) -> Result<String> {
-        write(host, config)?;
-        let mut process = launch(host, "waypost-refused", without)?;
+        write(host, "refused", config)?;
+        let mut process = launch(host, "refused", without)?;
         let status = process.wait(PATIENCE)?;
-        ensure!(
-            !status.success(),
-            "it ended with success: {}",
-            process.log()
-        );
-        Ok(process.log())
+        let said = process.log();
+        ensure!(!status.success(), "it ended with success: {said}");
+        ensure!(!said.contains("panicked"), "it panicked: {said}");
+        Ok(said)
     }
 
     /// Starts it again after it has ended, with the same configuration.
@@ -129,7 +125,7 @@ impl Waypost {
     /// # Errors
     /// It refuses it.
     pub fn reload(&mut self, config: Config) -> Result<String> {
-        write(&self.host, &config)?;
+        write(&self.host, "waypost", &config)?;
         let answer = self.ask("reload")?;
         self.config = config;
         Ok(answer)
@@ -258,7 +254,7 @@ pub fn binary() -> Result<PathBuf> {
 /// # Errors
 /// It fails: with what it said.
 pub fn flush(host: &Host, config: &Config) -> Result<String> {
-    let file = write(host, config)?;
+    let file = write(host, "waypost", config)?;
     let (binary, socket) = (binary()?, config.daemon.socket.display());
     host.run(&format!(
         "{} stop --flush --config {} --socket {socket}",
@@ -288,24 +284,28 @@ pub fn pins(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn config_path(host: &Host) -> PathBuf {
-    host.folder().join("waypost.toml")
+/// Configuration and log bear the same name.
+fn config_path(host: &Host, name: &str) -> PathBuf {
+    host.folder().join(format!("{name}.toml"))
 }
 
-fn write(host: &Host, config: &Config) -> Result<PathBuf> {
-    let path = config_path(host);
+fn write(host: &Host, name: &str, config: &Config) -> Result<PathBuf> {
+    let path = config_path(host, name);
     fs::write(&path, config.to_toml()?)?;
     Ok(path)
 }
 
-fn launch(host: &Host, log: &str, without: &[libc::c_ulong]) -> Result<Process> {
+fn launch(host: &Host, name: &str, without: &[libc::c_ulong]) -> Result<Process> {
     let mut command = host.command(binary()?);
-    command.arg("run").arg("--config").arg(config_path(host));
+    command
+        .arg("run")
+        .arg("--config")
+        .arg(config_path(host, name));
     command.env("RUST_BACKTRACE", "1");
     let without = without.to_owned();
     // SAFETY: the hook makes async-signal-safe system calls only.
     unsafe { command.pre_exec(move || drop_capabilities(&without)) };
-    host.spawn(log, command)
+    host.spawn(name, command)
 }
 
 /// Takes capabilities out of the bounding set: the program that is executed next, although root's,
@@ -318,18 +318,4 @@ fn drop_capabilities(capabilities: &[libc::c_ulong]) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Runs `waypost` with a file that it is only to check, and returns whether it was accepted and what
-/// was said.
-///
-/// # Errors
-/// It cannot be run.
-pub fn check(host: &Host, file: &Path) -> Result<(bool, String)> {
-    let output: std::process::Output =
-        Command::output(host.command(binary()?).arg("check").arg(file))?;
-    let mut said = String::new();
-    output.stdout.as_slice().read_to_string(&mut said)?;
-    output.stderr.as_slice().read_to_string(&mut said)?;
-    Ok((output.status.success(), said))
 }
