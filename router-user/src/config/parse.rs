@@ -74,11 +74,7 @@ pub fn parse_with_warnings(text: &str, file: &str) -> Result<Parsed, Faults> {
 }
 
 fn read_daemon(root: &Section<'_, '_>, report: &mut Report) -> DaemonConfig {
-    let mut daemon = DaemonConfig {
-        socket: PathBuf::from(DEFAULT_SOCKET),
-        bgp_port: 179,
-        stale_time: Duration::from_secs(120),
-    };
+    let mut daemon = DaemonConfig::default();
     let Some(section) = root.subsection("daemon", &schema::DAEMON, report) else {
         return daemon;
     };
@@ -95,15 +91,7 @@ fn read_daemon(root: &Section<'_, '_>, report: &mut Report) -> DaemonConfig {
 }
 
 fn read_dataplane(root: &Section<'_, '_>, report: &mut Report) -> DataplaneConfig {
-    let mut dataplane = DataplaneConfig {
-        instance: "default".to_owned(),
-        bpffs: PathBuf::from(DEFAULT_BPFFS),
-        require_native: false,
-        max_routes_v4: maps::MAX_ROUTES_V4,
-        max_routes_v6: maps::MAX_ROUTES_V6,
-        flow_seed: 0,
-        icmp_rate: 1000,
-    };
+    let mut dataplane = DataplaneConfig::default();
     let Some(section) = root.subsection("dataplane", &schema::DATAPLANE, report) else {
         return dataplane;
     };
@@ -128,6 +116,30 @@ fn read_dataplane(root: &Section<'_, '_>, report: &mut Report) -> DataplaneConfi
         dataplane.icmp_rate = rate.value;
     }
     dataplane
+}
+
+impl Default for DaemonConfig {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from(DEFAULT_SOCKET),
+            bgp_port: 179,
+            stale_time: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Default for DataplaneConfig {
+    fn default() -> Self {
+        Self {
+            instance: "default".to_owned(),
+            bpffs: PathBuf::from(DEFAULT_BPFFS),
+            require_native: false,
+            max_routes_v4: maps::MAX_ROUTES_V4,
+            max_routes_v6: maps::MAX_ROUTES_V6,
+            flow_seed: 0,
+            icmp_rate: 1000,
+        }
+    }
 }
 
 /// A text that is no limit action.
