@@ -12,6 +12,7 @@ use futures::TryStreamExt as _;
 use netlink_packet_route::{address::AddressAttribute, link::LinkAttribute};
 
 use super::{Config, Fault, Faults, Parsed, places::Places};
+use crate::names::InterfaceName;
 
 /// Interfaces of the host and their addresses.
 #[derive(Clone, Debug, Default)]
@@ -87,40 +88,49 @@ fn own_address(attributes: &[AddressAttribute]) -> Option<IpAddr> {
 
 /// Holds a configuration against the host.
 ///
-/// Comes back with the warnings.
+/// Comes back with the warnings. An interface that the `running` configuration has already and that
+/// vanished since is a warning too: it must not keep an operator from changing something else.
 ///
 /// # Errors
 ///
 /// Every interface and instance address that the host lacks.
-pub fn check(parsed: &Parsed, host: &Host) -> Result<Vec<Fault>, Faults> {
+pub fn check(parsed: &Parsed, host: &Host, running: Option<&Config>) -> Result<Vec<Fault>, Faults> {
     let Parsed { config, places, .. } = parsed;
-    let mut faults = missing_interfaces(config, places, host);
+    let known: HashSet<_> = running.into_iter().flat_map(interfaces).collect();
+    let (mut warnings, mut faults) = (Vec::new(), Vec::new());
+    for interface in interfaces(config) {
+        if !host.interfaces.contains_key(interface.as_str()) {
+            let vanished = known.contains(interface);
+            let list = if vanished { &mut warnings } else { &mut faults };
+            list.push(missing_interface(interface, places, host));
+        }
+    }
     faults.extend(missing_instance_addresses(config, places, host));
     if faults.is_empty() {
-        return Ok(missing_gateways(config, places, host));
+        warnings.extend(missing_gateways(config, places, host));
+        return Ok(warnings);
     }
     faults.sort_by_key(|fault| fault.line);
     Err(Faults(faults))
 }
 
-fn missing_interfaces(config: &Config, places: &Places, host: &Host) -> Vec<Fault> {
-    let ports = config
-        .vnets
-        .iter()
-        .flat_map(|vnet| &vnet.subnets)
-        .flat_map(|subnet| &subnet.ports);
-    ports
-        .filter(|port| !host.interfaces.contains_key(port.interface.as_str()))
-        .map(|port| Fault {
-            file: places.file.clone(),
-            line: places.interfaces.get(&port.interface).copied().unwrap_or(1),
-            what: format!("this host has no interface {}", port.interface),
-            remedy: format!(
-                "create it (\"ip link\" shows those there are) or correct the name{}",
-                nearest(port.interface.as_str(), host)
-            ),
-        })
-        .collect()
+fn interfaces(config: &Config) -> impl Iterator<Item = &InterfaceName> {
+    let subnets = config.vnets.iter().flat_map(|vnet| &vnet.subnets);
+    subnets
+        .flat_map(|subnet| &subnet.ports)
+        .map(|port| &port.interface)
+}
+
+fn missing_interface(interface: &InterfaceName, places: &Places, host: &Host) -> Fault {
+    Fault {
+        file: places.file.clone(),
+        line: places.interfaces.get(interface).copied().unwrap_or(1),
+        what: format!("this host has no interface {interface}"),
+        remedy: format!(
+            "create it (\"ip link\" shows those there are) or correct the name{}",
+            nearest(interface.as_str(), host)
+        ),
+    }
 }
 
 fn missing_instance_addresses(config: &Config, places: &Places, host: &Host) -> Vec<Fault> {

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod claims;
+mod diff;
 mod fault;
 pub mod host;
 mod network;

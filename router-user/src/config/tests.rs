@@ -523,27 +523,38 @@ fn the_host_must_have_the_interfaces_and_the_instances_addresses() {
         let own: HashSet<_> = addresses(own).into_iter().collect();
         complete.interfaces.insert(interface.to_owned(), own);
     }
-    assert_eq!(host::check(&parsed, &complete), Ok(Vec::new()));
+    assert_eq!(host::check(&parsed, &complete, None), Ok(Vec::new()));
 
     let mut without = complete.clone();
     let fw = without.interfaces.remove("fw").unwrap();
     without.interfaces.insert("fw0".to_owned(), fw);
-    let told = host::check(&parsed, &without).unwrap_err().to_string();
+    let told = host::check(&parsed, &without, None)
+        .unwrap_err()
+        .to_string();
     let line = line_of("interface = \"fw\"");
     assert!(
         told.starts_with(&format!("x.toml:{line}: this host has no interface fw; ")),
         "{told}"
     );
 
+    let warnings = host::check(&parsed, &without, Some(&parsed.config)).unwrap();
+    assert_eq!(
+        warnings.len(),
+        1,
+        "a known port that vanished is only a warning"
+    );
+
     let mut without = complete.clone();
     let address: IpAddr = "10.1.255.5".parse().unwrap();
     without.interfaces.get_mut("lo").unwrap().remove(&address);
-    let told = host::check(&parsed, &without).unwrap_err().to_string();
+    let told = host::check(&parsed, &without, None)
+        .unwrap_err()
+        .to_string();
     assert!(told.contains("address 10.1.255.5 of instance 2 of route server rs1 is not on this host; ip address add 10.1.255.5/32 dev lo"), "{told}");
 
     let mut without = complete.clone();
     without.interfaces.insert("vm1".to_owned(), HashSet::new());
-    let warnings = host::check(&parsed, &without).unwrap();
+    let warnings = host::check(&parsed, &without, None).unwrap();
     assert_eq!(warnings.len(), 2);
     assert_eq!(warnings[0].remedy, "ip address add 10.1.1.1/32 dev vm1");
 }
