@@ -15,10 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::RouteServerName;
 
+#[allow(dead_code)]
+mod credit;
 pub mod fsm;
 pub mod listener;
 pub mod session;
 pub mod wire;
+
+pub use credit::Credit;
 
 use wire::{Family, Negotiated, Nlri, PathAttributes};
 
@@ -68,6 +72,8 @@ pub enum SessionEvent {
         id: SessionId,
         /// The changes.
         changes: Vec<RouteChange>,
+        /// The session's room in this queue: dropped once the changes are applied.
+        credit: Credit,
     },
     /// The peer asked for all routes of a family again (RFC 2918).
     RefreshRequested {
