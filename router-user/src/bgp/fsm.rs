@@ -17,14 +17,17 @@ use std::{
 
 use super::{
     DownReason, State,
-    wire::{Negotiated, Notification, Open},
+    wire::{
+        Negotiated, Notification, Open,
+        notification::{cease, error},
+    },
 };
 
 mod backoff;
 mod connection;
 mod event;
 mod open;
-pub(crate) mod text;
+mod text;
 
 #[cfg(test)]
 mod harness;
@@ -35,7 +38,6 @@ pub use event::{Action, ConnectionId, Event, Outgoing, Received, Settings};
 
 use backoff::Backoff;
 use connection::{Connection, Phase};
-use text::error;
 
 /// How long a connection may wait for the peer's OPEN (RFC 4271 §8.2.2: "a large value").
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(240);
@@ -176,9 +178,9 @@ impl Fsm {
     }
 
     fn stop(&mut self, subcode: u8, text: &str, until: Option<Instant>) {
-        let cease = text::cease(subcode, text);
+        let notification = Notification::cease_with_text(subcode, text);
         for connection in std::mem::take(&mut self.connections) {
-            self.dismiss(&connection, cease.clone());
+            self.dismiss(&connection, notification.clone());
         }
         self.cancel_attempt();
         self.activity = until.map_or(Activity::Stopped, Activity::IdleHold);
@@ -228,7 +230,7 @@ impl Fsm {
             .position(|other| !other.outgoing && other.state() != State::Established);
         if let Some(index) = forgotten {
             let old = self.connections.swap_remove(index);
-            self.dismiss(&old, error(error::CEASE, error::COLLISION));
+            self.dismiss(&old, Notification::connection_collision());
         }
         // If the peer has restarted, its kernel answers this with a reset.
         if let Some(established) = self.find(State::Established) {
@@ -267,7 +269,9 @@ impl Fsm {
                 Received::Update | Received::Keepalive | Received::RouteRefresh,
             ) => connection.heard(now),
             (_, message) => {
-                let (notification, reason) = text::unexpected(connection.state(), message.code());
+                let state = connection.state();
+                let notification = Notification::unexpected_message(state, message.code());
+                let reason = text::unexpected(state, message.code());
                 self.fail(index, notification, reason, now);
             }
         }
@@ -318,7 +322,7 @@ impl Fsm {
     fn establish(&mut self, index: usize, now: Instant) {
         let mut survivor = self.connections.swap_remove(index);
         for other in std::mem::take(&mut self.connections) {
-            self.dismiss(&other, error(error::CEASE, error::COLLISION));
+            self.dismiss(&other, Notification::connection_collision());
         }
         self.cancel_attempt();
         let Some(negotiated) = survivor.establish(now) else {
@@ -335,7 +339,8 @@ impl Fsm {
     // -- The end of connections ----------------------------------------------------------------
 
     fn notified(&mut self, index: usize, notification: Notification, now: Instant) {
-        let collision = text::is_collision(&notification);
+        let collision = (notification.code, notification.subcode)
+            == (error::CEASE, cease::CONNECTION_COLLISION);
         let connection = self.connections.swap_remove(index);
         if !collision || connection.state() == State::Established {
             let reason = text::received(self.settings.peer.ip(), &notification);
@@ -378,7 +383,7 @@ impl Fsm {
     /// The loser of a collision is closed; nobody is to blame.
     fn collide(&mut self, index: usize, now: Instant) {
         let connection = self.connections.swap_remove(index);
-        let notification = error(error::CEASE, error::COLLISION);
+        let notification = Notification::connection_collision();
         self.part(&connection, notification.clone());
         self.lost(
             &connection,
@@ -468,11 +473,10 @@ impl Fsm {
         let connection = &mut self.connections[index];
         if connection.is_silent(now) {
             let reason = text::silent(self.settings.peer.ip(), connection);
-            let expired = error(error::HOLD_TIMER, 0);
-            self.fail(index, expired, reason, now);
+            self.fail(index, Notification::hold_timer_expired(), reason, now);
         } else if connection.is_stuck(now) {
             let reason = text::stuck(self.settings.peer.ip());
-            self.fail(index, error(error::SEND_HOLD_TIMER, 0), reason, now);
+            self.fail(index, Notification::send_hold_timer_expired(), reason, now);
         } else if connection.is_held_until(now) {
             self.judge(index, now);
         } else if connection.keepalive_is_due(now) {

@@ -6,7 +6,8 @@
 //!
 //! - [`wire`]: the codec; no sockets, no timers.
 //! - [`fsm`]: the state machine; (event, now) → actions, no I/O.
-//! - [`session`], [`listener`]: tokio sockets that drive the state machine.
+//! - [`session`], `listener`: tokio sockets that drive the state machine.
+//! - [`speaker`]: all sessions together.
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
@@ -15,11 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::RouteServerName;
 
-#[allow(dead_code)]
 mod credit;
 pub mod fsm;
-pub mod listener;
+mod link;
+mod listener;
 pub mod session;
+mod socket;
+pub mod speaker;
 pub mod wire;
 
 pub use credit::Credit;

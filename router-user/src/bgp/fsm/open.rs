@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Settings, error};
+use super::Settings;
 use crate::bgp::wire::{AS_TRANS, Capability, Family, Negotiated, Notification, Open};
 
 /// Why the peer's OPEN is refused.
@@ -13,10 +13,11 @@ pub(super) struct Refusal {
     pub(super) reason: String,
 }
 
-/// The OPEN that we send. Enhanced route refresh and graceful restart are announced by nobody who
-/// does not honour them.
+/// The OPEN that we send. Enhanced route refresh and graceful restart are not announced: who
+/// announces them must honour them.
 pub(super) fn ours(settings: &Settings) -> Open {
-    let mut capabilities: Vec<_> = settings.families.iter().map(multiprotocol).collect();
+    let families = settings.families.iter().copied();
+    let mut capabilities: Vec<_> = families.map(Capability::multiprotocol).collect();
     capabilities.push(Capability::RouteRefresh);
     capabilities.push(Capability::FourOctetAsn(settings.local_asn));
     capabilities.push(Capability::ExtendedMessage);
@@ -40,25 +41,9 @@ pub(super) fn negotiate(
     check_asn(settings, theirs)?;
     check_router_id(settings, theirs)?;
     check_hold_time(theirs)?;
-    let families = common_families(settings, theirs)?;
-    let has = |wanted: &Capability| theirs.capabilities.contains(wanted);
-    Ok(Negotiated {
-        local_asn: settings.local_asn,
-        peer_asn: theirs.asn,
-        local_router_id: settings.router_id,
-        peer_router_id: theirs.router_id,
-        local_address,
-        hold_time: settings.hold_time.min(theirs.hold_time),
-        families,
-        four_octet_asn: announces_four_octets(theirs),
-        route_refresh: has(&Capability::RouteRefresh),
-        enhanced_route_refresh: false,
-        extended_message: has(&Capability::ExtendedMessage),
-        add_path_receive: Vec::new(),
-        add_path_send: Vec::new(),
-        extended_next_hop: settings.extended_next_hop && takes_ipv6_next_hops(theirs),
-        graceful_restart: graceful_restart(theirs),
-    })
+    let negotiated = Negotiated::new(&ours(settings), theirs, local_address);
+    check_families(&settings.families, &negotiated)?;
+    Ok(negotiated)
 }
 
 /// Of two connections that collide, whether the one that we opened is kept: the speaker with the
@@ -80,7 +65,7 @@ fn check_asn(settings: &Settings, theirs: &Open) -> Result<(), Refusal> {
         0 => "OPEN: peer says ASN 0, which nobody may have (RFC 7607): correct the peer's \
               configuration"
             .to_owned(),
-        AS_TRANS if !announces_four_octets(theirs) => format!(
+        AS_TRANS if theirs.four_octet_asn().is_none() => format!(
             "OPEN: peer says ASN {AS_TRANS} (AS_TRANS) without the capability for 4-octet ASNs, \
              the configuration says {}: enable 4-octet ASNs on the peer",
             settings.peer_asn
@@ -91,7 +76,10 @@ fn check_asn(settings: &Settings, theirs: &Open) -> Result<(), Refusal> {
             settings.peer_asn
         ),
     };
-    Err(refuse(error::BAD_PEER_AS, Vec::new(), reason))
+    Err(Refusal {
+        notification: Notification::bad_peer_as(),
+        reason,
+    })
 }
 
 fn check_router_id(settings: &Settings, theirs: &Open) -> Result<(), Refusal> {
@@ -106,104 +94,41 @@ fn check_router_id(settings: &Settings, theirs: &Open) -> Result<(), Refusal> {
     } else {
         return Ok(());
     };
-    Err(refuse(error::BAD_IDENTIFIER, Vec::new(), reason))
+    Err(Refusal {
+        notification: Notification::bad_bgp_identifier(),
+        reason,
+    })
 }
 
 fn check_hold_time(theirs: &Open) -> Result<(), Refusal> {
     if !matches!(theirs.hold_time, 1 | 2) {
         return Ok(());
     }
-    let reason = format!(
-        "OPEN: peer offers a hold time of {} s: set it to 0 or at least 3 s on the peer",
-        theirs.hold_time
-    );
-    Err(refuse(error::BAD_HOLD_TIME, Vec::new(), reason))
-}
-
-/// Families that both announce. A speaker without multiprotocol capabilities means IPv4 unicast
-/// (RFC 4760 §8).
-fn common_families(settings: &Settings, theirs: &Open) -> Result<Vec<Family>, Refusal> {
-    let is_multiprotocol = |c: &Capability| matches!(c, Capability::Multiprotocol { .. });
-    let old = !theirs.capabilities.iter().any(is_multiprotocol);
-    let common: Vec<_> = settings
-        .families
-        .iter()
-        .filter(|family| match old {
-            true => **family == Family::Ipv4Unicast,
-            false => theirs.capabilities.contains(&multiprotocol(family)),
-        })
-        .copied()
-        .collect();
-    if common.is_empty() {
-        let wanted = &settings.families;
-        let reason = format!(
-            "OPEN: peer announces none of the address families {wanted:?}: enable one of them on \
-             the peer"
-        );
-        let data = wanted
-            .iter()
-            .flat_map(|f| encode(&multiprotocol(f)))
-            .collect();
-        return Err(refuse(error::UNSUPPORTED_CAPABILITY, data, reason));
-    }
-    Ok(common)
-}
-
-const fn multiprotocol(family: &Family) -> Capability {
-    let afi = match family {
-        Family::Ipv4Unicast => 1,
-        Family::Ipv6Unicast => 2,
-    };
-    Capability::Multiprotocol { afi, safi: 1 }
-}
-
-/// A multiprotocol capability as in an OPEN: the data of 2/7 (RFC 5492 §5).
-fn encode(capability: &Capability) -> Vec<u8> {
-    let Capability::Multiprotocol { afi, safi } = capability else {
-        return Vec::new();
-    };
-    let [high, low] = afi.to_be_bytes();
-    vec![1, 4, high, low, 0, *safi]
-}
-
-fn announces_four_octets(theirs: &Open) -> bool {
-    let is_four_octet = |c: &Capability| matches!(c, Capability::FourOctetAsn(_));
-    theirs.capabilities.iter().any(is_four_octet)
-}
-
-fn takes_ipv6_next_hops(theirs: &Open) -> bool {
-    theirs.capabilities.iter().any(
-        |c| matches!(c, Capability::ExtendedNextHop(tuples) if tuples.contains(&IPV4_OVER_IPV6)),
-    )
-}
-
-fn graceful_restart(theirs: &Open) -> Option<(u16, Vec<Family>)> {
-    theirs.capabilities.iter().find_map(|capability| {
-        let Capability::GracefulRestart {
-            restart_time,
-            families,
-            ..
-        } = capability
-        else {
-            return None;
-        };
-        let announced = |family: &Family| {
-            let Capability::Multiprotocol { afi, safi } = multiprotocol(family) else {
-                return false;
-            };
-            families.iter().any(|(a, s, _)| (*a, *s) == (afi, safi))
-        };
-        let families = Family::ALL.into_iter().filter(announced).collect();
-        Some((*restart_time, families))
+    Err(Refusal {
+        notification: Notification::unacceptable_hold_time(),
+        reason: format!(
+            "OPEN: peer offers a hold time of {} s: set it to 0 or at least 3 s on the peer",
+            theirs.hold_time
+        ),
     })
 }
 
-fn refuse(subcode: u8, data: Vec<u8>, reason: String) -> Refusal {
-    Refusal {
-        notification: Notification {
-            data,
-            ..error(error::OPEN, subcode)
-        },
-        reason,
+fn check_families(ours: &[Family], negotiated: &Negotiated) -> Result<(), Refusal> {
+    if !negotiated.families.is_empty() {
+        return Ok(());
     }
+    let names: Vec<_> = ours.iter().map(ToString::to_string).collect();
+    let wanted: Vec<_> = ours
+        .iter()
+        .copied()
+        .map(Capability::multiprotocol)
+        .collect();
+    Err(Refusal {
+        notification: Notification::unsupported_capability(&wanted),
+        reason: format!(
+            "OPEN: peer announces no address family in common with ours ({}): enable one of them \
+             on the peer",
+            names.join(", ")
+        ),
+    })
 }

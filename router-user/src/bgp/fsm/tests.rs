@@ -11,11 +11,10 @@ use super::{
     Action, ConnectionId, Event, Fsm, OPEN_TIMEOUT, Outgoing, Received, Settings,
     harness::{A, B, Monitor, World, settings},
     open as rules,
-    text::error,
 };
 use crate::bgp::{
     DownReason, State,
-    wire::{Capability, Family, Notification, Open},
+    wire::{Capability, Family, Notification, Open, notification::cease},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -101,8 +101,8 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     let good = Received::Open(open(65010, [2, 2, 2, 2]));
     let bad = Received::Open(open(65099, [2, 2, 2, 2]));
-    let cease = Received::Notification(error(error::CEASE, error::COLLISION));
-    let shutdown = Received::Notification(error(error::CEASE, error::SHUTDOWN));
+    let cease = Received::Notification(Notification::connection_collision());
+    let shutdown = Received::Notification(Notification::administrative_shutdown(""));
     let message = prop_oneof![
         6 => Just(good),
         1 => Just(bad),
@@ -140,7 +140,7 @@ impl Step {
         Some(match self {
             Self::Start => Event::Start,
             Self::Stop(again) => Event::Stop {
-                subcode: error::SHUTDOWN,
+                subcode: cease::ADMINISTRATIVE_SHUTDOWN,
                 text: "bye".into(),
                 idle: again.then_some(MINUTE),
             },
@@ -162,7 +162,7 @@ impl Step {
             Self::Received(which, message) => received(pick(which), message),
             Self::Fault(which) => Event::Fault {
                 connection: pick(which),
-                notification: error(1, 1),
+                notification: Notification::connection_not_synchronized(),
                 reason,
             },
             Self::Written(which) => Event::Written {

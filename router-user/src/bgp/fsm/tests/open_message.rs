@@ -205,10 +205,7 @@ fn a_message_in_the_wrong_state_is_answered_with_its_subcode() {
             },
             now,
         );
-        let wanted = Notification {
-            data: vec![code],
-            ..error(error::FSM, subcode)
-        };
+        let wanted = Notification::new(5, subcode, [code]);
         assert!(
             actions.contains(&Action::Send {
                 connection: OUTGOING,
@@ -246,7 +243,7 @@ fn what_may_arrive_in_established_keeps_the_session() {
 fn a_notification_in_any_state_closes_without_an_answer() {
     for state in [State::OpenSent, State::OpenConfirm, State::Established] {
         let (mut fsm, now) = in_state(state);
-        let message = Received::Notification(error(error::CEASE, error::SHUTDOWN));
+        let message = Received::Notification(Notification::administrative_shutdown(""));
         let actions = fsm.handle(
             Event::Received {
                 connection: OUTGOING,

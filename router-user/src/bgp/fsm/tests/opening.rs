@@ -41,7 +41,7 @@ fn of_two_connections_the_one_opened_by_the_higher_identifier_is_kept() {
         let now = Instant::now();
         let actions = fsm.handle(open_received(OUTGOING, 2, id_b), now);
         let loser = if id_a > id_b { INCOMING } else { OUTGOING };
-        let notification = Outgoing::Notification(error(error::CEASE, error::COLLISION));
+        let notification = Outgoing::Notification(Notification::connection_collision());
         assert!(actions.contains(&Action::Send {
             connection: loser,
             message: notification

@@ -148,7 +148,7 @@ fn a_stop_says_why_and_holds_until_started() {
     world.input(
         A,
         Event::Stop {
-            subcode: error::SHUTDOWN,
+            subcode: cease::ADMINISTRATIVE_SHUTDOWN,
             text,
             idle: None,
         },
@@ -159,7 +159,7 @@ fn a_stop_says_why_and_holds_until_started() {
     assert!(
         reports
             .iter()
-            .any(|text| text.contains("saying \"maintenance\"")),
+            .any(|text| text.contains(": \"maintenance\"")),
         "{reports:?}"
     );
     world.input(A, Event::Start);
