@@ -4,6 +4,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
@@ -51,6 +53,12 @@ impl Fnv {
                 self.bytes(&address.octets());
             }
         }
+    }
+
+    /// Network address, then length.
+    pub(crate) fn prefix(&mut self, prefix: IpNet) {
+        self.address(prefix.network());
+        self.bytes(&[prefix.prefix_len()]);
     }
 }
 

@@ -65,6 +65,11 @@ impl SharedGroup {
         self.0.id
     }
 
+    /// How many hold this group.
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// A group under a name of the test's choice.
     #[cfg(test)]
     pub(super) fn named(id: GroupId, group: Group) -> Self {

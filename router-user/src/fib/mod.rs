@@ -22,7 +22,7 @@ mod rendezvous;
 mod state;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use group::SharedGroup;
 pub use rendezvous::{FlowTarget, MIN_BUCKETS, buckets};

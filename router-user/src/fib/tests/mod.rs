@@ -1,6 +1,6 @@
 //! The desired state and its changes, sentence by sentence; then against random operations.
 
-mod kernel;
+pub(crate) mod kernel;
 mod random_operations;
 mod rendezvous;
 
