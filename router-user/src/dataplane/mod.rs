@@ -4,3 +4,5 @@
 //! In: [`Change`](crate::fib::Change)s. Out: [`Liveness`](crate::fib::Liveness) of next hops. It
 //! gives out the numbers of maps and interfaces; nobody else knows them. It subscribes first, takes
 //! the full state, then deltas, and starts over on failure (invariant 7).
+
+pub mod object;
