@@ -23,8 +23,27 @@ pub(super) const NAMELESS: &str = "?";
 pub(super) struct Network {
     pub(super) vnet: Vnet,
     pub(super) addresses: Claims<IpAddr>,
+    /// Those of them that are the gateway host's: no peer can have them.
+    pub(super) own: Claims<IpAddr>,
     /// Read without a fault in its prefixes: what lies outside them is a fault of its own.
     pub(super) complete: bool,
+}
+
+impl Network {
+    /// Claims an address for the gateway host.
+    pub(super) fn claim_own(
+        &mut self,
+        address: IpAddr,
+        owner: &str,
+        at: usize,
+        report: &mut Report,
+    ) {
+        let before = report.faults();
+        self.addresses.claim(address, owner, at, report);
+        if report.faults() == before {
+            self.own.claim(address, owner, at, report);
+        }
+    }
 }
 
 /// Reads all networks. Networks may use the same prefixes: packets of one never meet the other.
@@ -69,6 +88,7 @@ fn read(
             subnets: Vec::new(),
         },
         addresses: Claims::of("address"),
+        own: Claims::of("address"),
         complete,
     };
     network.vnet.prefixes.sort();
@@ -248,7 +268,7 @@ impl SubnetReader<'_> {
                         (*address, *at)
                     });
                 refuse_edges(prefix, address, &owner, at, report);
-                self.network.addresses.claim(address, &owner, at, report);
+                self.network.claim_own(address, &owner, at, report);
                 address
             })
             .collect()

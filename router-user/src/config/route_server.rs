@@ -216,7 +216,7 @@ impl Reader<'_> {
             return;
         };
         if report.faults() == before {
-            network.addresses.claim(address, owner, at, report);
+            network.claim_own(address, owner, at, report);
         }
         if network.complete && !network.vnet.contains(address) {
             report.fault(
@@ -288,8 +288,7 @@ impl Reader<'_> {
                     "give the address that the appliance has within the network",
                 );
             }
-            let taken = network.addresses.owner(&address);
-            if let Some((other, place)) = taken.filter(|(other, _)| !other.starts_with("port ")) {
+            if let Some((other, place)) = network.own.owner(&address) {
                 let line = report.line_of(place);
                 report.fault(
                     at,
