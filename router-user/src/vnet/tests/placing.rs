@@ -338,6 +338,8 @@ fn the_routes_of_a_route_server_that_moves_lead_into_its_new_network() {
     assert_eq!(lab.next_hop(&table, "10.250.0.0/16"), in_spoke);
     assert_eq!(lab.next_hop(&table, "10.1.7.0/24"), in_spoke);
     assert!(!lab.has(&table, "10.2.7.0/24"));
+    lab.learn(vec![learned("10.251.0.0/16", &["10.9.0.4"])]);
+    assert_eq!(lab.next_hop(&table, "10.251.0.0/16"), in_spoke);
 }
 
 /// Networks, a FIB, and a kernel that checks every change.
