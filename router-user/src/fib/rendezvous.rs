@@ -26,7 +26,8 @@ const BUCKETS_PER_MEMBER: usize = 16;
 /// nothing else is.
 ///
 /// Their number does not depend on who is alive: one for a single next hop, else a power of two, at
-/// least [`MIN_BUCKETS`] and at least 16 a member.
+/// least [`MIN_BUCKETS`] and at least 16 a member. So flows of others move only where a group grows
+/// or shrinks across 8, 16 or 32 members by configuration, never when one of them dies.
 #[must_use]
 pub fn buckets(group: &Group, alive: impl Fn(&NextHop) -> bool) -> Buckets {
     let nobody = !group.next_hops().any(&alive);

@@ -14,6 +14,7 @@ use crate::{
     api::types::{EffectiveRow, LearnedRow},
     bgp::InstanceId,
     config::{Config, DaemonConfig, DataplaneConfig, Instance, Port, RouteServer, Subnet, Vnet},
+    fib::{Change, tests::kernel::Kernel},
     rib::{LearnedChange, LearnedNextHop, LearnedRoute},
 };
 
@@ -126,6 +127,19 @@ fn path(prefix: &str, next_hop: &str, state: &str) -> LearnedRow {
         communities: vec![],
         state: state.into(),
         reason: None,
+    }
+}
+
+/// No change after a port's touches the table that the port names, and all its routes stand before.
+fn assert_filled_before_use(changes: &[Change], end: &Kernel) {
+    let is_port = |change: &&Change| matches!(change, Change::PutPort(_));
+    for change in changes.iter().skip_while(|change| !is_port(change)) {
+        if let Change::PutRoute { table, .. } | Change::RemoveRoute { table, .. } = change {
+            assert!(
+                end.ports.values().all(|port| port.own_table != *table),
+                "{table} was in use when {change:?} came"
+            );
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use router_common::maps::{RouteEntry, precedence, route_flags};
 
-use super::{config, hub, ip, net, selection};
+use super::{assert_filled_before_use, config, hub, ip, net, selection};
 use crate::{
     api::types::{EffectiveRow, LearnedRow},
     config::Config,
@@ -49,7 +49,9 @@ proptest! {
                 apply(step, &mut vnets, &mut rib);
             }
             vnets.apply_to(&mut fib);
-            kernel.apply_all(&fib.take_changes());
+            let changes = fib.take_changes();
+            kernel.apply_all(&changes);
+            assert_filled_before_use(&changes, &kernel);
 
             let learned = paths(&rib);
             let all = vnets.all_routes(&"hub".into(), &"apps".into(), &learned);

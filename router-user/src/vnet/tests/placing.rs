@@ -1,6 +1,8 @@
 //! What reaches the FIB: tables, ports, and nothing that did not change.
 
-use super::{Vnets, hub, ip, learned, net, route_server, subnet, withdrawn};
+use super::{
+    Vnets, assert_filled_before_use, hub, ip, learned, net, route_server, subnet, withdrawn,
+};
 use crate::{
     config::Config,
     fib::{Change, Fib, NextHop, Precedence, tests::kernel::Kernel},
@@ -209,6 +211,30 @@ fn a_prefix_that_is_added_to_a_network_touches_no_other_network() {
 }
 
 #[test]
+fn a_table_that_two_networks_share_stays_until_the_last_has_left_it() {
+    let mut config = hub();
+    config.route_servers.clear();
+    // Without space, gateways and uplink nothing in the contents tells the networks apart.
+    config.vnets[0].prefixes.clear();
+    config.vnets[0].subnets.truncate(1);
+    config.vnets[0].subnets[0].gateways.clear();
+    let mut spoke = config.vnets[0].clone();
+    spoke.name = "spoke".into();
+    spoke.subnets[0].ports[0].interface = "vm9".into();
+    config.vnets.push(spoke);
+    let mut lab = Lab::new(&config);
+    let shared = lab.own("vm1");
+    assert_eq!(lab.own("vm9"), shared);
+
+    config.vnets.remove(0);
+    assert_eq!(lab.reconfigure(&config), [Change::RemovePort("vm1".into())]);
+    assert!(lab.has(&shared, "0.0.0.0/0"));
+    config.vnets.clear();
+    lab.reconfigure(&config);
+    assert_eq!(lab.kernel, Kernel::default());
+}
+
+#[test]
 fn a_subnet_that_is_removed_takes_its_ports_with_it() {
     let mut config = hub();
     let mut lab = Lab::new(&config);
@@ -312,6 +338,8 @@ fn the_routes_of_a_route_server_that_moves_lead_into_its_new_network() {
     assert_eq!(lab.next_hop(&table, "10.250.0.0/16"), in_spoke);
     assert_eq!(lab.next_hop(&table, "10.1.7.0/24"), in_spoke);
     assert!(!lab.has(&table, "10.2.7.0/24"));
+    lab.learn(vec![learned("10.251.0.0/16", &["10.9.0.4"])]);
+    assert_eq!(lab.next_hop(&table, "10.251.0.0/16"), in_spoke);
 }
 
 /// Networks, a FIB, and a kernel that checks every change.
@@ -366,21 +394,5 @@ impl Lab {
             panic!("{prefix} has several next hops");
         };
         bucket.primary.clone()
-    }
-}
-
-/// No change after a port's touches the table that the port names, and all its routes stand before.
-fn assert_filled_before_use(changes: &[Change], end: &Kernel) {
-    let first_port = changes
-        .iter()
-        .position(|change| matches!(change, Change::PutPort(_)))
-        .expect("a port changed");
-    for change in &changes[first_port..] {
-        if let Change::PutRoute { table, .. } | Change::RemoveRoute { table, .. } = change {
-            assert!(
-                end.ports.values().all(|port| port.own_table != *table),
-                "{table} was in use when {change:?} came"
-            );
-        }
     }
 }
