@@ -12,6 +12,8 @@ mod adopt;
 mod bpf;
 mod capabilities;
 mod ethtool;
+#[cfg(test)]
+mod fake;
 mod kernel;
 mod linux;
 mod maps;
@@ -23,6 +25,8 @@ mod pins;
 mod ports;
 mod reconciler;
 mod task;
+#[cfg(test)]
+mod tests;
 mod view;
 mod watch;
 mod words;
