@@ -165,9 +165,10 @@ pub fn build(programs: &[&str]) -> Result<()> {
         .env("RUSTC", &compiler.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("PATH", env::join_paths(path)?)
+        // v3: 32-bit arithmetic and jumps, known to every kernel since 5.1.
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
-            "-Cdebuginfo=2\x1f-Clink-arg=--btf",
+            "-Ctarget-cpu=v3\x1f-Cdebuginfo=2\x1f-Clink-arg=--btf",
         );
     for variable in [
         "RUSTC_WRAPPER",

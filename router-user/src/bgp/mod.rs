@@ -6,7 +6,8 @@
 //!
 //! - [`wire`]: the codec; no sockets, no timers.
 //! - [`fsm`]: the state machine; (event, now) → actions, no I/O.
-//! - [`session`], [`listener`]: tokio sockets that drive the state machine.
+//! - [`session`], `listener`: tokio sockets that drive the state machine.
+//! - [`speaker`]: all sessions together.
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
@@ -15,10 +16,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::RouteServerName;
 
+mod credit;
 pub mod fsm;
-pub mod listener;
+mod link;
+mod listener;
 pub mod session;
+mod socket;
+pub mod speaker;
 pub mod wire;
+
+pub use credit::Credit;
 
 use wire::{Family, Negotiated, Nlri, PathAttributes};
 
@@ -68,6 +75,8 @@ pub enum SessionEvent {
         id: SessionId,
         /// The changes.
         changes: Vec<RouteChange>,
+        /// The session's room in this queue: dropped once the changes are applied.
+        credit: Credit,
     },
     /// The peer asked for all routes of a family again (RFC 2918).
     RefreshRequested {

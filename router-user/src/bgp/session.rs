@@ -1,16 +1,568 @@
 //! A session's task: tokio sockets driving the state machine.
+//!
+//! In: what the [`Speaker`](super::speaker::Speaker) and the RIB's owner want, the peer's
+//! connections and bytes. Out: [`SessionEvent`]s. Decisions are the state machine's; here its
+//! actions are carried out.
+//!
+//! Reading never waits for writing, and neither waits for the RIB: what is to be sent is queued up
+//! to [`MAX_BACKLOG`], and what was received is queued up to the session's [`Credit`](super::Credit).
 
-use super::SessionCommand;
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::TcpStream,
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    task::JoinSet,
+};
+use tracing::{debug, info};
+
+use super::{
+    DownReason, RouteChange, SessionCommand, SessionEvent, SessionId,
+    credit::Credits,
+    fsm::{Action, ConnectionId, Event, Fsm, Outgoing, Settings},
+    link::{self, BURST, LINGER, Link, Progress},
+    socket,
+    wire::{Asn, Family, Negotiated, Notification, notification::cease},
+};
+use status::Status;
+
+mod receive;
+mod status;
+
+/// What may wait to be sent to one peer, in bytes; beyond, the session is closed.
+pub const MAX_BACKLOG: usize = 256 << 20;
+
+/// How long a session stays idle after its backlog grew over [`MAX_BACKLOG`].
+const BACKLOG_IDLE: Duration = Duration::from_secs(60);
+
+/// Connections that may be on their way to being closed at the same time.
+const MAX_CLOSING: usize = 8;
+
+/// Commands carried out before connections get their turn.
+const COMMANDS_AT_ONCE: usize = 64;
+
+/// What a session needs to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionConfig {
+    /// Instance and peer.
+    pub id: SessionId,
+    /// The route server's ASN.
+    pub local_asn: Asn,
+    /// The peer's ASN.
+    pub peer_asn: Asn,
+    /// The instance's BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// The instance's address of the peer's family: listened on, and connected from.
+    pub local_address: IpAddr,
+    /// TCP port, to listen on and to connect to.
+    pub port: u16,
+    /// Wait for the peer's connection instead of connecting as well.
+    pub passive: bool,
+    /// Offered hold time, seconds: 0 or at least 3.
+    pub hold_time: u16,
+    /// Delay between connection attempts, seconds; grows while they fail.
+    pub connect_retry: u16,
+    /// Families to exchange.
+    pub families: Vec<Family>,
+}
+
+impl SessionConfig {
+    /// The peer's address and port.
+    #[must_use]
+    pub const fn peer(&self) -> SocketAddr {
+        SocketAddr::new(self.id.peer, self.port)
+    }
+
+    /// The address and port to listen on.
+    #[must_use]
+    pub const fn listen(&self) -> SocketAddr {
+        SocketAddr::new(self.local_address, self.port)
+    }
+}
 
 /// Where commands to an Established session go.
 #[derive(Clone, Debug)]
 pub struct SessionHandle {
-    commands: tokio::sync::mpsc::UnboundedSender<SessionCommand>,
+    commands: UnboundedSender<SessionCommand>,
 }
 
 impl SessionHandle {
+    /// A handle and the end where its commands arrive.
+    #[must_use]
+    pub fn new() -> (Self, UnboundedReceiver<SessionCommand>) {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        (Self { commands }, receiver)
+    }
+
     /// Queues a command; `false`: the session has ended.
     pub fn send(&self, command: SessionCommand) -> bool {
         self.commands.send(command).is_ok()
+    }
+}
+
+/// What the speaker tells a session's task.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// Start.
+    Start,
+    /// Close with this Cease and stay idle until started.
+    Stop { subcode: u8, text: String },
+    /// Close and go on with another configuration; idle, if it was stopped.
+    Reconfigure(Box<SessionConfig>),
+    /// Close with this Cease and end.
+    End { subcode: u8, text: String },
+}
+
+/// A session's task and all that it owns.
+pub(super) struct Session {
+    config: SessionConfig,
+    fsm: Fsm,
+    stopped: bool,
+    events: UnboundedSender<SessionEvent>,
+    control: UnboundedReceiver<Control>,
+    incoming: mpsc::Receiver<TcpStream>,
+    /// Commands of the Established session.
+    commands: Option<UnboundedReceiver<SessionCommand>>,
+    attempt: Option<Attempt>,
+    links: Vec<Link>,
+    established: Option<ConnectionId>,
+    closing: JoinSet<()>,
+    connections: u64,
+    pending: Pending,
+    credits: Credits,
+    status: Status,
+}
+
+type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// Changes that wait for the end of the burst.
+#[derive(Default)]
+struct Pending {
+    changes: Vec<RouteChange>,
+    bytes: usize,
+}
+
+/// What the task woke up for.
+enum Input {
+    Control(Option<Control>),
+    Command(Option<SessionCommand>),
+    Incoming(TcpStream),
+    Attempt(io::Result<TcpStream>),
+    Progress(usize, Progress),
+    MayRead,
+    Time,
+}
+
+impl Session {
+    pub(super) fn new(
+        config: SessionConfig,
+        events: UnboundedSender<SessionEvent>,
+        control: UnboundedReceiver<Control>,
+        incoming: mpsc::Receiver<TcpStream>,
+    ) -> Self {
+        Self {
+            fsm: Fsm::new(settings(&config)),
+            status: Status::new(config.id.clone()),
+            config,
+            stopped: true,
+            events,
+            control,
+            incoming,
+            commands: None,
+            attempt: None,
+            links: Vec::new(),
+            established: None,
+            closing: JoinSet::new(),
+            connections: 0,
+            pending: Pending::default(),
+            credits: Credits::new(),
+        }
+    }
+
+    /// Runs until told to end, or until the speaker is gone.
+    pub(super) async fn run(mut self) {
+        self.report_status();
+        loop {
+            let input = self.next_input().await;
+            if self.take(input).is_break() {
+                break;
+            }
+            self.timers();
+            if self.status.is_due(Instant::now()) {
+                self.report_status();
+            }
+        }
+        let farewells = async { while self.closing.join_next().await.is_some() {} };
+        // Each of them is bounded by itself.
+        let _ = tokio::time::timeout(LINGER, farewells).await;
+    }
+
+    async fn next_input(&mut self) -> Input {
+        let established = self.established;
+        let credit = self.credits.suffice(BURST);
+        let deadline = [self.fsm.next_timeout(), self.status.due_at()]
+            .into_iter()
+            .flatten()
+            .min();
+        tokio::select! {
+            control = self.control.recv() => Input::Control(control),
+            command = next(&mut self.commands) => Input::Command(command),
+            Some(stream) = self.incoming.recv() => Input::Incoming(stream),
+            result = finish(&mut self.attempt) => Input::Attempt(result),
+            (index, progress) = link::progress(&mut self.links, |id| {
+                credit || Some(id) != established
+            }) => Input::Progress(index, progress),
+            () = self.credits.returned(BURST), if !credit => Input::MayRead,
+            Some(_) = self.closing.join_next() => Input::Time,
+            () = until(deadline) => Input::Time,
+        }
+    }
+
+    fn take(&mut self, input: Input) -> std::ops::ControlFlow<()> {
+        match input {
+            Input::Control(control) => return self.control(control),
+            Input::Command(command) => self.commands(command),
+            Input::Incoming(stream) => self.connected(stream, false),
+            Input::Attempt(Ok(stream)) => {
+                self.attempt = None;
+                self.connected(stream, true);
+            }
+            Input::Attempt(Err(error)) => {
+                self.attempt = None;
+                let config = &self.config;
+                let reason = socket::connect_error(&error, config.local_address, config.peer());
+                self.event(Event::ConnectFailed { reason });
+            }
+            Input::Progress(index, progress) => self.progress(index, progress),
+            Input::MayRead | Input::Time => {}
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    // -- What others want ----------------------------------------------------------------------
+
+    fn control(&mut self, control: Option<Control>) -> std::ops::ControlFlow<()> {
+        match control {
+            Some(Control::Start) => {
+                self.stopped = false;
+                self.event(Event::Start);
+            }
+            Some(Control::Stop { subcode, text }) => {
+                self.stopped = true;
+                self.stop(subcode, text, None);
+            }
+            Some(Control::Reconfigure(config)) => {
+                self.stop(cease::CONFIGURATION_CHANGE, String::new(), None);
+                self.config = *config;
+                self.fsm = Fsm::new(settings(&self.config));
+                if !self.stopped {
+                    self.event(Event::Start);
+                }
+            }
+            Some(Control::End { subcode, text }) => {
+                self.stop(subcode, text, None);
+                return std::ops::ControlFlow::Break(());
+            }
+            None => {
+                self.stop(cease::ADMINISTRATIVE_SHUTDOWN, String::new(), None);
+                return std::ops::ControlFlow::Break(());
+            }
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn stop(&mut self, subcode: u8, text: String, idle: Option<Duration>) {
+        if self.established.is_some() {
+            let notification = Notification::cease_with_text(subcode, &text);
+            self.status
+                .error(format!("closed from here: {notification}"));
+        }
+        self.event(Event::Stop {
+            subcode,
+            text,
+            idle,
+        });
+    }
+
+    fn commands(&mut self, first: Option<SessionCommand>) {
+        let mut next = first;
+        let mut budget = COMMANDS_AT_ONCE;
+        while let Some(command) = next {
+            self.command(command);
+            budget -= 1;
+            let more = self.commands.as_mut().filter(|_| budget > 0);
+            next = more.and_then(|commands| commands.try_recv().ok());
+        }
+    }
+
+    fn command(&mut self, command: SessionCommand) {
+        match command {
+            SessionCommand::Send(messages) => self.send(messages),
+            SessionCommand::Shutdown {
+                subcode,
+                text,
+                idle,
+            } => self.stop(subcode, text, idle),
+        }
+    }
+
+    fn send(&mut self, messages: bytes::Bytes) {
+        let Some(link) = find(&mut self.links, self.established) else {
+            return;
+        };
+        link.enqueue(messages);
+        if link.backlog() > MAX_BACKLOG {
+            self.status.error(format!(
+                "{} takes its routes too slowly: more than {} MiB wait for it; trying again in {} s",
+                self.config.id.peer,
+                MAX_BACKLOG >> 20,
+                BACKLOG_IDLE.as_secs()
+            ));
+            self.event(Event::Stop {
+                subcode: cease::OUT_OF_RESOURCES,
+                text: String::new(),
+                idle: Some(BACKLOG_IDLE),
+            });
+        }
+    }
+
+    // -- What connections do -------------------------------------------------------------------
+
+    fn connected(&mut self, stream: TcpStream, outgoing: bool) {
+        let Ok(address) = stream.local_addr() else {
+            return;
+        };
+        self.connections += 1;
+        let connection = ConnectionId(self.connections);
+        self.links.push(Link::new(connection, stream));
+        let local_address = address.ip();
+        self.event(if outgoing {
+            Event::Connected {
+                connection,
+                local_address,
+            }
+        } else {
+            Event::Accepted {
+                connection,
+                local_address,
+            }
+        });
+    }
+
+    fn progress(&mut self, index: usize, progress: Progress) {
+        let connection = self.links[index].id;
+        if progress.written > 0 {
+            self.status.sent(progress.written);
+            self.event(Event::Written { connection });
+        }
+        if progress.read {
+            self.receive(connection);
+        }
+        if let Some(reason) = progress.ended
+            && let Some(index) = self.links.iter().position(|link| link.id == connection)
+        {
+            self.links.swap_remove(index);
+            self.event(Event::Closed { connection, reason });
+        }
+    }
+
+    fn timers(&mut self) {
+        let now = Instant::now();
+        if self.fsm.next_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        // We did not read, so that the peer could not prove that it lives.
+        if let Some(connection) = self.established.filter(|_| !self.credits.suffice(BURST)) {
+            self.event(Event::Busy { connection });
+        }
+        // The task may have been late itself: what has arrived meanwhile counts.
+        self.read_what_is_there();
+        self.event(Event::Timer);
+    }
+
+    fn read_what_is_there(&mut self) {
+        let established = self.established;
+        let credit = self.credits.suffice(BURST);
+        let may_read = |id| credit || Some(id) != established;
+        let mut task = std::task::Context::from_waker(std::task::Waker::noop());
+        let ready: Vec<_> = self
+            .links
+            .iter_mut()
+            .map(|link| (link.id, link.poll(&mut task, may_read(link.id))))
+            .collect();
+        for (id, progress) in ready {
+            if let std::task::Poll::Ready(progress) = progress
+                && let Some(index) = self.links.iter().position(|link| link.id == id)
+            {
+                self.progress(index, progress);
+            }
+        }
+    }
+
+    // -- What the state machine decides --------------------------------------------------------
+
+    fn event(&mut self, event: Event) {
+        let before = self.fsm.state();
+        for action in self.fsm.handle(event, Instant::now()) {
+            self.act(action);
+        }
+        let state = self.fsm.state();
+        if state != before {
+            debug!(session = %self.config.id, "{before:?} → {state:?}");
+            self.report_status();
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect => {
+                let (local, peer) = (self.config.local_address, self.config.peer());
+                self.attempt = Some(Box::pin(socket::connect(local, peer)));
+            }
+            Action::CancelConnect => self.attempt = None,
+            Action::Send {
+                connection,
+                message,
+            } => {
+                if let Some(link) = find(&mut self.links, Some(connection)) {
+                    link.send(|out| encode(&message, out));
+                }
+            }
+            Action::Close { connection } => self.close(connection),
+            Action::Established {
+                connection,
+                negotiated,
+            } => self.up(connection, negotiated),
+            Action::Down(reason) => self.down(reason),
+            Action::Report(text) => self.status.error(text),
+        }
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        let Some(index) = self.links.iter().position(|link| link.id == connection) else {
+            return;
+        };
+        let link = self.links.swap_remove(index);
+        if self.closing.len() < MAX_CLOSING {
+            self.closing.spawn(link.close());
+        }
+    }
+
+    fn up(&mut self, connection: ConnectionId, negotiated: Arc<Negotiated>) {
+        let Some(link) = find(&mut self.links, Some(connection)) else {
+            return;
+        };
+        link.context = negotiated.context();
+        self.established = Some(connection);
+        let (handle, commands) = SessionHandle::new();
+        self.commands = Some(commands);
+        info!(session = %self.config.id, "Established");
+        self.status.established(negotiated.clone());
+        self.emit(SessionEvent::Up {
+            id: self.config.id.clone(),
+            negotiated,
+            commands: handle,
+        });
+    }
+
+    fn down(&mut self, reason: DownReason) {
+        self.flush();
+        info!(session = %self.config.id, "down");
+        self.established = None;
+        self.commands = None;
+        self.status.down();
+        self.emit(SessionEvent::Down {
+            id: self.config.id.clone(),
+            reason,
+        });
+    }
+
+    // -- What others are told ------------------------------------------------------------------
+
+    /// Hands on the changes that have gathered.
+    fn flush(&mut self) {
+        let Pending { changes, bytes } = std::mem::take(&mut self.pending);
+        if !changes.is_empty() {
+            self.emit(SessionEvent::Routes {
+                id: self.config.id.clone(),
+                changes,
+                credit: self.credits.take(bytes),
+            });
+        }
+    }
+
+    fn report_status(&mut self) {
+        let status = self.status.report(self.fsm.state(), Instant::now());
+        self.emit(SessionEvent::Status {
+            id: self.config.id.clone(),
+            status,
+        });
+    }
+
+    fn emit(&self, event: SessionEvent) {
+        // The owner of the RIB is gone only while the daemon ends.
+        let _ = self.events.send(event);
+    }
+}
+
+fn settings(config: &SessionConfig) -> Settings {
+    use std::hash::BuildHasher;
+    Settings {
+        local_asn: config.local_asn,
+        peer_asn: config.peer_asn,
+        router_id: config.router_id,
+        peer: config.peer(),
+        passive: config.passive,
+        hold_time: config.hold_time,
+        connect_retry: Duration::from_secs(config.connect_retry.into()),
+        families: config.families.clone(),
+        extended_next_hop: false,
+        replace_established: false,
+        seed: std::hash::RandomState::new().hash_one(&config.id),
+    }
+}
+
+fn encode(message: &Outgoing, out: &mut bytes::BytesMut) {
+    match message {
+        Outgoing::Open(open) => open.encode(out),
+        Outgoing::Keepalive => super::wire::encode_keepalive(out),
+        Outgoing::Notification(notification) => notification.encode(out),
+    }
+}
+
+fn find(links: &mut [Link], id: Option<ConnectionId>) -> Option<&mut Link> {
+    links.iter_mut().find(|link| Some(link.id) == id)
+}
+
+/// The next command; never, while there is nobody to give one.
+async fn next(commands: &mut Option<UnboundedReceiver<SessionCommand>>) -> Option<SessionCommand> {
+    let Some(receiver) = commands else {
+        return std::future::pending().await;
+    };
+    let command = receiver.recv().await;
+    if command.is_none() {
+        *commands = None;
+    }
+    command
+}
+
+async fn finish(attempt: &mut Option<Attempt>) -> io::Result<TcpStream> {
+    match attempt {
+        Some(attempt) => attempt.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }
