@@ -135,7 +135,14 @@ impl RouteServer {
     pub fn handle(&mut self, event: SessionEvent, now: Instant) {
         match event {
             SessionEvent::Up { id, negotiated, .. } => self.session_up(&id, negotiated, now),
-            SessionEvent::Routes { id, changes } => self.routes(&id, changes, now),
+            SessionEvent::Routes {
+                id,
+                changes,
+                credit,
+            } => {
+                self.routes(&id, changes, now);
+                drop(credit);
+            }
             SessionEvent::RefreshRequested { id, family } => self.refresh(&id, family),
             SessionEvent::Down { id, .. } => self.session_down(&id),
             SessionEvent::Status { id, status } => {

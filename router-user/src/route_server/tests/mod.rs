@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::*;
 use crate::{
     bgp::{
-        InstanceId,
+        Credit, InstanceId,
         wire::{AsPath, Asn, Context, Message, PathAttributes, decode, frame},
     },
     rib::LearnedRoute,
@@ -110,8 +110,14 @@ impl Lab {
 
     fn send(&mut self, peer: &str, instance: u8, changes: Vec<RouteChange>) {
         let id = self.id(peer, instance);
-        self.server
-            .handle(SessionEvent::Routes { id, changes }, self.now);
+        self.server.handle(
+            SessionEvent::Routes {
+                id,
+                changes,
+                credit: Credit::default(),
+            },
+            self.now,
+        );
     }
 
     fn originate(&mut self, nets: &[&str]) {
