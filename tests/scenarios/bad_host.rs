@@ -146,6 +146,7 @@ fn an_interface_that_vanishes_and_returns_is_a_port_again() -> Result<()> {
             world.vm2.link.create()?;
             world.vm2.configure_gateway_side()?;
             world.vm2.configure_machine_side()?;
+            world.vm2.configure_default_route()?;
             until("vm2 reaches the office again", CONVERGENCE, || {
                 world.vm2.host.reaches(OFFICE[0].parse()?)?;
                 world.vm2.host.reaches(OFFICE[1].parse()?)
@@ -180,8 +181,25 @@ fn a_port_without_native_xdp_works_in_generic_mode_with_a_warning_or_is_refused(
         strict
             .dataplane
             .insert("require_native".to_owned(), true.into());
-        let said = Waypost::refuses(&world.gw, &strict, &[])?;
-        ensure!(said.contains("vm2") && said.contains("native"), "{said}");
+        let mut refusing = Waypost::start(&world.gw, strict)?;
+        until(
+            "the port is refused and the others stand",
+            CONVERGENCE,
+            || {
+                for (port, attached) in attached(&refusing)? {
+                    let refused = attached.contains("native XDP");
+                    let expected = if port == "vm2" {
+                        refused
+                    } else {
+                        attached == "native"
+                    };
+                    ensure!(expected, "{port}: {attached}");
+                }
+                Ok(())
+            },
+        )?;
+        refusing.ask("stop --flush")?;
+        refusing.process().wait(PATIENCE)?;
 
         let mut running = world.start()?;
         let others = Undisturbed::watch(&world, &running.waypost, &EVERYONE)?;
@@ -190,15 +208,9 @@ fn a_port_without_native_xdp_works_in_generic_mode_with_a_warning_or_is_refused(
             .lines()
             .any(|line| line.contains("WARN") && line.contains("vm2") && line.contains("generic"));
         ensure!(warned, "the log does not warn that vm2 is generic");
-        let fib = running.waypost.show("fib")?;
-        let ports = fib["ports"].as_array().into_iter().flatten();
-        for port in ports {
-            let expected = if port["interface"] == "vm2" {
-                "generic"
-            } else {
-                "native"
-            };
-            ensure!(port["attached"] == expected, "{port}");
+        for (port, attached) in attached(&running.waypost)? {
+            let expected = if port == "vm2" { "generic" } else { "native" };
+            ensure!(attached == expected, "{port}: {attached}");
         }
         let watch = Watch::start(&world)?;
         let (seen, expected) = (["sdwan", "office"], "packets of vm2 arrive at the office");
@@ -210,4 +222,16 @@ fn a_port_without_native_xdp_works_in_generic_mode_with_a_warning_or_is_refused(
         println!("{}", others.prove(&running.waypost)?);
         Ok(())
     })
+}
+
+/// Ports by name: how each is attached.
+fn attached(waypost: &Waypost) -> Result<Vec<(String, String)>> {
+    let fib = waypost.show("fib")?;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let ports = fib["ports"].as_array().into_iter().flatten();
+    let ports: Vec<_> = ports
+        .map(|port| (text(&port["interface"]), text(&port["attached"])))
+        .collect();
+    ensure!(ports.len() >= 4, "ports are missing: {ports:?}");
+    Ok(ports)
 }

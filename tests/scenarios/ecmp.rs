@@ -160,7 +160,8 @@ impl Trio {
     fn bring_the_third_back(&self) -> Result<()> {
         let third = &self.world.firewalls[2];
         third.vm.link.up()?;
-        // The kernel took the routes of an interface that was down.
+        // The kernel took the IPv6 address and the routes of an interface that was down.
+        third.vm.configure_machine_side()?;
         for (prefix, gateway) in tests::network::route_server_subnet()?
             .into_iter()
             .zip(third.vm.gateways)
@@ -169,7 +170,7 @@ impl Trio {
                 .host()
                 .route(prefix, gateway, tests::network::UPLINK)?;
         }
-        Ok(())
+        third.configure_last_resort()
     }
 }
 

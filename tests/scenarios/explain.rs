@@ -33,7 +33,9 @@ fn it_names_route_peer_and_port_and_why_the_route_won() -> Result<()> {
             ensure!(answer["route"]["peer"] == peer, "{to}: {}", answer["route"]);
             ensure!(answer["next_hops"][0]["port"] == port, "{to}: {answer}");
             ensure!(answer["fib"]["prefix"] == prefix, "{to}: {}", answer["fib"]);
-            let paths = answer["paths"].as_array().map_or(0, Vec::len);
+            // Appliances pass on what they heard from the other instance: those are loops.
+            let paths = answer["paths"].as_array().into_iter().flatten();
+            let paths = paths.filter(|path| path["state"] != "rejected").count();
             ensure!(
                 paths == 2,
                 "{to}: {paths} paths, one of each instance expected"

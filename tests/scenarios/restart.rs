@@ -1,6 +1,6 @@
 //! The daemon goes and comes back under traffic: nobody notices. And it can be removed altogether.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -14,6 +14,10 @@ use tests::{
     waypost::{self, PATIENCE, pins},
 };
 
+/// The configured `stale_time`, and a little: not every daemon sends End-of-RIB to a peer that has not
+/// asked for graceful restart.
+const STALE: Duration = Duration::from_secs(30);
+const PINS: &str = "/sys/fs/bpf/waypost";
 const PORTS: [&str; 4] = ["vm1", "vm2", "sdwan", "fw"];
 
 #[test]
@@ -45,7 +49,7 @@ fn sigterm_closes_the_sessions_and_forwarding_goes_on() -> Result<()> {
         running.waypost.established(&["sdwan", "fw"])?;
         let instances = [instance(1)?, instance(2)?];
         running.sdwan.established(&instances, PATIENCE)?;
-        until("routes are not stale any more", PATIENCE, || {
+        until("routes are not stale any more", STALE, || {
             let fib = running.waypost.show("fib")?;
             ensure!(fib["stale"] == false, "still stale");
             Ok(())
@@ -82,17 +86,13 @@ fn what_changed_while_the_daemon_was_away_is_put_right() -> Result<()> {
         running.site.announce("10.251.0.0/16".parse()?)?;
         running.waypost.start_again()?;
         running.waypost.programmed("10.251.0.0/16")?;
-        until(
-            "the withdrawn route is gone from the maps",
-            PATIENCE,
-            || {
-                let fib = running.waypost.show("fib")?;
-                let routes = fib["routes"].as_array().into_iter().flatten();
-                let mut left = routes.filter(|route| route["prefix"] == "10.250.0.0/16");
-                ensure!(left.next().is_none(), "it is still there");
-                Ok(())
-            },
-        )
+        until("the withdrawn route is gone from the maps", STALE, || {
+            let fib = running.waypost.show("fib")?;
+            let routes = fib["routes"].as_array().into_iter().flatten();
+            let mut left = routes.filter(|route| route["prefix"] == "10.250.0.0/16");
+            ensure!(left.next().is_none(), "it is still there");
+            Ok(())
+        })
     })
 }
 
@@ -101,10 +101,7 @@ fn stop_flush_removes_everything() -> Result<()> {
     scenario(|lab| {
         let world = Overview::build(lab, 1, Cable::Straight)?;
         let mut running = world.start()?;
-        ensure!(
-            !pins(Path::new("/sys/fs/bpf"))?.is_empty(),
-            "nothing is pinned"
-        );
+        ensure!(!pins(Path::new(PINS))?.is_empty(), "nothing is pinned");
         for port in PORTS {
             ensure!(attached(&world, port)?, "no program at {port}");
         }
@@ -130,7 +127,7 @@ fn nothing_left(world: &Overview) -> Result<()> {
         "nothing is pinned and no program attached",
         PATIENCE,
         || {
-            let left = pins(Path::new("/sys/fs/bpf"))?;
+            let left = pins(Path::new(PINS))?;
             ensure!(left.is_empty(), "{left:?}");
             for port in PORTS {
                 ensure!(!attached(world, port)?, "a program at {port}");

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::{
     lab::{Host, Lab, Link, host::family_flag},
+    overview::{DEFAULT, NETWORK},
     waypost::config::Port,
 };
 
@@ -63,14 +64,7 @@ impl Vm {
             gateways,
             Cable::Straight,
         )?;
-        for gateway in vm.gateways {
-            let any = if gateway.is_ipv4() {
-                "0.0.0.0/0"
-            } else {
-                "::/0"
-            };
-            vm.host.route(any.parse()?, gateway, UPLINK)?;
-        }
+        vm.configure_default_route()?;
         Ok(vm)
     }
 
@@ -126,9 +120,23 @@ impl Vm {
     }
 }
 
+impl Vm {
+    /// Writes the machine's default route: the gateway.
+    ///
+    /// # Errors
+    /// The interface does not exist.
+    pub fn configure_default_route(&self) -> Result<()> {
+        for (any, gateway) in DEFAULT.into_iter().zip(self.gateways) {
+            self.host.route(any.parse()?, gateway, UPLINK)?;
+        }
+        Ok(())
+    }
+}
+
 impl Nva {
-    /// Joins a new appliance to the gateway host. Of the network it knows only how to reach the
-    /// route server; the rest is for BGP to tell.
+    /// Joins a new appliance to the gateway host. It knows how to reach the route server; the rest is
+    /// for BGP to tell. As on real appliances, whose interface has a gateway, there is a last resort
+    /// for the network's prefixes, so that a session that is away does not cut off what returns.
     ///
     /// # Errors
     /// The lab refuses.
@@ -145,13 +153,26 @@ impl Nva {
         for (prefix, gateway) in route_server_subnet()?.into_iter().zip(vm.gateways) {
             vm.host.route(prefix, gateway, UPLINK)?;
         }
-        Ok(Self { vm })
+        let nva = Self { vm };
+        nva.configure_last_resort()?;
+        Ok(nva)
     }
 
     /// The machine.
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.vm.host
+    }
+
+    /// Writes the routes of last resort.
+    ///
+    /// # Errors
+    /// The interface does not exist.
+    pub fn configure_last_resort(&self) -> Result<()> {
+        for (prefix, gateway) in NETWORK.into_iter().zip(self.vm.gateways) {
+            self.host().last_resort(prefix.parse()?, gateway, UPLINK)?;
+        }
+        Ok(())
     }
 
     /// Its port, as configured in Waypost.

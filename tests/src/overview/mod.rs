@@ -134,7 +134,7 @@ impl Overview {
         Ok(Config {
             daemon: config::Daemon {
                 socket: "/run/waypost/waypost.sock".into(),
-                stale_time: 60,
+                stale_time: 20,
             },
             dataplane: [].into(),
             vnet: vec![network],
