@@ -4,6 +4,10 @@
 //! In: tables, routes and ports from `vnet`, liveness of next hops from `dataplane`. Out:
 //! [`Change`]s in an order that never shows a packet half a change (invariant 5). Names are stable
 //! and mean the same on every host; numbers of maps and interfaces are given out by `dataplane`.
+//!
+//! - [`Fib`]: keeps the desired state and tells what changed since it was last asked.
+//! - [`SharedGroup`]: a group with its name, a hash of its contents.
+//! - [`buckets`]: weighted rendezvous hashing, which spreads a group's flows over its members.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -11,6 +15,18 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{InterfaceName, MacAddr, TableName, VnetName};
+
+pub(crate) mod fnv;
+mod group;
+mod rendezvous;
+mod state;
+mod table;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use group::SharedGroup;
+pub use rendezvous::{FlowTarget, MIN_BUCKETS, buckets};
+pub use state::{Fib, RouteSpec};
 
 /// Where packets go. It is its own stable name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
