@@ -1,0 +1,216 @@
+//! NOTIFICATIONs in words that an operator understands.
+
+use std::fmt;
+
+use super::{
+    Capability, Family, Notification,
+    attribute::AttributeCode,
+    cursor::Cursor,
+    notification::{cease, error},
+};
+
+impl fmt::Display for Notification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(category) = category(self.code) else {
+            return write!(f, "error code {}, subcode {}", self.code, self.subcode);
+        };
+        f.write_str(category)?;
+        match (self.subcode, reason(self.code, self.subcode)) {
+            (_, Some(reason)) => write!(f, ": {reason}")?,
+            (0, None) => {}
+            (subcode, None) => write!(f, ": subcode {subcode}")?,
+        }
+        self.fmt_data(f)
+    }
+}
+
+const fn category(code: u8) -> Option<&'static str> {
+    Some(match code {
+        error::MESSAGE_HEADER => "Message header error",
+        error::OPEN => "OPEN error",
+        error::UPDATE => "UPDATE error",
+        error::HOLD_TIMER => "Hold timer expired",
+        error::FSM => "Finite state machine error",
+        error::CEASE => "Cease",
+        error::ROUTE_REFRESH => "ROUTE-REFRESH error",
+        error::SEND_HOLD_TIMER => "Send hold timer expired",
+        _ => return None,
+    })
+}
+
+const fn reason(code: u8, subcode: u8) -> Option<&'static str> {
+    Some(match (code, subcode) {
+        (error::MESSAGE_HEADER, 1) => "connection not synchronized (wrong marker)",
+        (error::MESSAGE_HEADER, 2) => "bad message length",
+        (error::MESSAGE_HEADER, 3) => "bad message type",
+        (error::OPEN, 0) => "malformed optional parameters",
+        (error::OPEN, 1) => "unsupported version number",
+        (error::OPEN, 2) => "bad peer AS",
+        (error::OPEN, 3) => "bad BGP identifier",
+        (error::OPEN, 4) => "unsupported optional parameter",
+        (error::OPEN, 5) => "authentication failure (deprecated)",
+        (error::OPEN, 6) => "unacceptable hold time",
+        (error::OPEN, 7) => "unsupported capability",
+        (error::OPEN, 11) => "role mismatch",
+        (error::UPDATE, 1) => "malformed attribute list",
+        (error::UPDATE, 2) => "unrecognized well-known attribute",
+        (error::UPDATE, 3) => "missing well-known attribute",
+        (error::UPDATE, 4) => "attribute flags error",
+        (error::UPDATE, 5) => "attribute length error",
+        (error::UPDATE, 6) => "invalid ORIGIN",
+        (error::UPDATE, 8) => "invalid NEXT_HOP",
+        (error::UPDATE, 9) => "optional attribute error",
+        (error::UPDATE, 10) => "invalid network field",
+        (error::UPDATE, 11) => "malformed AS_PATH",
+        (error::FSM, 1) => "unexpected message in OpenSent",
+        (error::FSM, 2) => "unexpected message in OpenConfirm",
+        (error::FSM, 3) => "unexpected message in Established",
+        (error::CEASE, cease::MAX_PREFIXES) => "maximum number of prefixes reached",
+        (error::CEASE, cease::ADMINISTRATIVE_SHUTDOWN) => "administrative shutdown",
+        (error::CEASE, cease::PEER_DECONFIGURED) => "peer de-configured",
+        (error::CEASE, cease::ADMINISTRATIVE_RESET) => "administrative reset",
+        (error::CEASE, cease::CONNECTION_REJECTED) => "connection rejected",
+        (error::CEASE, cease::CONFIGURATION_CHANGE) => "other configuration change",
+        (error::CEASE, cease::CONNECTION_COLLISION) => "connection collision resolution",
+        (error::CEASE, cease::OUT_OF_RESOURCES) => "out of resources",
+        (error::CEASE, cease::HARD_RESET) => "hard reset",
+        (error::CEASE, cease::BFD_DOWN) => "BFD down",
+        (error::ROUTE_REFRESH, 1) => "invalid message length",
+        _ => return None,
+    })
+}
+
+impl Notification {
+    /// What the data adds, where it has a form of its own.
+    fn fmt_data(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = self.shutdown_text() {
+            return write!(f, ": \"{}\"", text.escape_debug());
+        }
+        if let Some(inner) = self.within_hard_reset() {
+            return write!(f, ": {inner}");
+        }
+        let mut data = Cursor::new(&self.data);
+        match (self.code, self.subcode) {
+            (error::MESSAGE_HEADER, 2) => match data.u16() {
+                Some(len) => write!(f, ": {len}"),
+                None => Ok(()),
+            },
+            (error::MESSAGE_HEADER, 3) | (error::FSM, 1..=3) => match data.u8() {
+                Some(kind) => write!(f, ": type {kind}"),
+                None => Ok(()),
+            },
+            (error::OPEN, 1) => match data.u16() {
+                Some(version) => write!(f, ": version {version} is supported"),
+                None => Ok(()),
+            },
+            (error::OPEN, 7) => fmt_capabilities(&self.data, f),
+            (error::UPDATE, 3) => match data.u8() {
+                Some(code) => write!(f, ": {}", AttributeCode(code)),
+                None => Ok(()),
+            },
+            (error::UPDATE, 2 | 4 | 5 | 6 | 8 | 9) => match (data.u8(), data.u8()) {
+                (Some(_flags), Some(code)) => write!(f, ": {}", AttributeCode(code)),
+                _ => Ok(()),
+            },
+            (error::CEASE, cease::MAX_PREFIXES) => {
+                let (Some(afi), Some(safi), Some(limit)) = (data.u16(), data.u8(), data.u32())
+                else {
+                    return Ok(());
+                };
+                match Family::from_identifiers(afi, safi) {
+                    Some(family) => write!(f, ": {limit} of {family}"),
+                    None => write!(f, ": {limit} of AFI {afi}, SAFI {safi}"),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn fmt_capabilities(data: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut capabilities = Vec::new();
+    if Capability::decode_all(data, &mut capabilities).is_none() {
+        return Ok(());
+    }
+    for (index, capability) in capabilities.iter().enumerate() {
+        let separator = if index == 0 { ": " } else { ", " };
+        write!(f, "{separator}{capability}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bgp::State;
+
+    #[test]
+    fn notifications_read_as_sentences() {
+        let shutdown = Notification::administrative_shutdown("maintenance, \"back at 5\"");
+        for (notification, text) in [
+            (
+                shutdown.clone(),
+                r#"Cease: administrative shutdown: "maintenance, \"back at 5\"""#,
+            ),
+            (
+                Notification::hard_reset(&shutdown),
+                r#"Cease: hard reset: Cease: administrative shutdown: "maintenance, \"back at 5\"""#,
+            ),
+            (
+                Notification::max_prefixes_reached(Family::Ipv6Unicast, 1000),
+                "Cease: maximum number of prefixes reached: 1000 of IPv6 unicast",
+            ),
+            (
+                Notification::peer_deconfigured(),
+                "Cease: peer de-configured",
+            ),
+            (Notification::hold_timer_expired(), "Hold timer expired"),
+            (
+                Notification::send_hold_timer_expired(),
+                "Send hold timer expired",
+            ),
+            (
+                Notification::bad_message_length(18),
+                "Message header error: bad message length: 18",
+            ),
+            (Notification::bad_peer_as(), "OPEN error: bad peer AS"),
+            (
+                Notification::unsupported_version(),
+                "OPEN error: unsupported version number: version 4 is supported",
+            ),
+            (
+                Notification::unsupported_capability(&[
+                    Capability::Multiprotocol { afi: 2, safi: 1 },
+                    Capability::FourOctetAsn(65515),
+                ]),
+                "OPEN error: unsupported capability: multiprotocol IPv6 unicast, \
+                 4-octet ASN 65515",
+            ),
+            (
+                Notification::unexpected_message(State::OpenConfirm, 2),
+                "Finite state machine error: unexpected message in OpenConfirm: type 2",
+            ),
+            (
+                Notification::new(3, 5, [0x40, 1, 2, 0, 0]),
+                "UPDATE error: attribute length error: ORIGIN",
+            ),
+            (
+                Notification::new(3, 3, [2]),
+                "UPDATE error: missing well-known attribute: AS_PATH",
+            ),
+            (Notification::new(6, 77, []), "Cease: subcode 77"),
+            (Notification::new(99, 7, []), "error code 99, subcode 7"),
+        ] {
+            assert_eq!(notification.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn control_characters_of_a_shutdown_text_do_not_reach_the_terminal() {
+        let notification = Notification::administrative_shutdown("\x1b[2Jhello\n");
+        assert_eq!(
+            notification.to_string(),
+            r#"Cease: administrative shutdown: "\u{1b}[2Jhello\n""#
+        );
+    }
+}
