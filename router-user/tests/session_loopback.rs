@@ -403,7 +403,12 @@ async fn keepalives_flow_both_ways_beside_a_backlog() {
     let mut keepalives_before_the_last_update = 0;
     let is_update = |message: &Received| matches!(message, Received::Update(_));
     let mut seen = received.iter().filter(|message| is_update(message)).count();
+    let mut said = Instant::now();
     while seen < updates {
+        if said.elapsed() > Duration::from_millis(400) {
+            peer.send(wire::encode_keepalive).await;
+            said = Instant::now();
+        }
         match peer.receive().await.expect("the session stays up") {
             Received::Update(_) => seen += 1,
             Received::Keepalive => keepalives_before_the_last_update += 1,
