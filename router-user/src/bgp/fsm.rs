@@ -1,1 +1,251 @@
-//! To come.
+//! The state machine of a session (RFC 4271 §8): (event, now) → actions. No sockets, no clock, no
+//! randomness but the seed it is given (invariant 2).
+//!
+//! In: [`Event`]s: what the operator wants, what became of TCP connections, what was received,
+//! that a timer is due. Out: [`Action`]s: connect, send, close, and what the rest of the speaker
+//! has to know.
+//!
+//! RFC 4271 describes one machine a connection and lets them collide; here one [`Fsm`] a session
+//! owns them all: at most one connection attempt of ours and two connections, of which at most one
+//! is Established.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    DownReason, State,
+    wire::{Negotiated, Notification, Open},
+};
+
+mod backoff;
+mod connection;
+mod ending;
+mod event;
+mod open;
+mod opening;
+mod text;
+
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod tests;
+
+pub use event::{Action, ConnectionId, Event, Outgoing, Received, Settings};
+
+use backoff::Backoff;
+use connection::Connection;
+
+/// How long a connection may wait for the peer's OPEN (RFC 4271 §8.2.2: "a large value").
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// How long a new connection waits for the answer to a probe of the Established one.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The state machine of one session.
+#[derive(Debug)]
+pub struct Fsm {
+    settings: Settings,
+    activity: Activity,
+    connections: Vec<Connection>,
+    backoff: Backoff,
+    actions: Vec<Action>,
+}
+
+/// What the session does apart from its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Activity {
+    /// Idle until started.
+    Stopped,
+    /// Idle until then.
+    IdleHold(Instant),
+    /// Accepts connections, does not connect.
+    Waiting,
+    /// Accepts connections, connects then.
+    ConnectAt(Instant),
+    /// Connects; gives up then.
+    Connecting(Instant),
+}
+
+impl Fsm {
+    /// A stopped machine.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            backoff: Backoff::new(settings.connect_retry, settings.seed),
+            settings,
+            activity: Activity::Stopped,
+            connections: Vec::with_capacity(2),
+            actions: Vec::new(),
+        }
+    }
+
+    /// What an event leads to.
+    pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        match event {
+            Event::Start => self.start(now),
+            Event::Stop {
+                subcode,
+                text,
+                idle,
+            } => self.stop(subcode, &text, idle.map(|idle| now + idle)),
+            Event::Connected {
+                connection,
+                local_address,
+            } => self.connected(connection, local_address, now),
+            Event::ConnectFailed { reason } => self.connect_failed(reason, now),
+            Event::Accepted {
+                connection,
+                local_address,
+            } => self.accepted(connection, local_address, now),
+            Event::Closed { connection, reason } => self.closed(connection, reason, now),
+            Event::Received {
+                connection,
+                message,
+            } => self.received(connection, message, now),
+            Event::Fault {
+                connection,
+                notification,
+                reason,
+            } => {
+                if let Some(index) = self.index(connection) {
+                    self.fail(index, notification, reason, now);
+                }
+            }
+            Event::Written { connection } => {
+                if let Some(index) = self.index(connection) {
+                    self.connections[index].written(now);
+                }
+            }
+            Event::Busy { connection } => {
+                if let Some(index) = self.index(connection) {
+                    self.connections[index].heard(now);
+                }
+            }
+            Event::Timer => self.timer(now),
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When [`Event::Timer`] is due.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let activity = match self.activity {
+            Activity::Stopped | Activity::Waiting => None,
+            Activity::IdleHold(at) | Activity::ConnectAt(at) | Activity::Connecting(at) => Some(at),
+        };
+        let connections = self
+            .connections
+            .iter()
+            .filter_map(Connection::next_timeout)
+            .min();
+        activity.into_iter().chain(connections).min()
+    }
+
+    /// The session's state: that of its connection which has come furthest.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let furthest = self
+            .connections
+            .iter()
+            .map(Connection::state)
+            .max_by_key(|state| *state as u8);
+        furthest.unwrap_or(match self.activity {
+            Activity::Stopped | Activity::IdleHold(_) => State::Idle,
+            Activity::Connecting(_) => State::Connect,
+            Activity::Waiting | Activity::ConnectAt(_) => State::Active,
+        })
+    }
+
+    // -- Starting and stopping -----------------------------------------------------------------
+
+    fn start(&mut self, now: Instant) {
+        if matches!(self.activity, Activity::Stopped | Activity::IdleHold(_)) {
+            self.backoff.forget();
+            self.run(now);
+        }
+    }
+
+    fn run(&mut self, now: Instant) {
+        if self.settings.passive {
+            self.activity = Activity::Waiting;
+        } else {
+            self.connect(now);
+        }
+    }
+
+    fn stop(&mut self, subcode: u8, text: &str, until: Option<Instant>) {
+        let notification = Notification::cease_with_text(subcode, text);
+        for connection in std::mem::take(&mut self.connections) {
+            self.dismiss(&connection, notification.clone());
+        }
+        self.cancel_attempt();
+        self.activity = until.map_or(Activity::Stopped, Activity::IdleHold);
+    }
+
+    // -- Timers --------------------------------------------------------------------------------
+
+    fn timer(&mut self, now: Instant) {
+        for id in self.connections.iter().map(|c| c.id).collect::<Vec<_>>() {
+            self.connection_timers(id, now);
+        }
+        match self.activity {
+            Activity::IdleHold(at) if at <= now => self.run(now),
+            Activity::ConnectAt(at) if at <= now => self.connect(now),
+            Activity::Connecting(at) if at <= now => {
+                let reason = text::no_answer(self.settings.peer);
+                self.actions.push(Action::Report(reason));
+                self.actions.push(Action::CancelConnect);
+                self.backoff.retry();
+                self.connect(now);
+            }
+            _ => {}
+        }
+    }
+
+    fn connection_timers(&mut self, id: ConnectionId, now: Instant) {
+        let Some(index) = self.index(id) else {
+            return;
+        };
+        let connection = &mut self.connections[index];
+        if connection.is_silent(now) {
+            let reason = text::silent(self.settings.peer.ip(), connection);
+            self.fail(index, Notification::hold_timer_expired(), reason, now);
+        } else if connection.is_stuck(now) {
+            let reason = text::stuck(self.settings.peer.ip());
+            self.fail(index, Notification::send_hold_timer_expired(), reason, now);
+        } else if connection.is_held_until(now) {
+            self.judge(index, now);
+        } else if connection.keepalive_is_due(now) {
+            let jitter = self.backoff.jitter();
+            self.connections[index].next_keepalive(jitter, now);
+            self.send(index, Outgoing::Keepalive);
+        }
+    }
+
+    /// The Established connection had its time to prove itself. It stays (RFC 4271 §6.8), unless
+    /// the peer has missed its keepalives on it.
+    fn judge(&mut self, held: usize, now: Instant) {
+        match self.find(State::Established) {
+            Some(established) if self.connections[established].missed_keepalives(now) => {
+                self.collide(established, now);
+            }
+            _ => self.collide(held, now),
+        }
+    }
+
+    // -- Small helpers -------------------------------------------------------------------------
+
+    fn send(&mut self, index: usize, message: Outgoing) {
+        self.actions.push(Action::Send {
+            connection: self.connections[index].id,
+            message,
+        });
+    }
+
+    fn index(&self, id: ConnectionId) -> Option<usize> {
+        self.connections.iter().position(|c| c.id == id)
+    }
+
+    fn find(&self, state: State) -> Option<usize> {
+        self.connections.iter().position(|c| c.state() == state)
+    }
+}

@@ -6,7 +6,8 @@
 //!
 //! - [`wire`]: the codec; no sockets, no timers.
 //! - [`fsm`]: the state machine; (event, now) → actions, no I/O.
-//! - [`session`], [`listener`]: tokio sockets that drive the state machine.
+//! - [`session`], `listener`: tokio sockets that drive the state machine.
+//! - [`speaker`]: all sessions together.
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
@@ -15,10 +16,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::RouteServerName;
 
+mod credit;
 pub mod fsm;
-pub mod listener;
+mod link;
+mod listener;
 pub mod session;
+mod socket;
+pub mod speaker;
 pub mod wire;
+
+pub use credit::Credit;
 
 use wire::{Family, Negotiated, Nlri, PathAttributes};
 
@@ -68,6 +75,8 @@ pub enum SessionEvent {
         id: SessionId,
         /// The changes.
         changes: Vec<RouteChange>,
+        /// The session's room in this queue: dropped once the changes are applied.
+        credit: Credit,
     },
     /// The peer asked for all routes of a family again (RFC 2918).
     RefreshRequested {
@@ -139,6 +148,18 @@ pub enum DownReason {
     NotificationReceived(wire::Notification),
     /// The TCP connection was closed or failed.
     Connection(String),
+}
+
+impl std::fmt::Display for DownReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (who, notification) = match self {
+            Self::NotificationSent(notification) => ("we sent", notification),
+            Self::NotificationReceived(notification) => ("the peer sent", notification),
+            Self::Connection(text) => return f.write_str(text),
+        };
+        let wire::Notification { code, subcode, .. } = notification;
+        write!(f, "{who} NOTIFICATION {code}/{subcode} ({notification})")
+    }
 }
 
 /// States of RFC 4271 §8.2.2.

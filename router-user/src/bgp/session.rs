@@ -1,16 +1,400 @@
 //! A session's task: tokio sockets driving the state machine.
+//!
+//! In: what the [`Speaker`](super::speaker::Speaker) and the RIB's owner want, the peer's
+//! connections and bytes. Out: [`SessionEvent`]s. Decisions are the state machine's; here its
+//! actions are carried out.
+//!
+//! Reading never waits for writing, and neither waits for the RIB: what is to be sent is queued up
+//! to [`MAX_BACKLOG`], and what was received is queued up to the session's [`Credit`](super::Credit).
 
-use super::SessionCommand;
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::TcpStream,
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    task::JoinSet,
+};
+
+use super::{
+    RouteChange, SessionCommand, SessionEvent,
+    credit::Credits,
+    fsm::{ConnectionId, Event, Fsm},
+    link::{self, BURST, LINGER, Link, Progress},
+    socket,
+    wire::{Notification, notification::cease},
+};
+use status::Status;
+
+mod actions;
+mod config;
+mod receive;
+mod status;
+
+pub use config::SessionConfig;
+
+/// What may wait to be sent to one peer, in bytes; beyond, the session is closed.
+pub const MAX_BACKLOG: usize = 256 << 20;
+
+/// How long a session stays idle after its backlog grew over [`MAX_BACKLOG`].
+const BACKLOG_IDLE: Duration = Duration::from_secs(60);
+
+/// Connections that may be on their way to being closed at the same time.
+const MAX_CLOSING: usize = 8;
+
+/// Commands carried out before connections get their turn.
+const COMMANDS_AT_ONCE: usize = 64;
 
 /// Where commands to an Established session go.
 #[derive(Clone, Debug)]
 pub struct SessionHandle {
-    commands: tokio::sync::mpsc::UnboundedSender<SessionCommand>,
+    commands: UnboundedSender<SessionCommand>,
 }
 
 impl SessionHandle {
+    /// A handle and the end where its commands arrive.
+    #[must_use]
+    pub fn new() -> (Self, UnboundedReceiver<SessionCommand>) {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        (Self { commands }, receiver)
+    }
+
     /// Queues a command; `false`: the session has ended.
     pub fn send(&self, command: SessionCommand) -> bool {
         self.commands.send(command).is_ok()
+    }
+}
+
+/// What the speaker tells a session's task.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// Start.
+    Start,
+    /// Close with this Cease and stay idle until started.
+    Stop { subcode: u8, text: String },
+    /// Close and go on with another configuration; idle, if it was stopped.
+    Reconfigure(Box<SessionConfig>),
+    /// Close with this Cease and end.
+    End { subcode: u8, text: String },
+}
+
+/// A session's task and all that it owns.
+pub(super) struct Session {
+    config: SessionConfig,
+    fsm: Fsm,
+    stopped: bool,
+    events: UnboundedSender<SessionEvent>,
+    control: UnboundedReceiver<Control>,
+    incoming: mpsc::Receiver<TcpStream>,
+    /// Commands of the Established session.
+    commands: Option<UnboundedReceiver<SessionCommand>>,
+    attempt: Option<Attempt>,
+    links: Vec<Link>,
+    established: Option<ConnectionId>,
+    closing: JoinSet<()>,
+    connections: u64,
+    pending: Pending,
+    credits: Credits,
+    status: Status,
+}
+
+type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// Changes that wait for the end of the burst.
+#[derive(Default)]
+struct Pending {
+    changes: Vec<RouteChange>,
+    bytes: usize,
+}
+
+/// What the task woke up for.
+enum Input {
+    Control(Option<Control>),
+    Command(Option<SessionCommand>),
+    Incoming(TcpStream),
+    Attempt(io::Result<TcpStream>),
+    Progress(usize, Progress),
+    MayRead,
+    Time,
+}
+
+impl Session {
+    pub(super) fn new(
+        config: SessionConfig,
+        events: UnboundedSender<SessionEvent>,
+        control: UnboundedReceiver<Control>,
+        incoming: mpsc::Receiver<TcpStream>,
+    ) -> Self {
+        Self {
+            fsm: Fsm::new(config.settings()),
+            status: Status::new(config.id.clone()),
+            config,
+            stopped: true,
+            events,
+            control,
+            incoming,
+            commands: None,
+            attempt: None,
+            links: Vec::new(),
+            established: None,
+            closing: JoinSet::new(),
+            connections: 0,
+            pending: Pending::default(),
+            credits: Credits::new(),
+        }
+    }
+
+    /// Runs until told to end, or until the speaker is gone.
+    pub(super) async fn run(mut self) {
+        self.report_status();
+        loop {
+            let input = self.next_input().await;
+            if self.take(input).is_break() {
+                break;
+            }
+            self.timers();
+            if self.status.is_due(Instant::now()) {
+                self.report_status();
+            }
+        }
+        let farewells = async { while self.closing.join_next().await.is_some() {} };
+        // Each of them is bounded by itself.
+        let _ = tokio::time::timeout(LINGER, farewells).await;
+    }
+
+    async fn next_input(&mut self) -> Input {
+        let established = self.established;
+        let credit = self.credits.suffice(BURST);
+        let deadline = [self.fsm.next_timeout(), self.status.due_at()]
+            .into_iter()
+            .flatten()
+            .min();
+        tokio::select! {
+            control = self.control.recv() => Input::Control(control),
+            command = next(&mut self.commands) => Input::Command(command),
+            Some(stream) = self.incoming.recv() => Input::Incoming(stream),
+            result = finish(&mut self.attempt) => Input::Attempt(result),
+            (index, progress) = link::progress(&mut self.links, |id| {
+                credit || Some(id) != established
+            }) => Input::Progress(index, progress),
+            () = self.credits.returned(BURST), if !credit => Input::MayRead,
+            Some(_) = self.closing.join_next() => Input::Time,
+            () = until(deadline) => Input::Time,
+        }
+    }
+
+    fn take(&mut self, input: Input) -> std::ops::ControlFlow<()> {
+        match input {
+            Input::Control(control) => return self.control(control),
+            Input::Command(command) => self.commands(command),
+            Input::Incoming(stream) => self.connected(stream, false),
+            Input::Attempt(Ok(stream)) => {
+                self.attempt = None;
+                self.connected(stream, true);
+            }
+            Input::Attempt(Err(error)) => {
+                self.attempt = None;
+                let config = &self.config;
+                let reason = socket::connect_error(&error, config.local_address, config.peer());
+                self.event(Event::ConnectFailed { reason });
+            }
+            Input::Progress(index, progress) => self.progress(index, progress),
+            Input::MayRead | Input::Time => {}
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    // -- What others want ----------------------------------------------------------------------
+
+    fn control(&mut self, control: Option<Control>) -> std::ops::ControlFlow<()> {
+        match control {
+            Some(Control::Start) => {
+                self.stopped = false;
+                self.event(Event::Start);
+            }
+            Some(Control::Stop { subcode, text }) => {
+                self.stopped = true;
+                self.stop(subcode, text, None);
+            }
+            Some(Control::Reconfigure(config)) => {
+                self.stop(cease::CONFIGURATION_CHANGE, String::new(), None);
+                self.config = *config;
+                self.fsm = Fsm::new(self.config.settings());
+                if !self.stopped {
+                    self.event(Event::Start);
+                }
+            }
+            Some(Control::End { subcode, text }) => {
+                self.stop(subcode, text, None);
+                return std::ops::ControlFlow::Break(());
+            }
+            None => {
+                self.stop(cease::ADMINISTRATIVE_SHUTDOWN, String::new(), None);
+                return std::ops::ControlFlow::Break(());
+            }
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn stop(&mut self, subcode: u8, text: String, idle: Option<Duration>) {
+        if self.established.is_some() {
+            let notification = Notification::cease_with_text(subcode, &text);
+            self.status
+                .error(format!("closed from here: {notification}"));
+        }
+        self.event(Event::Stop {
+            subcode,
+            text,
+            idle,
+        });
+    }
+
+    fn commands(&mut self, first: Option<SessionCommand>) {
+        let mut next = first;
+        let mut budget = COMMANDS_AT_ONCE;
+        while let Some(command) = next {
+            self.command(command);
+            budget -= 1;
+            let more = self.commands.as_mut().filter(|_| budget > 0);
+            next = more.and_then(|commands| commands.try_recv().ok());
+        }
+    }
+
+    fn command(&mut self, command: SessionCommand) {
+        match command {
+            SessionCommand::Send(messages) => self.send(messages),
+            SessionCommand::Shutdown {
+                subcode,
+                text,
+                idle,
+            } => self.stop(subcode, text, idle),
+        }
+    }
+
+    fn send(&mut self, messages: bytes::Bytes) {
+        let Some(link) = find(&mut self.links, self.established) else {
+            return;
+        };
+        link.enqueue(messages);
+        if link.backlog() > MAX_BACKLOG {
+            self.status.error(format!(
+                "{} takes its routes too slowly: more than {} MiB wait for it; trying again in {} s",
+                self.config.id.peer,
+                MAX_BACKLOG >> 20,
+                BACKLOG_IDLE.as_secs()
+            ));
+            self.event(Event::Stop {
+                subcode: cease::OUT_OF_RESOURCES,
+                text: String::new(),
+                idle: Some(BACKLOG_IDLE),
+            });
+        }
+    }
+
+    // -- What connections do -------------------------------------------------------------------
+
+    fn connected(&mut self, stream: TcpStream, outgoing: bool) {
+        let Ok(address) = stream.local_addr() else {
+            return;
+        };
+        self.connections += 1;
+        let connection = ConnectionId(self.connections);
+        self.links.push(Link::new(connection, stream));
+        let local_address = address.ip();
+        self.event(if outgoing {
+            Event::Connected {
+                connection,
+                local_address,
+            }
+        } else {
+            Event::Accepted {
+                connection,
+                local_address,
+            }
+        });
+    }
+
+    fn progress(&mut self, index: usize, progress: Progress) {
+        let connection = self.links[index].id;
+        if progress.written > 0 {
+            self.status.sent(progress.written);
+            self.event(Event::Written { connection });
+        }
+        if progress.read {
+            self.receive(connection);
+        }
+        if let Some(reason) = progress.ended
+            && let Some(index) = self.links.iter().position(|link| link.id == connection)
+        {
+            self.links.swap_remove(index);
+            self.event(Event::Closed { connection, reason });
+        }
+    }
+
+    fn timers(&mut self) {
+        let now = Instant::now();
+        if self.fsm.next_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        // We did not read, so that the peer could not prove that it lives.
+        if let Some(connection) = self.established.filter(|_| !self.credits.suffice(BURST)) {
+            self.event(Event::Busy { connection });
+        }
+        // The task may have been late itself: what has arrived meanwhile counts.
+        self.read_what_is_there();
+        self.event(Event::Timer);
+    }
+
+    fn read_what_is_there(&mut self) {
+        let established = self.established;
+        let credit = self.credits.suffice(BURST);
+        let may_read = |id| credit || Some(id) != established;
+        let mut task = std::task::Context::from_waker(std::task::Waker::noop());
+        let ready: Vec<_> = self
+            .links
+            .iter_mut()
+            .map(|link| (link.id, link.poll(&mut task, may_read(link.id))))
+            .collect();
+        for (id, progress) in ready {
+            if let std::task::Poll::Ready(progress) = progress
+                && let Some(index) = self.links.iter().position(|link| link.id == id)
+            {
+                self.progress(index, progress);
+            }
+        }
+    }
+}
+
+fn find(links: &mut [Link], id: Option<ConnectionId>) -> Option<&mut Link> {
+    links.iter_mut().find(|link| Some(link.id) == id)
+}
+
+/// The next command; never, while there is nobody to give one.
+async fn next(commands: &mut Option<UnboundedReceiver<SessionCommand>>) -> Option<SessionCommand> {
+    let Some(receiver) = commands else {
+        return std::future::pending().await;
+    };
+    let command = receiver.recv().await;
+    if command.is_none() {
+        *commands = None;
+    }
+    command
+}
+
+async fn finish(attempt: &mut Option<Attempt>) -> io::Result<TcpStream> {
+    match attempt {
+        Some(attempt) => attempt.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,0 +1,194 @@
+//! One connection's phase and timers.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{ConnectionId, Negotiated, OPEN_TIMEOUT, State};
+
+/// Shortest send hold time (RFC 9687 §4): the greater of this and twice the hold time.
+const SEND_HOLD: Duration = Duration::from_secs(480);
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    /// We opened it.
+    pub(super) outgoing: bool,
+    /// Our address.
+    pub(super) local_address: IpAddr,
+    pub(super) phase: Phase,
+    /// When the peer was last heard of, or the connection opened.
+    heard_at: Instant,
+    /// When the socket last took a message.
+    written_at: Instant,
+    keepalive_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Our OPEN is sent.
+    OpenSent,
+    /// Their OPEN is there, but another connection is Established and is being probed.
+    Held {
+        negotiated: Arc<Negotiated>,
+        until: Instant,
+        /// The peer's KEEPALIVE has come already.
+        confirmed: bool,
+    },
+    /// Both OPENs are exchanged.
+    OpenConfirm(Arc<Negotiated>),
+    /// Routes flow.
+    Established(Arc<Negotiated>),
+}
+
+impl Connection {
+    pub(super) fn outgoing(id: ConnectionId, local_address: IpAddr, now: Instant) -> Self {
+        Self {
+            id,
+            outgoing: true,
+            local_address,
+            phase: Phase::OpenSent,
+            heard_at: now,
+            written_at: now,
+            keepalive_at: None,
+        }
+    }
+
+    pub(super) fn incoming(id: ConnectionId, local_address: IpAddr, now: Instant) -> Self {
+        Self {
+            outgoing: false,
+            ..Self::outgoing(id, local_address, now)
+        }
+    }
+
+    pub(super) const fn state(&self) -> State {
+        match self.phase {
+            Phase::OpenSent | Phase::Held { .. } => State::OpenSent,
+            Phase::OpenConfirm(_) => State::OpenConfirm,
+            Phase::Established(_) => State::Established,
+        }
+    }
+
+    // -- Transitions ---------------------------------------------------------------------------
+
+    pub(super) fn hold_back(&mut self, negotiated: Arc<Negotiated>, until: Instant) {
+        self.phase = Phase::Held {
+            negotiated,
+            until,
+            confirmed: false,
+        };
+    }
+
+    /// Ends being held; what was agreed on, and whether the peer's KEEPALIVE has come.
+    pub(super) fn release(&mut self) -> Option<(Arc<Negotiated>, bool)> {
+        match &self.phase {
+            Phase::Held {
+                negotiated,
+                confirmed,
+                ..
+            } => Some((Arc::clone(negotiated), *confirmed)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn confirm(&mut self, negotiated: Arc<Negotiated>, jitter: f64, now: Instant) {
+        self.phase = Phase::OpenConfirm(negotiated);
+        self.heard(now);
+        self.next_keepalive(jitter, now);
+    }
+
+    pub(super) fn establish(&mut self, now: Instant) -> Option<Arc<Negotiated>> {
+        let Phase::OpenConfirm(negotiated) = &self.phase else {
+            return None;
+        };
+        let negotiated = Arc::clone(negotiated);
+        self.phase = Phase::Established(Arc::clone(&negotiated));
+        self.heard(now);
+        self.written(now);
+        Some(negotiated)
+    }
+
+    // -- Timers --------------------------------------------------------------------------------
+
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+    }
+
+    pub(super) fn written(&mut self, now: Instant) {
+        self.written_at = now;
+    }
+
+    /// Keepalives are sent every third of the hold time (RFC 4271 §4.4), jittered.
+    pub(super) fn next_keepalive(&mut self, jitter: f64, now: Instant) {
+        self.keepalive_at = self
+            .hold_time()
+            .map(|hold_time| now + (hold_time / 3).mul_f64(jitter));
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let held = match self.phase {
+            Phase::Held { until, .. } => Some(until),
+            _ => None,
+        };
+        [
+            self.hold_deadline(),
+            self.send_hold_deadline(),
+            self.keepalive_at,
+            held,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(super) fn keepalive_is_due(&self, now: Instant) -> bool {
+        self.keepalive_at.is_some_and(|at| at <= now)
+    }
+
+    /// The hold timer has expired.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        self.hold_deadline().is_some_and(|at| at <= now)
+    }
+
+    /// The send hold timer has expired (RFC 9687).
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        self.send_hold_deadline().is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn is_held_until(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Held { until, .. } if until <= now)
+    }
+
+    /// The peer has been silent for two keepalive intervals.
+    pub(super) fn missed_keepalives(&self, now: Instant) -> bool {
+        self.hold_time()
+            .is_some_and(|hold_time| self.heard_at + hold_time * 2 / 3 <= now)
+    }
+
+    /// The hold time agreed on; `None`: none yet, or no keepalives.
+    pub(super) fn hold_time(&self) -> Option<Duration> {
+        let (Phase::OpenConfirm(negotiated) | Phase::Established(negotiated)) = &self.phase else {
+            return None;
+        };
+        let seconds = Some(negotiated.hold_time).filter(|seconds| *seconds > 0)?;
+        Some(Duration::from_secs(seconds.into()))
+    }
+
+    fn hold_deadline(&self) -> Option<Instant> {
+        let hold_time = match self.phase {
+            Phase::OpenSent | Phase::Held { .. } => Some(OPEN_TIMEOUT),
+            Phase::OpenConfirm(_) | Phase::Established(_) => self.hold_time(),
+        };
+        hold_time.map(|hold_time| self.heard_at + hold_time)
+    }
+
+    fn send_hold_deadline(&self) -> Option<Instant> {
+        let Phase::Established(_) = self.phase else {
+            return None;
+        };
+        let hold_time = self.hold_time()?;
+        Some(self.written_at + SEND_HOLD.max(hold_time * 2))
+    }
+}

@@ -1,0 +1,134 @@
+//! OPEN: what we send, what we accept, and what both sides then agree on (RFC 4271 §6.2,
+//! RFC 5492, RFC 6286).
+
+use std::net::IpAddr;
+
+use super::Settings;
+use crate::bgp::wire::{AS_TRANS, Capability, Family, Negotiated, Notification, Open};
+
+/// Why the peer's OPEN is refused.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) notification: Notification,
+    pub(super) reason: String,
+}
+
+/// The OPEN that we send. Enhanced route refresh and graceful restart are not announced: who
+/// announces them must honour them.
+pub(super) fn ours(settings: &Settings) -> Open {
+    let families = settings.families.iter().copied();
+    let mut capabilities: Vec<_> = families.map(Capability::multiprotocol).collect();
+    capabilities.push(Capability::RouteRefresh);
+    capabilities.push(Capability::FourOctetAsn(settings.local_asn));
+    capabilities.push(Capability::ExtendedMessage);
+    if settings.extended_next_hop {
+        capabilities.push(Capability::ExtendedNextHop(vec![IPV4_OVER_IPV6]));
+    }
+    Open {
+        asn: settings.local_asn,
+        hold_time: settings.hold_time,
+        router_id: settings.router_id,
+        capabilities,
+    }
+}
+
+/// Checks the peer's OPEN and works out the terms of the session.
+pub(super) fn negotiate(
+    settings: &Settings,
+    theirs: &Open,
+    local_address: IpAddr,
+) -> Result<Negotiated, Refusal> {
+    check_asn(settings, theirs)?;
+    check_router_id(settings, theirs)?;
+    check_hold_time(theirs)?;
+    let negotiated = Negotiated::new(&ours(settings), theirs, local_address);
+    check_families(&settings.families, &negotiated)?;
+    Ok(negotiated)
+}
+
+/// Of two connections that collide, whether the one that we opened is kept: the speaker with the
+/// higher identifier wins (RFC 4271 §6.8), or, if they are equal, with the higher ASN (RFC 6286
+/// §2.3).
+pub(super) fn ours_wins(negotiated: &Negotiated) -> bool {
+    let ours = (negotiated.local_router_id, negotiated.local_asn);
+    ours > (negotiated.peer_router_id, negotiated.peer_asn)
+}
+
+/// RFC 8950: NLRI of AFI 1, SAFI 1 with a next hop of AFI 2.
+const IPV4_OVER_IPV6: (u16, u16, u16) = (1, 1, 2);
+
+fn check_asn(settings: &Settings, theirs: &Open) -> Result<(), Refusal> {
+    if theirs.asn == settings.peer_asn && theirs.asn != 0 {
+        return Ok(());
+    }
+    let reason = match theirs.asn {
+        0 => "OPEN: peer says ASN 0, which nobody may have (RFC 7607): correct the peer's \
+              configuration"
+            .to_owned(),
+        AS_TRANS if theirs.four_octet_asn().is_none() => format!(
+            "OPEN: peer says ASN {AS_TRANS} (AS_TRANS) without the capability for 4-octet ASNs, \
+             the configuration says {}: enable 4-octet ASNs on the peer",
+            settings.peer_asn
+        ),
+        asn => format!(
+            "OPEN: peer says ASN {asn}, the configuration says {}: correct asn of peer or the \
+             peer's own configuration",
+            settings.peer_asn
+        ),
+    };
+    Err(Refusal {
+        notification: Notification::bad_peer_as(),
+        reason,
+    })
+}
+
+fn check_router_id(settings: &Settings, theirs: &Open) -> Result<(), Refusal> {
+    let reason = if theirs.router_id.is_unspecified() {
+        "OPEN: peer says BGP identifier 0.0.0.0: set the peer's router id".to_owned()
+    } else if theirs.router_id == settings.router_id && theirs.asn == settings.local_asn {
+        format!(
+            "OPEN: peer has BGP identifier {} and ASN {}, just like this instance: give one of \
+             them another router id",
+            theirs.router_id, theirs.asn
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Refusal {
+        notification: Notification::bad_bgp_identifier(),
+        reason,
+    })
+}
+
+fn check_hold_time(theirs: &Open) -> Result<(), Refusal> {
+    if !matches!(theirs.hold_time, 1 | 2) {
+        return Ok(());
+    }
+    Err(Refusal {
+        notification: Notification::unacceptable_hold_time(),
+        reason: format!(
+            "OPEN: peer offers a hold time of {} s: set it to 0 or at least 3 s on the peer",
+            theirs.hold_time
+        ),
+    })
+}
+
+fn check_families(ours: &[Family], negotiated: &Negotiated) -> Result<(), Refusal> {
+    if !negotiated.families.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = ours.iter().map(ToString::to_string).collect();
+    let wanted: Vec<_> = ours
+        .iter()
+        .copied()
+        .map(Capability::multiprotocol)
+        .collect();
+    Err(Refusal {
+        notification: Notification::unsupported_capability(&wanted),
+        reason: format!(
+            "OPEN: peer announces no address family in common with ours ({}): enable one of them \
+             on the peer",
+            names.join(", ")
+        ),
+    })
+}

@@ -1,0 +1,265 @@
+//! OPENs and messages that the state does not allow.
+
+use super::*;
+
+#[test]
+fn a_wrong_asn_is_answered_with_2_2_and_named() {
+    let (mut fsm, now) = in_open_sent(settings(65515, 65010, [1, 1, 1, 1]));
+    let actions = fsm.handle(open_received(OUTGOING, 65099, [2, 2, 2, 2]), now);
+    assert!(notifies(&actions, 2, 2), "{actions:?}");
+    assert!(
+        actions.contains(&Action::Report(
+            "OPEN: peer says ASN 65099, the configuration says 65010: correct asn of peer or the \
+         peer's own configuration"
+                .into()
+        ))
+    );
+    assert_eq!(fsm.state(), State::Idle);
+}
+
+#[test]
+fn an_open_that_breaks_a_rule_is_answered_with_its_subcode() {
+    let good = open(2, [2, 2, 2, 2]);
+    let only_multicast = vec![Capability::Multiprotocol { afi: 1, safi: 2 }];
+    let table = [
+        (
+            Open {
+                asn: 0,
+                ..good.clone()
+            },
+            2,
+        ),
+        (
+            Open {
+                router_id: [0; 4].into(),
+                ..good.clone()
+            },
+            3,
+        ),
+        (
+            Open {
+                hold_time: 1,
+                ..good.clone()
+            },
+            6,
+        ),
+        (
+            Open {
+                hold_time: 2,
+                ..good.clone()
+            },
+            6,
+        ),
+        (
+            Open {
+                capabilities: only_multicast,
+                ..good
+            },
+            7,
+        ),
+    ];
+    for (open, subcode) in table {
+        let (mut fsm, now) = in_open_sent(settings(1, 2, [1, 1, 1, 1]));
+        let message = Received::Open(open.clone());
+        let actions = fsm.handle(
+            Event::Received {
+                connection: OUTGOING,
+                message,
+            },
+            now,
+        );
+        assert!(notifies(&actions, 2, subcode), "{open:?}: {actions:?}");
+    }
+}
+
+#[test]
+fn a_missing_family_is_named_in_the_data_of_2_7() {
+    let (mut fsm, now) = in_open_sent(Settings {
+        families: vec![Family::Ipv6Unicast],
+        ..settings(1, 2, [1, 1, 1, 1])
+    });
+    let old = Open {
+        capabilities: vec![],
+        ..open(2, [2, 2, 2, 2])
+    };
+    let message = Received::Open(old);
+    let actions = fsm.handle(
+        Event::Received {
+            connection: OUTGOING,
+            message,
+        },
+        now,
+    );
+    let sent = actions.iter().find_map(|action| match action {
+        Action::Send {
+            message: Outgoing::Notification(n),
+            ..
+        } => Some(n.data.clone()),
+        _ => None,
+    });
+    assert_eq!(sent, Some(vec![1, 4, 0, 2, 0, 1]));
+}
+
+#[test]
+fn within_one_as_the_identifiers_must_differ_and_across_two_they_may_be_equal() {
+    let (mut ibgp, now) = in_open_sent(settings(1, 1, [1, 1, 1, 1]));
+    assert!(notifies(
+        &ibgp.handle(open_received(OUTGOING, 1, [1, 1, 1, 1]), now),
+        2,
+        3
+    ));
+    let (mut ebgp, now) = in_open_sent(settings(1, 2, [1, 1, 1, 1]));
+    ebgp.handle(open_received(OUTGOING, 2, [1, 1, 1, 1]), now);
+    assert_eq!(ebgp.state(), State::OpenConfirm);
+}
+
+#[test]
+fn the_terms_are_what_both_announce() {
+    let theirs = Open {
+        hold_time: 30,
+        capabilities: vec![
+            Capability::Multiprotocol { afi: 2, safi: 1 },
+            Capability::FourOctetAsn(2),
+            Capability::EnhancedRouteRefresh,
+            Capability::GracefulRestart {
+                flags: 0,
+                restart_time: 120,
+                families: vec![(2, 1, 0x80)],
+            },
+            Capability::ExtendedNextHop(vec![(1, 1, 2)]),
+        ],
+        ..open(2, [2, 2, 2, 2])
+    };
+    let ours = settings(1, 2, [1, 1, 1, 1]);
+    let terms = rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into()).expect("accepted");
+    assert_eq!(terms.hold_time, 30);
+    assert_eq!(terms.families, [Family::Ipv6Unicast]);
+    assert!(terms.four_octet_asn && !terms.route_refresh && !terms.extended_message);
+    assert!(!terms.enhanced_route_refresh && !terms.extended_next_hop);
+    assert_eq!(
+        terms.graceful_restart,
+        Some((120, vec![Family::Ipv6Unicast]))
+    );
+
+    let ours = Settings {
+        extended_next_hop: true,
+        ..ours
+    };
+    assert!(
+        rules::ours(&ours)
+            .capabilities
+            .contains(&theirs.capabilities[4])
+    );
+    let terms = rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into()).expect("accepted");
+    assert!(terms.extended_next_hop);
+}
+
+#[test]
+fn a_speaker_without_capabilities_gets_ipv4_and_two_octets() {
+    let theirs = Open {
+        capabilities: vec![],
+        ..open(2, [2, 2, 2, 2])
+    };
+    let ours = settings(1, 2, [1, 1, 1, 1]);
+    let terms = rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into()).expect("accepted");
+    assert_eq!(terms.families, [Family::Ipv4Unicast]);
+    assert!(!terms.four_octet_asn);
+}
+
+#[test]
+fn the_lower_hold_time_wins_and_zero_means_no_keepalives() {
+    let mut world = World::new(
+        Settings {
+            hold_time: 0,
+            ..ours()
+        },
+        theirs(),
+    );
+    world.start_both();
+    world.run_until_established(MINUTE);
+    let before = world.nodes[B].count(is_keepalive);
+    world.run(24 * HOUR);
+    assert_eq!(world.states(), [State::Established; 2]);
+    assert_eq!(world.nodes[B].count(is_keepalive), before);
+}
+
+#[test]
+fn a_message_in_the_wrong_state_is_answered_with_its_subcode() {
+    let open = Received::Open(open(2, [2, 2, 2, 2]));
+    let table = [
+        (State::OpenSent, Received::Keepalive, 1),
+        (State::OpenSent, Received::Update, 1),
+        (State::OpenSent, Received::RouteRefresh, 1),
+        (State::OpenConfirm, open.clone(), 2),
+        (State::OpenConfirm, Received::Update, 2),
+        (State::OpenConfirm, Received::RouteRefresh, 2),
+        (State::Established, open, 3),
+    ];
+    for (state, message, subcode) in table {
+        let (mut fsm, now) = in_state(state);
+        let code = message.code();
+        let actions = fsm.handle(
+            Event::Received {
+                connection: OUTGOING,
+                message,
+            },
+            now,
+        );
+        let wanted = Notification::new(5, subcode, [code]);
+        assert!(
+            actions.contains(&Action::Send {
+                connection: OUTGOING,
+                message: Outgoing::Notification(wanted.clone())
+            }),
+            "{state:?}: {actions:?}"
+        );
+        let went_down = actions.contains(&Action::Down(DownReason::NotificationSent(wanted)));
+        assert_eq!(went_down, state == State::Established);
+        assert_eq!(fsm.state(), State::Idle);
+    }
+}
+
+#[test]
+fn what_may_arrive_in_established_keeps_the_session() {
+    for message in [
+        Received::Update,
+        Received::Keepalive,
+        Received::RouteRefresh,
+    ] {
+        let (mut fsm, now) = in_state(State::Established);
+        let actions = fsm.handle(
+            Event::Received {
+                connection: OUTGOING,
+                message,
+            },
+            now,
+        );
+        assert_eq!(actions, []);
+        assert_eq!(fsm.state(), State::Established);
+    }
+}
+
+#[test]
+fn a_notification_in_any_state_closes_without_an_answer() {
+    for state in [State::OpenSent, State::OpenConfirm, State::Established] {
+        let (mut fsm, now) = in_state(state);
+        let message = Received::Notification(Notification::administrative_shutdown(""));
+        let actions = fsm.handle(
+            Event::Received {
+                connection: OUTGOING,
+                message,
+            },
+            now,
+        );
+        assert!(actions.contains(&Action::Close {
+            connection: OUTGOING
+        }));
+        assert!(
+            !actions
+                .iter()
+                .any(|action| matches!(action, Action::Send { .. }))
+        );
+        assert_eq!(fsm.state(), State::Idle);
+        assert!(fsm.next_timeout().is_some(), "it tries again");
+    }
+}

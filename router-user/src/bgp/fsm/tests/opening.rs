@@ -1,0 +1,259 @@
+//! Connecting, and connections that collide.
+
+use super::*;
+
+#[test]
+fn two_speakers_come_up_and_stay_up_for_a_day() {
+    let mut world = World::new(ours(), theirs());
+    world.start_both();
+    world.run_until_established(MINUTE);
+    world.run(24 * HOUR);
+    assert_eq!(world.states(), [State::Established; 2]);
+    assert_eq!(world.nodes[A].downs(), Vec::<&DownReason>::new());
+    let keepalives = world.nodes[A].count(is_keepalive);
+    assert!(
+        (1440..=1930).contains(&keepalives),
+        "{keepalives} keepalives in a day"
+    );
+}
+
+#[test]
+fn simultaneous_opens_leave_exactly_one_connection() {
+    for latency in [0, 1, 5, 50, 700] {
+        let mut world = World::new(ours(), theirs());
+        world.latency = Duration::from_millis(latency);
+        world.start_both();
+        world.run_until_established(MINUTE);
+        world.run(HOUR);
+        assert_eq!(
+            world.states(),
+            [State::Established; 2],
+            "latency {latency} ms"
+        );
+        assert!(world.nodes[A].downs().is_empty(), "latency {latency} ms");
+    }
+}
+
+#[test]
+fn of_two_connections_the_one_opened_by_the_higher_identifier_is_kept() {
+    for (id_a, id_b) in [([1, 1, 1, 1], [2, 2, 2, 2]), ([9, 9, 9, 9], [2, 2, 2, 2])] {
+        let (mut fsm, _) = with_open_collision(settings(1, 2, id_a), id_b);
+        let now = Instant::now();
+        let actions = fsm.handle(open_received(OUTGOING, 2, id_b), now);
+        let loser = if id_a > id_b { INCOMING } else { OUTGOING };
+        let notification = Outgoing::Notification(Notification::connection_collision());
+        assert!(actions.contains(&Action::Send {
+            connection: loser,
+            message: notification
+        }));
+        assert!(actions.contains(&Action::Close { connection: loser }));
+        assert_eq!(fsm.state(), State::OpenConfirm);
+    }
+}
+
+#[test]
+fn equal_identifiers_are_decided_by_the_higher_asn() {
+    let (mut fsm, now) = with_open_collision(settings(5, 2, [1, 1, 1, 1]), [1, 1, 1, 1]);
+    let actions = fsm.handle(open_received(OUTGOING, 2, [1, 1, 1, 1]), now);
+    assert!(actions.contains(&Action::Close {
+        connection: INCOMING
+    }));
+}
+
+#[test]
+fn a_passive_speaker_waits_and_is_reached() {
+    let mut world = World::new(
+        Settings {
+            passive: true,
+            ..ours()
+        },
+        theirs(),
+    );
+    world.input(A, Event::Start);
+    world.run(HOUR);
+    assert_eq!(world.states(), [State::Active, State::Idle]);
+    world.input(B, Event::Start);
+    world.run_until_established(MINUTE);
+    assert_eq!(world.nodes[A].count(|action| *action == Action::Connect), 0);
+}
+
+#[test]
+fn a_stopped_speaker_refuses_and_comes_up_when_started() {
+    let mut world = World::new(ours(), theirs());
+    world.input(A, Event::Start);
+    world.run(HOUR);
+    assert_eq!(world.states()[B], State::Idle);
+    world.input(B, Event::Start);
+    world.run_until_established(2 * MINUTE);
+}
+
+#[test]
+fn attempts_to_connect_grow_rarer_but_never_stop() {
+    let mut fsm = Fsm::new(ours());
+    let start = Instant::now();
+    let mut now = start;
+    let mut attempts = vec![];
+    let mut actions = fsm.handle(Event::Start, now);
+    while now - start < HOUR {
+        if actions.contains(&Action::Connect) {
+            attempts.push(now);
+            actions = fsm.handle(
+                Event::ConnectFailed {
+                    reason: "refused".into(),
+                },
+                now,
+            );
+            assert!(actions.contains(&Action::Report("refused".into())));
+        }
+        now = fsm.next_timeout().expect("another attempt");
+        actions = fsm.handle(Event::Timer, now);
+    }
+    let gaps: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps[0] <= Duration::from_secs(5));
+    assert!(gaps.iter().all(|gap| *gap <= MINUTE));
+    assert!(gaps[10..].iter().all(|gap| *gap >= Duration::from_secs(45)));
+}
+
+#[test]
+fn an_attempt_without_answer_is_given_up_and_made_again() {
+    let mut fsm = Fsm::new(ours());
+    let now = Instant::now();
+    fsm.handle(Event::Start, now);
+    let deadline = fsm.next_timeout().expect("the attempt has an end");
+    let actions = fsm.handle(Event::Timer, deadline);
+    let [Action::Report(text), Action::CancelConnect, Action::Connect] = &actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert!(text.contains("no answer from 10.0.0.9:179"), "{text}");
+}
+
+#[test]
+fn a_second_connection_does_not_disturb_a_living_session() {
+    let (mut fsm, now) = in_state(State::Established);
+    let actions = second_connection(&mut fsm, now);
+    assert!(actions.contains(&Action::Send {
+        connection: OUTGOING,
+        message: Outgoing::Keepalive
+    }));
+    let judged = now + Duration::from_secs(1);
+    let actions = fsm.handle(Event::Timer, judged);
+    assert!(notifies(&actions, 6, 7));
+    assert!(actions.contains(&Action::Close {
+        connection: INCOMING
+    }));
+    assert_eq!(fsm.state(), State::Established);
+    assert!(
+        !actions
+            .iter()
+            .any(|action| matches!(action, Action::Down(_)))
+    );
+}
+
+#[test]
+fn a_connection_that_turns_out_dead_is_replaced_by_the_new_one() {
+    let (mut fsm, now) = in_state(State::Established);
+    second_connection(&mut fsm, now);
+    fsm.handle(received(INCOMING, Received::Keepalive), now);
+    let reason = "connection reset".to_owned();
+    let actions = fsm.handle(
+        Event::Closed {
+            connection: OUTGOING,
+            reason,
+        },
+        now,
+    );
+    let order: Vec<_> = actions
+        .iter()
+        .filter(|action| matches!(action, Action::Down(_) | Action::Established { .. }))
+        .collect();
+    assert!(
+        matches!(
+            order[..],
+            [
+                Action::Down(_),
+                Action::Established {
+                    connection: INCOMING,
+                    ..
+                }
+            ]
+        ),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_connection_that_missed_its_keepalives_is_replaced_by_the_new_one() {
+    let (mut fsm, mut now) = in_state(State::Established);
+    now += Duration::from_secs(150);
+    fsm.handle(
+        Event::Written {
+            connection: OUTGOING,
+        },
+        now,
+    );
+    second_connection(&mut fsm, now);
+    let actions = fsm.handle(Event::Timer, now + Duration::from_secs(1));
+    assert!(
+        actions.contains(&Action::Close {
+            connection: OUTGOING
+        }),
+        "{actions:?}"
+    );
+    assert_eq!(fsm.state(), State::OpenConfirm);
+}
+
+#[test]
+fn the_new_connection_replaces_an_established_one_where_configured() {
+    let (mut fsm, now) = in_state_with(
+        State::Established,
+        Settings {
+            replace_established: true,
+            ..ours()
+        },
+    );
+    let actions = second_connection(&mut fsm, now);
+    assert!(
+        actions.contains(&Action::Close {
+            connection: OUTGOING
+        }),
+        "{actions:?}"
+    );
+    assert_eq!(fsm.state(), State::OpenConfirm);
+}
+
+#[test]
+fn a_crashed_peer_is_back_long_before_the_hold_timer_expires() {
+    let mut world = established();
+    world.crash(B, theirs());
+    world.input(B, Event::Start);
+    world.run_until_established(Duration::from_secs(10));
+    assert_eq!(world.nodes[A].downs().len(), 1);
+    assert!(world.elapsed() < MINUTE);
+}
+
+#[test]
+fn a_flood_of_connections_leaves_one_waiting_and_the_session_up() {
+    let (mut fsm, now) = in_state(State::Established);
+    let local_address = [10, 0, 0, 1].into();
+    let mut monitor = Monitor::default();
+    for number in 1000..2000 {
+        let event = Event::Accepted {
+            connection: ConnectionId(number),
+            local_address,
+        };
+        monitor.event(&event);
+        for action in fsm.handle(event, now) {
+            if !matches!(
+                action,
+                Action::Send {
+                    connection: OUTGOING,
+                    ..
+                }
+            ) {
+                monitor.check(&[action]);
+            }
+        }
+        assert_eq!(monitor.open().count(), 1);
+    }
+    assert_eq!(fsm.state(), State::Established);
+}

@@ -1,0 +1,132 @@
+//! Bytes received become messages, and messages become events of the state machine and changes
+//! of routes.
+
+use tracing::debug;
+
+use super::{Session, find};
+use crate::bgp::{
+    SessionEvent,
+    fsm::{ConnectionId, Event, Received},
+    wire::{
+        self, Message, MessageType, Notification, RefreshKind, RouteRefresh, notification::error,
+    },
+};
+
+impl Session {
+    /// Takes all whole messages out of a connection's buffer. Their routes leave as one event.
+    pub(super) fn receive(&mut self, connection: ConnectionId) {
+        let Some(link) = find(&mut self.links, Some(connection)) else {
+            return;
+        };
+        let mut buffer = std::mem::take(&mut link.received);
+        let mut consumed = 0;
+        while let Some(len) = self.receive_one(connection, &buffer[consumed..]) {
+            consumed += len;
+        }
+        bytes::Buf::advance(&mut buffer, consumed);
+        if let Some(link) = find(&mut self.links, Some(connection)) {
+            link.received = buffer;
+        }
+        self.flush();
+    }
+
+    /// Takes the first message; its length. `None`: there is none, or the connection is closed.
+    fn receive_one(&mut self, connection: ConnectionId, buffer: &[u8]) -> Option<usize> {
+        let context = find(&mut self.links, Some(connection))?.context;
+        let len = match wire::frame(buffer, context.max_message_len()) {
+            Ok(len) => len?,
+            Err(notification) => {
+                self.malformed(connection, buffer, notification);
+                return None;
+            }
+        };
+        self.status.received();
+        let message = &buffer[..len];
+        let is_established = self.established == Some(connection);
+        // What an UPDATE says matters only once there is something to compare it with.
+        if message[18] == MessageType::Update as u8 && !is_established {
+            self.message(connection, Received::Update);
+            return Some(len);
+        }
+        match wire::decode(message, &context) {
+            Ok(Message::Open(open)) => self.message(connection, Received::Open(open)),
+            Ok(Message::Notification(notification)) => {
+                self.message(connection, Received::Notification(notification));
+            }
+            Ok(Message::Keepalive) => self.message(connection, Received::Keepalive),
+            Ok(Message::Update(update)) => {
+                self.message(connection, Received::Update);
+                self.update(update, len);
+            }
+            Ok(Message::RouteRefresh(refresh)) => {
+                self.message(connection, Received::RouteRefresh);
+                self.refresh(&refresh);
+            }
+            Err(notification) => self.malformed(connection, message, notification),
+        }
+        Some(len)
+    }
+
+    fn message(&mut self, connection: ConnectionId, message: Received) {
+        self.event(Event::Received {
+            connection,
+            message,
+        });
+    }
+
+    fn update(&mut self, update: wire::Update<'_>, len: usize) {
+        self.status.update();
+        if let Some(fault) = update.faults().first() {
+            let peer = self.config.id.peer;
+            self.status
+                .malformed(format!("UPDATE from {peer}: {fault}"));
+        }
+        self.pending.bytes += len;
+        self.pending.changes.extend(update.into_changes());
+    }
+
+    /// RFC 2918 §4: for a family that was not agreed on, and RFC 7313 §5: of an unknown kind, it is
+    /// ignored.
+    fn refresh(&mut self, refresh: &RouteRefresh) {
+        let agreed = self.status.families();
+        let family = refresh.family().filter(|family| agreed.contains(family));
+        match (family, refresh.kind) {
+            (Some(family), RefreshKind::Request) if self.established.is_some() => {
+                self.flush();
+                self.emit(SessionEvent::RefreshRequested {
+                    id: self.config.id.clone(),
+                    family,
+                });
+            }
+            _ => debug!(session = %self.config.id, "ignored {refresh:?}"),
+        }
+    }
+
+    fn malformed(&mut self, connection: ConnectionId, bytes: &[u8], notification: Notification) {
+        let shown: String = bytes
+            .iter()
+            .take(24)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let what = match notification.code {
+            error::MESSAGE_HEADER => "what is no BGP message",
+            error::OPEN => "a malformed OPEN",
+            error::UPDATE => "a malformed UPDATE",
+            error::ROUTE_REFRESH => "a malformed ROUTE-REFRESH",
+            _ => "a malformed message",
+        };
+        let more = if bytes.len() > 24 { "…" } else { "" };
+        let reason = format!(
+            "{peer} sent {what} ({shown}{more}); answered with NOTIFICATION {code}/{subcode} \
+             ({notification}): check what runs on {peer}",
+            peer = self.config.id.peer,
+            code = notification.code,
+            subcode = notification.subcode,
+        );
+        self.event(Event::Fault {
+            connection,
+            notification,
+            reason,
+        });
+    }
+}
