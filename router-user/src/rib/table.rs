@@ -23,6 +23,9 @@ pub(super) trait Address: Copy + Eq + Hash {
 
     /// The prefix with this address and length.
     fn prefix(self, length: u8) -> IpNet;
+
+    /// Mixes the address into a hash: whole words, FxHash's strength.
+    fn mix(self, hasher: &mut FxHasher);
 }
 
 impl Address for Ipv4Addr {
@@ -31,6 +34,10 @@ impl Address for Ipv4Addr {
     fn prefix(self, length: u8) -> IpNet {
         Ipv4Net::new_assert(self, length).into()
     }
+
+    fn mix(self, hasher: &mut FxHasher) {
+        hasher.write_u32(self.to_bits());
+    }
 }
 
 impl Address for Ipv6Addr {
@@ -38,6 +45,12 @@ impl Address for Ipv6Addr {
 
     fn prefix(self, length: u8) -> IpNet {
         Ipv6Net::new_assert(self, length).into()
+    }
+
+    fn mix(self, hasher: &mut FxHasher) {
+        let bits = self.to_bits();
+        hasher.write_u64((bits >> 64) as u64);
+        hasher.write_u64(bits as u64);
     }
 }
 
@@ -202,9 +215,9 @@ impl<A: Address> Table<A> {
     }
 }
 
-fn hash<A: Hash>(address: A, length: u8) -> u64 {
+fn hash<A: Address>(address: A, length: u8) -> u64 {
     let mut hasher = FxHasher::default();
-    address.hash(&mut hasher);
+    address.mix(&mut hasher);
     hasher.write_u8(length);
     hasher.finish()
 }

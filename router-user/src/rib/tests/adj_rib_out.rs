@@ -108,7 +108,11 @@ fn no_advertise_and_no_export_keep_a_route_from_peers_but_not_from_subnets() {
 fn what_is_originated_wins_over_what_is_learned() {
     let mut lab = Lab::new();
     let [a, b] = [4, 5].map(|host| lab.nva(host));
-    lab.announce(a, "10.1.0.0/16", attributes(&[65010], 4));
+    let path = PathAttributes {
+        local_pref: Some(300),
+        ..attributes(&[65010], 4)
+    };
+    lab.announce(a, "10.1.0.0/16", path);
     lab.settle();
     lab.rib.originate(prefix("10.1.0.0/16"));
     lab.settle();
@@ -167,6 +171,27 @@ fn an_originated_prefix_without_a_next_hop_is_not_advertised_nor_is_a_learned_on
         lab.holds(a, "fd00:1::/48").is_some(),
         "once there is one, it is"
     );
+}
+
+#[test]
+fn an_originated_prefix_is_sent_again_when_its_next_hop_changes_and_a_learned_one_is_not() {
+    let mut lab = Lab::new();
+    let [a, b] = [4, 5].map(|host| lab.nva(host));
+    lab.announce(a, "10.250.0.0/16", attributes(&[65010], 4));
+    lab.rib.originate(prefix("10.1.0.0/16"));
+    lab.settle();
+    let moved = View {
+        next_hop_v4: Some(IpAddr::from([10, 1, 255, 9]).into()),
+        ..view()
+    };
+    let before = lab.peers[b].announced;
+    lab.rib.set_views(vec![(lab.peers[b].index, moved.clone())]);
+    lab.settle();
+    assert_eq!(lab.peers[b].announced, before + 1);
+    let next_hop = lab.holds(b, "10.1.0.0/16").unwrap().next_hop;
+    assert_eq!(next_hop, moved.next_hop_v4);
+    let next_hop = lab.holds(a, "10.1.0.0/16").unwrap().next_hop;
+    assert_eq!(next_hop, view().next_hop_v4, "the other one keeps its own");
 }
 
 #[test]

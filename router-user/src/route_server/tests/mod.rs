@@ -110,8 +110,7 @@ impl Lab {
 
     fn send(&mut self, peer: &str, instance: u8, changes: Vec<RouteChange>) {
         let id = self.id(peer, instance);
-        self.server
-            .handle(SessionEvent::Routes { id, changes }, self.now);
+        self.server.routes(&id, changes, self.now);
     }
 
     fn originate(&mut self, nets: &[&str]) {
