@@ -1,4 +1,4 @@
-//! The decision process (RFC 4271 §9.1.2, with the steps of `docs` "Which route wins in the RIB").
+//! The decision process (RFC 4271 §9.1.2): the steps of [`Step`], in their order.
 //!
 //! In: the paths of one prefix. Out: the ECMP set, the single best path, and for each loser the
 //! step that it lost in. Elimination goes over the whole set, step by step, never by pairs: MED is

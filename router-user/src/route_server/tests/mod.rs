@@ -201,8 +201,9 @@ impl Lab {
         let id = self.id(peer, instance);
         let config = &self.server.config;
         let asn = self.server.sessions[&id].peer.asn;
-        let IpAddr::V4(router_id) = id.peer else {
-            unreachable!("peers of these tests have IPv4 addresses");
+        let router_id = match id.peer {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(_) => Ipv4Addr::new(192, 0, 2, 6),
         };
         let negotiated = Negotiated {
             local_asn: config.asn,
