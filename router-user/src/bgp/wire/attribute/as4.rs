@@ -41,12 +41,12 @@ pub(super) fn merge(
     as4_path: Option<AsPath>,
     as4_aggregator: Option<Aggregator>,
 ) {
-    if let Some(two_octet) = aggregator {
+    if let (Some(two_octet), Some(four_octet)) = (aggregator, as4_aggregator) {
         if two_octet.asn != AS_TRANS {
             // Aggregated by an old speaker since: both AS4 attributes are out of date.
             return;
         }
-        *two_octet = as4_aggregator.unwrap_or(*two_octet);
+        *two_octet = four_octet;
     }
     if let Some(as4_path) = as4_path
         && path.length() >= as4_path.length()
@@ -175,6 +175,18 @@ mod tests {
         });
         merge(&mut path, &mut aggregator, Some(as4_path), Some(as4));
         assert_eq!((path, aggregator), (AsPath::sequence([10, BIG]), Some(as4)));
+    }
+
+    #[test]
+    fn rfc6793_4_2_3_an_aggregator_alone_leaves_as4_path_in_force() {
+        let mut path = AsPath::sequence([10, AS_TRANS]);
+        let mut aggregator = Some(Aggregator {
+            asn: 10,
+            id: [1, 1, 1, 1].into(),
+        });
+        let as4_path = AsPath::sequence([BIG]);
+        merge(&mut path, &mut aggregator, Some(as4_path), None);
+        assert_eq!(path, AsPath::sequence([10, BIG]));
     }
 
     #[test]
