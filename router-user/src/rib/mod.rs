@@ -1,90 +1,393 @@
 //! The routing information base of one route server: interned attributes, Adj-RIB-In, the decision
 //! process and Adj-RIB-Out with update groups (RFC 4271 §3.2, §9.1).
 //!
-//! In: routes per session, judged by `route_server`. Out: [`LearnedChange`]s (the ECMP set that
-//! subnets use, towards `vnet`) and encoded UPDATEs per session. What a virtual network is, is not
-//! known here. One task owns it (invariant 1); time is an input (invariant 2).
+//! In: routes per session, judged by `route_server`, and the prefixes that it originates. Out:
+//! [`LearnedChange`]s (the ECMP set that subnets use, towards `vnet`) and encoded UPDATEs per
+//! session. What a virtual network is, is not known here. One task owns it (invariant 1); no step
+//! depends on time (invariant 2).
+//!
+//! Changes gather until [`Rib::flush`], which works out what they come to: for each changed prefix
+//! the learned route before and after, and for each update group the advertised path before and
+//! after. Neither is stored: both are functions of the paths, and a batch keeps the paths as they
+//! were. Everything that changes those functions (sessions, views) flushes first.
+//!
+//! A prefix is decided twice. Subnets learn the best of the *learned* paths, also of a prefix that
+//! the route server originates: whether it overlaps a network's own space is judged per network,
+//! in `vnet`. Peers are sent the best of all paths that they may receive; there what is originated
+//! here wins (step 0), so a learned path of the same prefix is never advertised.
+//!
+//! - `attributes`: equal attribute sets are one allocation.
+//! - `table`: prefixes and their paths, in slots; `adj_rib_in`: how sessions change them.
+//! - `decision`: which path wins, and why the others lose.
+//! - `learned`: what subnets learn.
+//! - `view`, `pack`, `adj_rib_out`: what peers are sent.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::Deref,
+    sync::Arc,
+};
 
+use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::bgp::{SessionId, wire::PathAttributes};
+use crate::bgp::wire::{Family, Nlri, PathAttributes};
 
-/// The ECMP set of one prefix changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LearnedChange {
-    /// The prefix.
-    pub prefix: IpNet,
-    /// The new set; `None`: no path is left.
-    pub route: Option<LearnedRoute>,
+mod adj_rib_in;
+mod adj_rib_out;
+mod attributes;
+mod decision;
+mod learned;
+mod pack;
+mod path;
+mod table;
+mod types;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use adj_rib_in::Core;
+use adj_rib_out::{AdjRibOut, Tables};
+use decision::{Decision, Rank};
+use learned::LearnedRoutes;
+use path::{Path, Standing};
+use table::{Address, Table};
+
+pub use decision::DecisionOptions;
+pub use path::{Judgement, SessionIndex, SessionInfo, SessionTotals, SourceKind};
+pub use types::{
+    AdvertisedView, LearnedChange, LearnedNextHop, LearnedRoute, PathView, PrefixView, Step,
+    Verdict,
+};
+pub use view::{SourceKinds, View};
+
+/// The RIB of one route server.
+#[derive(Default)]
+pub struct Rib {
+    tables: Tables,
+    core: Core,
+    learned: LearnedRoutes,
+    out: AdjRibOut,
 }
 
-/// What a subnet needs to know of a learned prefix: where packets go.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LearnedRoute {
-    /// The ECMP set, one member a next hop, sorted by address.
-    pub members: Arc<[LearnedNextHop]>,
-    /// The best paths without the members' next hops: used while no member is alive. May be empty.
-    pub backups: Arc<[LearnedNextHop]>,
+impl Rib {
+    /// An empty RIB.
+    #[must_use]
+    pub fn new(options: DecisionOptions) -> Self {
+        let core = Core {
+            options,
+            ..Core::default()
+        };
+        Self {
+            core,
+            ..Self::default()
+        }
+    }
+
+    /// A session that came up: its routes can be announced, and it can be sent routes once it
+    /// [joins](Rib::join).
+    pub fn add_session(&mut self, info: SessionInfo) -> SessionIndex {
+        self.core.sessions.insert(info)
+    }
+
+    /// A session that went down, with all its paths. Its index is invalid from here on.
+    pub fn remove_session(&mut self, session: SessionIndex) {
+        self.flush();
+        self.out.leave(&mut self.core.sessions, session);
+        self.clear(session);
+        self.flush();
+        self.core.sessions.remove(session);
+        self.core.attributes.sweep();
+    }
+
+    /// Removes all paths of a session that stays up.
+    pub fn clear(&mut self, session: SessionIndex) {
+        let Self { tables, core, .. } = self;
+        let [v4, v6] = core.sessions[session].totals.received;
+        if v4 > 0 {
+            core.clear(&mut tables.v4, session);
+        }
+        if v6 > 0 {
+            core.clear(&mut tables.v6, session);
+        }
+    }
+
+    /// The one allocation for these attributes, to be given to [`Rib::announce`].
+    pub fn intern(&mut self, attributes: Arc<PathAttributes>) -> Interned {
+        Interned(self.core.attributes.intern(attributes))
+    }
+
+    /// Gives attributes back that [`Rib::intern`] gave out.
+    pub fn release(&mut self, attributes: Interned) {
+        self.core.attributes.release(attributes.0);
+    }
+
+    /// A path, new or replacing the session's path with the same id; `true`: new.
+    pub fn announce(
+        &mut self,
+        session: SessionIndex,
+        nlri: Nlri,
+        attributes: &Interned,
+        judgement: &Judgement,
+    ) -> bool {
+        let Self { tables, core, .. } = self;
+        let standing = core.reasons.standing(judgement);
+        let rank = Rank::learned(&attributes.0, core.sessions.info(session).class);
+        let path = Path {
+            attributes: attributes.0.clone(),
+            rank,
+            path_id: nlri.path_id,
+            session,
+            standing,
+        };
+        match nlri.prefix {
+            IpNet::V4(net) => core.announce(&mut tables.v4, net.addr(), net.prefix_len(), path),
+            IpNet::V6(net) => core.announce(&mut tables.v6, net.addr(), net.prefix_len(), path),
+        }
+    }
+
+    /// A path that is gone; `false`: there was none.
+    pub fn withdraw(&mut self, session: SessionIndex, nlri: Nlri) -> bool {
+        let Self { tables, core, .. } = self;
+        match nlri.prefix {
+            IpNet::V4(net) => core.withdraw(
+                &mut tables.v4,
+                net.addr(),
+                net.prefix_len(),
+                session,
+                nlri.path_id,
+            ),
+            IpNet::V6(net) => core.withdraw(
+                &mut tables.v6,
+                net.addr(),
+                net.prefix_len(),
+                session,
+                nlri.path_id,
+            ),
+        }
+    }
+
+    /// Judges every path of a session again; only those whose judgement is another one change.
+    pub fn rejudge(
+        &mut self,
+        session: SessionIndex,
+        mut judge: impl FnMut(Family, &PathAttributes) -> Judgement,
+    ) {
+        let Self { tables, core, .. } = self;
+        core.rejudge(&mut tables.v4, session, &mut judge);
+        core.rejudge(&mut tables.v6, session, &mut judge);
+    }
+
+    /// The route server originates a prefix from now on (origin IGP, next hop by view).
+    pub fn originate(&mut self, prefix: IpNet) {
+        let attributes = self.intern(Arc::default());
+        let Self { tables, core, .. } = self;
+        let path = Path {
+            attributes: attributes.0,
+            rank: Rank::ORIGINATED,
+            path_id: 0,
+            session: SessionIndex::LOCAL,
+            standing: Standing::ELIGIBLE,
+        };
+        match prefix {
+            IpNet::V4(net) => core.announce(&mut tables.v4, net.addr(), net.prefix_len(), path),
+            IpNet::V6(net) => core.announce(&mut tables.v6, net.addr(), net.prefix_len(), path),
+        };
+    }
+
+    /// The route server no longer originates a prefix.
+    pub fn cease_originating(&mut self, prefix: IpNet) {
+        self.withdraw(SessionIndex::LOCAL, prefix.into());
+    }
+
+    /// A session is sent routes from now on: first the table, in [steps](Rib::step), each family
+    /// followed by End-of-RIB, then every change.
+    pub fn join(&mut self, session: SessionIndex, view: View) {
+        self.flush();
+        self.out.join(&mut self.core.sessions, session, view);
+    }
+
+    /// Gives joined sessions another view and sends them the difference.
+    pub fn set_views(&mut self, views: Vec<(SessionIndex, View)>) {
+        self.flush();
+        let Core {
+            sessions, options, ..
+        } = &mut self.core;
+        self.out.set_views(sessions, *options, &self.tables, views);
+    }
+
+    /// A joined session asked for all routes of a family again (RFC 2918).
+    pub fn refresh(&mut self, session: SessionIndex, family: Family) {
+        self.out.refresh(session, family);
+    }
+
+    /// Changes the decision process.
+    pub fn set_max_paths(&mut self, max_paths: usize) {
+        if self.core.options.max_paths == max_paths {
+            return;
+        }
+        self.flush();
+        let before = self.core.options;
+        self.core.options.max_paths = max_paths;
+        let Self {
+            tables,
+            core,
+            learned,
+            ..
+        } = self;
+        let [before, after] = [before, core.options].map(|options| Decision {
+            sessions: &core.sessions,
+            options,
+        });
+        learned.redecide(&before, &after, &core.reasons, &tables.v4);
+        learned.redecide(&before, &after, &core.reasons, &tables.v6);
+    }
+
+    /// Whether [`Rib::step`] has something to do.
+    #[must_use]
+    pub fn is_dumping(&self) -> bool {
+        self.out.is_dumping()
+    }
+
+    /// Sends one more chunk of the table to sessions that wait for it.
+    pub fn step(&mut self) {
+        self.flush();
+        let Core {
+            sessions, options, ..
+        } = &mut self.core;
+        self.out.step(sessions, *options, &self.tables);
+    }
+
+    /// Works out what the changes since the last flush come to.
+    pub fn flush(&mut self) {
+        let Self {
+            tables,
+            core,
+            learned,
+            out,
+        } = self;
+        flush(&mut tables.v4, core, learned, out);
+        flush(&mut tables.v6, core, learned, out);
+    }
+
+    /// What subnets learn, since last asked.
+    pub fn take_learned(&mut self) -> Vec<LearnedChange> {
+        self.flush();
+        self.learned.take()
+    }
+
+    /// Whole BGP messages for sessions, in order, since last asked.
+    pub fn take_messages(&mut self) -> Vec<(SessionIndex, Bytes)> {
+        self.flush();
+        self.out.outbox.take()
+    }
+
+    /// Counts of a session; what it was sent is as of the last flush.
+    #[must_use]
+    pub fn totals(&self, session: SessionIndex) -> SessionTotals {
+        self.core.sessions[session].totals
+    }
+
+    /// Number of distinct attribute sets held.
+    #[must_use]
+    pub fn attribute_sets(&self) -> usize {
+        self.core.attributes.len()
+    }
+
+    /// The learned paths of all prefixes, or of `only`.
+    pub fn prefixes(&self, only: Option<IpNet>) -> impl Iterator<Item = PrefixView> {
+        let Tables { v4, v6 } = &self.tables;
+        let v4 = slots(v4, v4_slots(v4, only)).map(|(_, prefix, paths)| (prefix, paths));
+        let v6 = slots(v6, v6_slots(v6, only)).map(|(_, prefix, paths)| (prefix, paths));
+        v4.chain(v6)
+            .map(|(prefix, paths)| self.core.view(prefix, paths))
+    }
+
+    /// What a session has been sent as of the last flush: all prefixes, or `only`.
+    pub fn advertised(
+        &self,
+        session: SessionIndex,
+        only: Option<IpNet>,
+    ) -> impl Iterator<Item = AdvertisedView> {
+        let Tables { v4, v6 } = &self.tables;
+        let group = self.core.sessions[session].group;
+        let position = self.out.position(session);
+        let sent = move |slot: usize, prefix: &IpNet| {
+            position.is_none_or(|position| slot < position.covers(Family::of(prefix)))
+        };
+        let v4 = slots(v4, v4_slots(v4, only));
+        let v6 = slots(v6, v6_slots(v6, only));
+        v4.chain(v6)
+            .filter(move |(slot, prefix, _)| sent(*slot, prefix))
+            .filter_map(move |(_, prefix, paths)| {
+                self.core
+                    .advertised(self.out.view(group?), session, prefix, paths)
+            })
+    }
 }
 
-/// A next hop of an ECMP set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LearnedNextHop {
-    /// The route's BGP NEXT_HOP, unchanged.
-    pub address: IpAddr,
-    /// Share of the flows; 1 unless communities or a route map say otherwise.
-    pub weight: u32,
+/// Attributes that are shared by all paths that carry them.
+pub struct Interned(Arc<PathAttributes>);
+
+impl Deref for Interned {
+    type Target = PathAttributes;
+
+    fn deref(&self) -> &PathAttributes {
+        &self.0
+    }
 }
 
-/// A path as people see it: one candidate for a prefix.
-#[derive(Clone, Debug)]
-pub struct PathView {
-    /// The session that it came from.
-    pub session: SessionId,
-    /// Path identifier.
-    pub path_id: u32,
-    /// Its attributes after import.
-    pub attributes: Arc<PathAttributes>,
-    /// What the decision process made of it.
-    pub verdict: Verdict,
+/// Works out what the changes of one table come to, and ends its batch.
+fn flush<A: Address>(
+    table: &mut Table<A>,
+    core: &mut Core,
+    learned: &mut LearnedRoutes,
+    out: &mut AdjRibOut,
+) {
+    if !table.has_changes() {
+        return;
+    }
+    let changed = table.take_changed();
+    let decision = Decision {
+        sessions: &core.sessions,
+        options: core.options,
+    };
+    learned.update(&decision, &core.reasons, table, &changed);
+    out.update(&mut core.sessions, core.options, table, &changed);
+    table.free_empty(&changed);
+    for path in changed.into_iter().flat_map(|change| change.before) {
+        core.attributes.release(path.attributes);
+    }
 }
 
-/// What the decision process made of a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The single best path: advertised, and a member of the ECMP set.
-    Best,
-    /// A member of the ECMP set.
-    Multipath,
-    /// Lost to the best path in this step.
-    Lost(Step),
-    /// Equal to the best, but the ECMP set is full or has this next hop already.
-    NotNeeded(&'static str),
-    /// Not eligible: looped, bad next hop, over the limit …; why.
-    Rejected(Arc<str>),
+/// The prefixes and paths of these slots.
+fn slots<A: Address>(
+    table: &Table<A>,
+    slots: std::ops::Range<usize>,
+) -> impl Iterator<Item = (usize, IpNet, &[Path])> {
+    let slots = slots.map(|number| (number, table.slot(number)));
+    slots
+        .filter(|(_, slot)| !slot.paths().is_empty())
+        .map(|(number, slot)| (number, slot.prefix(), &slot.paths()[..]))
 }
 
-/// Steps of the decision process, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
-    /// 0: originated here wins.
-    Originated,
-    /// 1: LLGR-stale loses.
-    LlgrStale,
-    /// 2: GRACEFUL_SHUTDOWN loses.
-    GracefulShutdown,
-    /// 3: class by `routing_preference`.
-    Class,
-    /// 4: highest LOCAL_PREF.
-    LocalPref,
-    /// 5: shortest AS path.
-    AsPathLength,
-    /// 6: lowest origin.
-    Origin,
-    /// 7: lowest MED within each neighbour AS.
-    Med,
-    /// 8: eBGP over iBGP.
-    EbgpOverIbgp,
+fn v4_slots(table: &Table<Ipv4Addr>, only: Option<IpNet>) -> std::ops::Range<usize> {
+    match only {
+        None => 0..table.len(),
+        Some(IpNet::V4(net)) => one(table.find(net.addr(), net.prefix_len())),
+        Some(IpNet::V6(_)) => 0..0,
+    }
+}
+
+fn v6_slots(table: &Table<Ipv6Addr>, only: Option<IpNet>) -> std::ops::Range<usize> {
+    match only {
+        None => 0..table.len(),
+        Some(IpNet::V6(net)) => one(table.find(net.addr(), net.prefix_len())),
+        Some(IpNet::V4(_)) => 0..0,
+    }
+}
+
+fn one(slot: Option<usize>) -> std::ops::Range<usize> {
+    slot.map_or(0..0, |slot| slot..slot + 1)
 }

@@ -1,0 +1,207 @@
+//! Adj-RIB-In: the paths that sessions announce, in one table for all of them.
+//!
+//! In: announcements, withdrawals, sessions that end. Out: changed slots of the table, and counts
+//! for each session.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use rustc_hash::FxHasher;
+
+use super::{
+    AdvertisedView, PathView, PrefixView,
+    attributes::Interner,
+    decision::{Decision, DecisionOptions},
+    path::{Judgement, Path, Reasons, SessionIndex, Sessions},
+    table::{Address, Table},
+    view::View,
+};
+use crate::bgp::wire::{Family, PathAttributes};
+
+/// What paths refer to.
+#[derive(Default)]
+pub(super) struct Core {
+    pub(super) options: DecisionOptions,
+    pub(super) attributes: Interner,
+    pub(super) reasons: Reasons,
+    pub(super) sessions: Sessions,
+}
+
+impl Core {
+    pub(super) fn announce<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        address: A,
+        length: u8,
+        path: Path,
+    ) -> bool {
+        let slot = table.find_or_add(address, length);
+        let mut paths = table.paths(slot).iter();
+        let known =
+            paths.position(|known| known.session == path.session && known.path_id == path.path_id);
+        let Some(place) = known else {
+            self.count(A::FAMILY, address, length, &path, Count::Add);
+            table.paths_mut(slot).push(path);
+            return true;
+        };
+        let known = &table.paths(slot)[place];
+        if Arc::ptr_eq(&known.attributes, &path.attributes) && known.standing == path.standing {
+            return false;
+        }
+        self.count(A::FAMILY, address, length, known, Count::Remove);
+        self.count(A::FAMILY, address, length, &path, Count::Add);
+        let old = std::mem::replace(&mut table.paths_mut(slot)[place], path);
+        self.attributes.release(old.attributes);
+        false
+    }
+
+    pub(super) fn withdraw<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        address: A,
+        length: u8,
+        session: SessionIndex,
+        path_id: u32,
+    ) -> bool {
+        let Some(slot) = table.find(address, length) else {
+            return false;
+        };
+        let mut paths = table.paths(slot).iter();
+        let known = paths.position(|path| path.session == session && path.path_id == path_id);
+        let Some(place) = known else {
+            return false;
+        };
+        let path = table.paths_mut(slot).swap_remove(place);
+        self.count(A::FAMILY, address, length, &path, Count::Remove);
+        self.attributes.release(path.attributes);
+        true
+    }
+
+    pub(super) fn clear<A: Address>(&mut self, table: &mut Table<A>, session: SessionIndex) {
+        for slot in 0..table.len() {
+            let is_its = |path: &Path| path.session == session;
+            while let Some(place) = table.paths(slot).iter().position(is_its) {
+                let (address, length) = table.slot(slot).key();
+                let path = table.paths_mut(slot).swap_remove(place);
+                self.count(A::FAMILY, address, length, &path, Count::Remove);
+                self.attributes.release(path.attributes);
+            }
+        }
+    }
+
+    pub(super) fn rejudge<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        session: SessionIndex,
+        judge: &mut impl FnMut(Family, &PathAttributes) -> Judgement,
+    ) {
+        for slot in 0..table.len() {
+            for place in 0..table.paths(slot).len() {
+                let path = &table.paths(slot)[place];
+                if path.session != session {
+                    continue;
+                }
+                let standing = self.reasons.standing(&judge(A::FAMILY, &path.attributes));
+                if standing != path.standing {
+                    let (address, length) = table.slot(slot).key();
+                    self.count(A::FAMILY, address, length, path, Count::Remove);
+                    let path = &mut table.paths_mut(slot)[place];
+                    path.standing = standing;
+                    self.count(A::FAMILY, address, length, path, Count::Add);
+                }
+            }
+        }
+    }
+
+    fn count<A: Hash>(
+        &mut self,
+        family: Family,
+        address: A,
+        length: u8,
+        path: &Path,
+        count: Count,
+    ) {
+        if path.is_local() {
+            return;
+        }
+        let totals = &mut self.sessions.get_mut(path.session).totals;
+        let hash = fingerprint(&(address, length, path.path_id, Arc::as_ptr(&path.attributes)));
+        let received = &mut totals.received[family as usize];
+        let accepted = usize::from(path.is_eligible());
+        match count {
+            Count::Add => {
+                *received += 1;
+                totals.accepted += accepted;
+                totals.fingerprint = totals.fingerprint.wrapping_add(hash);
+            }
+            Count::Remove => {
+                *received -= 1;
+                totals.accepted -= accepted;
+                totals.fingerprint = totals.fingerprint.wrapping_sub(hash);
+            }
+        }
+    }
+
+    pub(super) fn view(&self, prefix: IpNet, paths: &[Path]) -> PrefixView {
+        let decision = Decision {
+            sessions: &self.sessions,
+            options: self.options,
+        };
+        let verdicts = decision.verdicts(paths, &self.reasons);
+        let learned = paths
+            .iter()
+            .zip(verdicts)
+            .filter(|(path, _)| !path.is_local());
+        let learned = learned.map(|(path, verdict)| PathView {
+            session: self.sessions.info(path.session).id.clone(),
+            path_id: path.path_id,
+            attributes: path.attributes.clone(),
+            verdict,
+        });
+        PrefixView {
+            prefix,
+            originated: paths.iter().any(Path::is_local),
+            paths: learned.collect(),
+        }
+    }
+
+    pub(super) fn advertised(
+        &self,
+        view: &View,
+        session: SessionIndex,
+        prefix: IpNet,
+        paths: &[Path],
+    ) -> Option<AdvertisedView> {
+        let decision = Decision {
+            sessions: &self.sessions,
+            options: self.options,
+        };
+        let family = Family::of(&prefix);
+        let info = self.sessions.info(session);
+        let path = view.choose(&decision, family, paths, Some(info)).path?;
+        Some(AdvertisedView {
+            prefix,
+            attributes: view.outbound(family, &path.attributes),
+            from: (!path.is_local()).then(|| self.sessions.info(path.session).id.clone()),
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Count {
+    Add,
+    Remove,
+}
+
+/// A hash whose sums are worth comparing: FxHash alone is nearly linear.
+fn fingerprint(path: &impl Hash) -> u64 {
+    let mut hasher = FxHasher::default();
+    path.hash(&mut hasher);
+    let mut hash = hasher.finish();
+    hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ hash >> 31
+}

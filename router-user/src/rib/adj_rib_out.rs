@@ -1,0 +1,478 @@
+//! Adj-RIB-Out: who has been sent what.
+//!
+//! Nothing is stored per route. What a session was sent is a function of the paths and of its
+//! view, so a change is the difference of that function before and after a batch, and a route
+//! that was never sent is never withdrawn. A session that comes up is sent the table in chunks;
+//! until then it is sent changes only of the part that it already has.
+
+use std::{collections::VecDeque, net::Ipv4Addr, net::Ipv6Addr, ops::Range};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    decision::{Decision, DecisionOptions},
+    pack::{Outbox, Packer},
+    path::{SessionIndex, Sessions},
+    table::{Address, Changed, Table},
+    view::{Members, View},
+};
+use crate::bgp::wire::{Family, encode_end_of_rib};
+
+/// Slots that one step of a dump covers.
+const CHUNK: usize = 16 * 1024;
+
+/// The tables of both families.
+#[derive(Default)]
+pub(super) struct Tables {
+    pub(super) v4: Table<Ipv4Addr>,
+    pub(super) v6: Table<Ipv6Addr>,
+}
+
+impl Tables {
+    fn len(&self, family: Family) -> usize {
+        match family {
+            Family::Ipv4Unicast => self.v4.len(),
+            Family::Ipv6Unicast => self.v6.len(),
+        }
+    }
+}
+
+/// How far a dump has come: the first slot that it has not sent. Families in the order of
+/// [`Family::ALL`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Position {
+    family: Family,
+    slot: usize,
+}
+
+impl Position {
+    const START: Self = Self {
+        family: Family::ALL[0],
+        slot: 0,
+    };
+
+    /// How many slots of a family lie before it.
+    pub(super) fn covers(self, family: Family) -> usize {
+        match family.cmp(&self.family) {
+            std::cmp::Ordering::Less => usize::MAX,
+            std::cmp::Ordering::Equal => self.slot,
+            std::cmp::Ordering::Greater => 0,
+        }
+    }
+}
+
+/// Sessions with one view that have the whole table.
+struct Group {
+    view: View,
+    members: Members,
+}
+
+/// Sessions of a group that are being sent the table for the first time.
+struct Dump {
+    group: usize,
+    members: Members,
+    position: Position,
+}
+
+/// A session that asked for a family again. It has the whole table, so it is also sent every
+/// change; a route may reach it twice.
+struct Refresh {
+    session: SessionIndex,
+    position: Position,
+    /// It asked again meanwhile.
+    again: bool,
+}
+
+/// Update groups, dumps under way, and messages to send.
+#[derive(Default)]
+pub(super) struct AdjRibOut {
+    groups: Vec<Option<Group>>,
+    dumps: VecDeque<Dump>,
+    refreshes: VecDeque<Refresh>,
+    pub(super) outbox: Outbox,
+}
+
+impl AdjRibOut {
+    /// A session is sent routes from now on, first the whole table.
+    pub(super) fn join(&mut self, sessions: &mut Sessions, session: SessionIndex, view: View) {
+        let group = self.group(view);
+        sessions.get_mut(session).group = Some(group);
+        let starting = self
+            .dumps
+            .iter_mut()
+            .find(|dump| dump.group == group && dump.position == Position::START);
+        match starting {
+            Some(dump) => dump.members.insert(sessions, session),
+            None => self.dumps.push_back(Dump {
+                group,
+                members: Members::new(sessions, &[session]),
+                position: Position::START,
+            }),
+        }
+    }
+
+    /// A session is sent nothing any more.
+    pub(super) fn leave(&mut self, sessions: &mut Sessions, session: SessionIndex) {
+        if sessions.get_mut(session).group.take().is_none() {
+            return;
+        }
+        self.take_member(sessions, session);
+        self.refreshes.retain(|refresh| refresh.session != session);
+        self.outbox.forget(session);
+        self.drop_unused_groups();
+        sessions.get_mut(session).totals.advertised = 0;
+    }
+
+    /// A session asked for a family again.
+    pub(super) fn refresh(&mut self, session: SessionIndex, family: Family) {
+        let same = |refresh: &&mut Refresh| {
+            refresh.session == session && refresh.position.family == family
+        };
+        match self.refreshes.iter_mut().find(same) {
+            Some(running) => running.again = running.position.slot > 0,
+            None => self.refreshes.push_back(Refresh {
+                session,
+                position: Position { family, slot: 0 },
+                again: false,
+            }),
+        }
+    }
+
+    /// Sends what a batch changed.
+    pub(super) fn update<A: Address>(
+        &mut self,
+        sessions: &mut Sessions,
+        options: DecisionOptions,
+        table: &Table<A>,
+        changed: &[Changed],
+    ) {
+        let synchronised = self.groups.iter().flatten();
+        let synchronised = synchronised.map(|group| (&group.view, &group.members, usize::MAX));
+        let dumping = self.dumps.iter().map(|dump| {
+            let group = self.groups[dump.group].as_ref();
+            let view = &group.expect("a dump keeps its group").view;
+            (view, &dump.members, dump.position.covers(A::FAMILY))
+        });
+        for (view, members, covered) in synchronised.chain(dumping) {
+            if members.is_empty() || !view.context.families.contains(A::FAMILY) {
+                continue;
+            }
+            let mut packer = Packer::new(A::FAMILY, view, view, members);
+            let decision = Decision { sessions, options };
+            for change in changed.iter().filter(|change| change.slot < covered) {
+                let slot = table.slot(change.slot);
+                packer.add(&decision, slot.prefix(), &change.before, slot.paths());
+            }
+            packer.finish(sessions, &mut self.outbox);
+        }
+    }
+
+    /// Gives sessions another view and sends them the difference.
+    pub(super) fn set_views(
+        &mut self,
+        sessions: &mut Sessions,
+        options: DecisionOptions,
+        tables: &Tables,
+        changes: Vec<(SessionIndex, View)>,
+    ) {
+        let mut moves: Vec<Move> = Vec::new();
+        for (session, view) in changes {
+            let Some(from) = sessions[session].group else {
+                continue;
+            };
+            if self.view(from) == &view {
+                continue;
+            }
+            let to = self.group(view);
+            let position = self.position(session);
+            let same = |other: &&mut Move| {
+                other.from == from && other.to == to && other.position == position
+            };
+            match moves.iter_mut().find(same) {
+                Some(same) => same.members.push(session),
+                None => moves.push(Move {
+                    from,
+                    to,
+                    position,
+                    members: vec![session],
+                }),
+            }
+        }
+        for change in moves {
+            self.change_view(sessions, options, tables, change);
+        }
+        self.drop_unused_groups();
+    }
+
+    /// Whether [`AdjRibOut::step`] has something to do.
+    pub(super) fn is_dumping(&self) -> bool {
+        !self.dumps.is_empty() || !self.refreshes.is_empty()
+    }
+
+    /// One chunk of one dump and of one refresh.
+    pub(super) fn step(
+        &mut self,
+        sessions: &mut Sessions,
+        options: DecisionOptions,
+        tables: &Tables,
+    ) {
+        if let Some(dump) = self.dumps.pop_front() {
+            self.step_dump(sessions, options, tables, dump);
+        }
+        // A session is refreshed only once it has the whole table.
+        let ready = self
+            .refreshes
+            .iter()
+            .position(|refresh| self.position(refresh.session).is_none());
+        if let Some(refresh) = ready.and_then(|place| self.refreshes.remove(place)) {
+            self.step_refresh(sessions, options, tables, refresh);
+        }
+    }
+
+    /// The view of a group.
+    pub(super) fn view(&self, group: usize) -> &View {
+        let group = self.groups[group].as_ref();
+        &group.expect("a group stays while it has members").view
+    }
+
+    /// How far the first dump of a session has come; `None`: it has the whole table.
+    pub(super) fn position(&self, session: SessionIndex) -> Option<Position> {
+        let mut dumps = self.dumps.iter();
+        dumps
+            .find(|dump| dump.members.all().contains(&session))
+            .map(|dump| dump.position)
+    }
+
+    fn step_dump(
+        &mut self,
+        sessions: &mut Sessions,
+        options: DecisionOptions,
+        tables: &Tables,
+        mut dump: Dump,
+    ) {
+        let mut budget = CHUNK;
+        let view = self.view(dump.group).clone();
+        loop {
+            let Position { family, slot } = dump.position;
+            let end = tables.len(family).min(slot + budget);
+            if view.context.families.contains(family) {
+                let shape = Shape {
+                    before: None,
+                    after: &view,
+                    members: &dump.members,
+                };
+                shape.send(
+                    sessions,
+                    options,
+                    tables,
+                    family,
+                    slot..end,
+                    &mut self.outbox,
+                );
+                budget -= end.saturating_sub(slot);
+            }
+            dump.position.slot = end.max(slot);
+            if view.context.families.contains(family) && end < tables.len(family) {
+                return self.dumps.push_back(dump);
+            }
+            if view.context.families.contains(family) {
+                let end_of_rib = end_of_rib(family);
+                for &member in dump.members.all() {
+                    self.outbox.push(member, end_of_rib.clone());
+                }
+            }
+            match family {
+                Family::Ipv4Unicast => {
+                    dump.position = Position {
+                        family: Family::Ipv6Unicast,
+                        slot: 0,
+                    };
+                }
+                Family::Ipv6Unicast => break,
+            }
+        }
+        let group = self.groups[dump.group].as_mut();
+        let group = group.expect("a dump keeps its group");
+        for &member in dump.members.all() {
+            group.members.insert(sessions, member);
+        }
+    }
+
+    fn step_refresh(
+        &mut self,
+        sessions: &mut Sessions,
+        options: DecisionOptions,
+        tables: &Tables,
+        mut refresh: Refresh,
+    ) {
+        let Some(group) = sessions[refresh.session].group else {
+            return;
+        };
+        let view = self.view(group).clone();
+        let Position { family, slot } = refresh.position;
+        if !view.context.families.contains(family) {
+            return;
+        }
+        let end = tables.len(family).min(slot + CHUNK);
+        let members = Members::new(sessions, &[refresh.session]);
+        let advertised = sessions[refresh.session].totals.advertised;
+        let shape = Shape {
+            before: None,
+            after: &view,
+            members: &members,
+        };
+        shape.send(
+            sessions,
+            options,
+            tables,
+            family,
+            slot..end,
+            &mut self.outbox,
+        );
+        // These routes were counted when they were sent first.
+        sessions.get_mut(refresh.session).totals.advertised = advertised;
+        refresh.position.slot = end;
+        if end < tables.len(family) {
+            self.refreshes.push_back(refresh);
+        } else if refresh.again {
+            self.refresh(refresh.session, family);
+        }
+    }
+
+    fn change_view(
+        &mut self,
+        sessions: &mut Sessions,
+        options: DecisionOptions,
+        tables: &Tables,
+        change: Move,
+    ) {
+        let members = Members::new(sessions, &change.members);
+        let [before, after] = [change.from, change.to].map(|group| self.view(group).clone());
+        let shape = Shape {
+            before: Some(&before),
+            after: &after,
+            members: &members,
+        };
+        for family in after.context.families.iter() {
+            let covered = change.position.map_or(usize::MAX, |at| at.covers(family));
+            let slots = 0..tables.len(family).min(covered);
+            shape.send(sessions, options, tables, family, slots, &mut self.outbox);
+        }
+        for &member in &change.members {
+            self.take_member(sessions, member);
+            sessions.get_mut(member).group = Some(change.to);
+        }
+        match change.position {
+            Some(position) => self.dumps.push_back(Dump {
+                group: change.to,
+                members,
+                position,
+            }),
+            None => {
+                let group = self.groups[change.to].as_mut();
+                let group = group.expect("made by set_views");
+                for &member in &change.members {
+                    group.members.insert(sessions, member);
+                }
+            }
+        }
+    }
+
+    /// The group with this view, made if there is none.
+    fn group(&mut self, view: View) -> usize {
+        let same = |group: &Option<Group>| group.as_ref().is_some_and(|group| group.view == view);
+        if let Some(group) = self.groups.iter().position(same) {
+            return group;
+        }
+        let free = self.groups.iter().position(Option::is_none);
+        let place = free.unwrap_or_else(|| {
+            self.groups.push(None);
+            self.groups.len() - 1
+        });
+        self.groups[place] = Some(Group {
+            view,
+            members: Members::default(),
+        });
+        place
+    }
+
+    fn take_member(&mut self, sessions: &Sessions, session: SessionIndex) {
+        for group in self.groups.iter_mut().flatten() {
+            group.members.remove(sessions, session);
+        }
+        for dump in &mut self.dumps {
+            dump.members.remove(sessions, session);
+        }
+        self.dumps.retain(|dump| !dump.members.is_empty());
+    }
+
+    fn drop_unused_groups(&mut self) {
+        let Self { groups, dumps, .. } = self;
+        for (number, place) in groups.iter_mut().enumerate() {
+            let dumping = dumps.iter().any(|dump| dump.group == number);
+            if !dumping && place.as_ref().is_some_and(|group| group.members.is_empty()) {
+                *place = None;
+            }
+        }
+    }
+}
+
+/// Sessions that go from one group to another, all equally far in their dump.
+struct Move {
+    from: usize,
+    to: usize,
+    position: Option<Position>,
+    members: Vec<SessionIndex>,
+}
+
+/// From what members were sent so far (`None`: nothing) to what their view is now.
+struct Shape<'a> {
+    before: Option<&'a View>,
+    after: &'a View,
+    members: &'a Members,
+}
+
+impl Shape<'_> {
+    fn send(
+        &self,
+        sessions: &mut Sessions,
+        options: DecisionOptions,
+        tables: &Tables,
+        family: Family,
+        slots: Range<usize>,
+        outbox: &mut Outbox,
+    ) {
+        match family {
+            Family::Ipv4Unicast => self.send_slots(sessions, options, &tables.v4, slots, outbox),
+            Family::Ipv6Unicast => self.send_slots(sessions, options, &tables.v6, slots, outbox),
+        }
+    }
+
+    fn send_slots<A: Address>(
+        &self,
+        sessions: &mut Sessions,
+        options: DecisionOptions,
+        table: &Table<A>,
+        slots: Range<usize>,
+        outbox: &mut Outbox,
+    ) {
+        let before_view = self.before.unwrap_or(self.after);
+        let mut packer = Packer::new(A::FAMILY, before_view, self.after, self.members);
+        let decision = Decision { sessions, options };
+        for slot in slots.map(|slot| table.slot(slot)) {
+            let before = if self.before.is_some() {
+                &slot.paths()[..]
+            } else {
+                &[]
+            };
+            packer.add(&decision, slot.prefix(), before, slot.paths());
+        }
+        packer.finish(sessions, outbox);
+    }
+}
+
+fn end_of_rib(family: Family) -> Bytes {
+    let mut message = BytesMut::new();
+    encode_end_of_rib(family, &mut message);
+    message.freeze()
+}

@@ -1,0 +1,122 @@
+//! What subnets learn: the ECMP set and the backups of each prefix, and how they change.
+
+use std::{mem, sync::Arc};
+
+use rustc_hash::FxHashSet;
+
+use super::{
+    LearnedChange, LearnedNextHop, LearnedRoute,
+    decision::Decision,
+    path::{Judgement, Path, Reasons},
+    table::{Address, Changed, Table},
+};
+
+/// Changes that have not been taken, and the sets of next hops, one copy each: a million prefixes
+/// share a handful of them.
+#[derive(Default)]
+pub(super) struct LearnedRoutes {
+    changes: Vec<LearnedChange>,
+    sets: FxHashSet<Arc<[LearnedNextHop]>>,
+    sweep_at: usize,
+}
+
+impl LearnedRoutes {
+    /// Notes what a batch changed.
+    pub(super) fn update<A: Address>(
+        &mut self,
+        decision: &Decision<'_>,
+        reasons: &Reasons,
+        table: &Table<A>,
+        changed: &[Changed],
+    ) {
+        for change in changed {
+            let slot = table.slot(change.slot);
+            let before = self.route(decision, reasons, &change.before);
+            let after = self.route(decision, reasons, slot.paths());
+            if before != after {
+                let prefix = slot.prefix();
+                self.changes.push(LearnedChange {
+                    prefix,
+                    route: after,
+                });
+            }
+        }
+        self.sweep();
+    }
+
+    /// Notes what another configuration of the decision process changes.
+    pub(super) fn redecide<A: Address>(
+        &mut self,
+        before: &Decision<'_>,
+        after: &Decision<'_>,
+        reasons: &Reasons,
+        table: &Table<A>,
+    ) {
+        for slot in (0..table.len()).map(|slot| table.slot(slot)) {
+            let old = self.route(before, reasons, slot.paths());
+            let new = self.route(after, reasons, slot.paths());
+            if old != new {
+                let prefix = slot.prefix();
+                self.changes.push(LearnedChange { prefix, route: new });
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Vec<LearnedChange> {
+        mem::take(&mut self.changes)
+    }
+
+    /// What subnets learn from these paths. What the route server originates is not learned.
+    fn route(
+        &mut self,
+        decision: &Decision<'_>,
+        reasons: &Reasons,
+        paths: &[Path],
+    ) -> Option<LearnedRoute> {
+        let is_candidate = |path: &Path| path.is_eligible() && !path.is_local();
+        let members = decision.multipath(paths, is_candidate);
+        if members.is_empty() {
+            let unresolvable = paths.iter().any(|path| {
+                let judgement = reasons.judgement(path.standing);
+                matches!(judgement, Judgement::Unresolvable(_))
+            });
+            return unresolvable.then(|| LearnedRoute {
+                members: self.set(&[]),
+                backups: self.set(&[]),
+            });
+        }
+        let is_member = |path: &Path| {
+            let next_hop = path.next_hop();
+            members.iter().any(|member| member.next_hop() == next_hop)
+        };
+        let backups = decision.multipath(paths, |path| is_candidate(path) && !is_member(path));
+        Some(LearnedRoute {
+            members: self.set(&members),
+            backups: self.set(&backups),
+        })
+    }
+
+    /// The shared set of these paths' next hops.
+    fn set(&mut self, paths: &[&Path]) -> Arc<[LearnedNextHop]> {
+        let next_hops = paths.iter().filter_map(|path| path.next_hop());
+        let mut set: smallvec::SmallVec<[LearnedNextHop; 8]> = next_hops
+            .map(|address| LearnedNextHop { address, weight: 1 })
+            .collect();
+        set.sort_unstable();
+        if let Some(known) = self.sets.get(&set[..]) {
+            return known.clone();
+        }
+        let shared: Arc<[LearnedNextHop]> = set[..].into();
+        self.sets.insert(shared.clone());
+        shared
+    }
+
+    /// Forgets sets that nobody uses, each time their number has doubled.
+    fn sweep(&mut self) {
+        const FEW: usize = 1024;
+        if self.sets.len() > self.sweep_at.max(FEW) {
+            self.sets.retain(|set| Arc::strong_count(set) > 1);
+            self.sweep_at = 2 * self.sets.len();
+        }
+    }
+}

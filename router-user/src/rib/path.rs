@@ -1,0 +1,191 @@
+//! A path of the Adj-RIB-In and the sessions that paths come from.
+
+use std::{net::IpAddr, net::Ipv4Addr, sync::Arc};
+
+use smallvec::SmallVec;
+
+use super::decision::Rank;
+use crate::bgp::{
+    SessionId,
+    wire::{NextHop, PathAttributes},
+};
+
+/// A session's place in the RIB while it is known there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SessionIndex(pub(super) u16);
+
+impl SessionIndex {
+    /// Stands for the route server itself: the source of what it originates.
+    pub(super) const LOCAL: Self = Self(u16::MAX);
+}
+
+/// The kind of a source of routes, as `route_server` numbers them (0 to 7). A [`View`] says which
+/// kinds it may be sent.
+///
+/// [`View`]: super::View
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SourceKind(pub u8);
+
+/// What the decision process and the update groups need to know of a session.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// Which session; its peer address is the last tie-break between peers.
+    pub id: SessionId,
+    /// The peer's BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// What kind of source it is.
+    pub kind: SourceKind,
+    /// Who it is: a route is never sent to a session with the identity of its own source (the
+    /// other session of an NVA; later the other members of a gateway).
+    pub identity: u32,
+    /// Class in step 3 of the decision process, 0 to 3; lower is preferred.
+    pub class: u8,
+    /// eBGP.
+    pub ebgp: bool,
+    /// A gateway: exempt from step 8.
+    pub gateway: bool,
+}
+
+/// What `route_server` makes of a path on import. Texts come from a small fixed set: they are
+/// kept, one copy each, as long as the RIB lives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Judgement {
+    /// Takes part in the decision process.
+    Eligible,
+    /// Its next hop leads nowhere: not a candidate, but if there is no other, packets are dropped
+    /// instead of taking a shorter prefix.
+    Unresolvable(Arc<str>),
+    /// Kept for people to see, and otherwise as if it had not been announced.
+    Rejected(Arc<str>),
+}
+
+/// [`Judgement`] in two bytes: 0 is eligible, else a place in [`Reasons`] counted from 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Standing(u16);
+
+impl Standing {
+    pub(super) const ELIGIBLE: Self = Self(0);
+}
+
+/// The texts of judgements, one copy each.
+#[derive(Default)]
+pub(super) struct Reasons(Vec<Judgement>);
+
+impl Reasons {
+    pub(super) fn standing(&mut self, judgement: &Judgement) -> Standing {
+        if *judgement == Judgement::Eligible {
+            return Standing::ELIGIBLE;
+        }
+        let place = self.0.iter().position(|known| known == judgement);
+        let place = place.unwrap_or_else(|| {
+            self.0.push(judgement.clone());
+            self.0.len() - 1
+        });
+        Standing(u16::try_from(place + 1).expect("reasons come from a small fixed set"))
+    }
+
+    pub(super) fn judgement(&self, standing: Standing) -> &Judgement {
+        match standing.0 {
+            0 => &Judgement::Eligible,
+            place => &self.0[usize::from(place) - 1],
+        }
+    }
+}
+
+/// One path: who announced it, with which attributes, and what import made of it. 24 bytes, for
+/// there are millions.
+#[derive(Clone)]
+pub(super) struct Path {
+    pub(super) attributes: Arc<PathAttributes>,
+    pub(super) rank: Rank,
+    pub(super) path_id: u32,
+    pub(super) session: SessionIndex,
+    pub(super) standing: Standing,
+}
+
+impl Path {
+    pub(super) fn is_local(&self) -> bool {
+        self.session == SessionIndex::LOCAL
+    }
+
+    pub(super) fn is_eligible(&self) -> bool {
+        self.standing == Standing::ELIGIBLE
+    }
+
+    /// The address of NEXT_HOP; a learned, eligible path has one.
+    pub(super) fn next_hop(&self) -> Option<IpAddr> {
+        self.attributes.next_hop.map(NextHop::address)
+    }
+}
+
+/// The paths of one prefix: nearly always one or two.
+pub(super) type Paths = SmallVec<[Path; 1]>;
+
+/// All sessions that the RIB knows, by index.
+#[derive(Default)]
+pub(super) struct Sessions(Vec<Option<Session>>);
+
+/// A session and what the RIB counts for it.
+pub(super) struct Session {
+    pub(super) info: SessionInfo,
+    pub(super) totals: SessionTotals,
+    /// The update group that it belongs to, while it is sent routes.
+    pub(super) group: Option<usize>,
+}
+
+/// Counts of one session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SessionTotals {
+    /// Paths in Adj-RIB-In, rejected ones included: IPv4, IPv6.
+    pub received: [usize; 2],
+    /// Of them, eligible.
+    pub accepted: usize,
+    /// Routes sent and not withdrawn.
+    pub advertised: usize,
+    /// Sum of the hashes of all paths in Adj-RIB-In: two sessions that were told the same things
+    /// have the same, in whatever order they were told.
+    pub fingerprint: u64,
+}
+
+impl Sessions {
+    pub(super) fn insert(&mut self, info: SessionInfo) -> SessionIndex {
+        let session = Session {
+            info,
+            totals: SessionTotals::default(),
+            group: None,
+        };
+        let free = self.0.iter().position(Option::is_none);
+        let place = free.unwrap_or_else(|| {
+            self.0.push(None);
+            self.0.len() - 1
+        });
+        let index = u16::try_from(place).expect("a route server has fewer than 65,535 sessions");
+        assert!(index != SessionIndex::LOCAL.0, "too many sessions");
+        self.0[place] = Some(session);
+        SessionIndex(index)
+    }
+
+    pub(super) fn remove(&mut self, index: SessionIndex) {
+        self.0[usize::from(index.0)] = None;
+    }
+
+    pub(super) fn info(&self, index: SessionIndex) -> &SessionInfo {
+        &self[index].info
+    }
+
+    pub(super) fn get_mut(&mut self, index: SessionIndex) -> &mut Session {
+        self.0[usize::from(index.0)]
+            .as_mut()
+            .expect("an index is used only while its session is known")
+    }
+}
+
+impl std::ops::Index<SessionIndex> for Sessions {
+    type Output = Session;
+
+    fn index(&self, index: SessionIndex) -> &Session {
+        self.0[usize::from(index.0)]
+            .as_ref()
+            .expect("an index is used only while its session is known")
+    }
+}

@@ -1,0 +1,299 @@
+//! The prefixes of one family with their paths: Adj-RIB-In of all sessions in one structure.
+//!
+//! Prefixes lie in numbered slots, found through an index of four bytes a prefix. A slot keeps its
+//! number while its prefix has paths, so a walk over the table can stop, let changes happen, and
+//! go on from the number where it stopped. The first change of a slot in a batch keeps the paths
+//! as they were: what a batch changed is the difference between the two.
+
+use std::{
+    hash::{Hash, Hasher},
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use hashbrown::{HashTable, hash_table::Entry};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rustc_hash::FxHasher;
+
+use super::path::Paths;
+use crate::bgp::wire::Family;
+
+/// The address of a prefix in its most compact form.
+pub(super) trait Address: Copy + Eq + Hash {
+    const FAMILY: Family;
+
+    /// The prefix with this address and length.
+    fn prefix(self, length: u8) -> IpNet;
+
+    /// Mixes the address into a hash: whole words, FxHash's strength.
+    fn mix(self, hasher: &mut FxHasher);
+}
+
+impl Address for Ipv4Addr {
+    const FAMILY: Family = Family::Ipv4Unicast;
+
+    fn prefix(self, length: u8) -> IpNet {
+        Ipv4Net::new_assert(self, length).into()
+    }
+
+    fn mix(self, hasher: &mut FxHasher) {
+        hasher.write_u32(self.to_bits());
+    }
+}
+
+impl Address for Ipv6Addr {
+    const FAMILY: Family = Family::Ipv6Unicast;
+
+    fn prefix(self, length: u8) -> IpNet {
+        Ipv6Net::new_assert(self, length).into()
+    }
+
+    fn mix(self, hasher: &mut FxHasher) {
+        let bits = self.to_bits();
+        hasher.write_u64((bits >> 64) as u64);
+        hasher.write_u64(bits as u64);
+    }
+}
+
+/// A prefix and its paths; 40 bytes for IPv4.
+pub(super) struct Slot<A> {
+    paths: Paths,
+    address: A,
+    length: u8,
+    changed: bool,
+}
+
+impl<A: Address> Slot<A> {
+    pub(super) fn prefix(&self) -> IpNet {
+        self.address.prefix(self.length)
+    }
+
+    pub(super) fn key(&self) -> (A, u8) {
+        (self.address, self.length)
+    }
+
+    pub(super) fn paths(&self) -> &Paths {
+        &self.paths
+    }
+}
+
+/// A slot that a batch changed.
+pub(super) struct Changed {
+    pub(super) slot: usize,
+    /// Its paths before the batch.
+    pub(super) before: Paths,
+}
+
+/// All prefixes of one family.
+pub(super) struct Table<A> {
+    index: HashTable<u32>,
+    slots: Vec<Slot<A>>,
+    free: Vec<u32>,
+    changed: Vec<Changed>,
+}
+
+impl<A> Default for Table<A> {
+    fn default() -> Self {
+        Self {
+            index: HashTable::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            changed: Vec::new(),
+        }
+    }
+}
+
+impl<A: Address> Table<A> {
+    /// The slot of a prefix.
+    pub(super) fn find(&self, address: A, length: u8) -> Option<usize> {
+        let place = self.index.find(hash(address, length), |slot| {
+            let slot = &self.slots[*slot as usize];
+            slot.address == address && slot.length == length
+        });
+        place.map(|slot| *slot as usize)
+    }
+
+    /// The slot of a prefix, new and empty if there was none.
+    pub(super) fn find_or_add(&mut self, address: A, length: u8) -> usize {
+        let Self {
+            index, slots, free, ..
+        } = self;
+        let entry = index.entry(
+            hash(address, length),
+            |slot| {
+                let slot = &slots[*slot as usize];
+                slot.address == address && slot.length == length
+            },
+            |slot| hash(slots[*slot as usize].address, slots[*slot as usize].length),
+        );
+        let vacant = match entry {
+            Entry::Occupied(entry) => return *entry.get() as usize,
+            Entry::Vacant(vacant) => vacant,
+        };
+        let slot = Slot {
+            paths: Paths::new(),
+            address,
+            length,
+            changed: false,
+        };
+        match free.pop() {
+            Some(number) => {
+                vacant.insert(number);
+                slots[number as usize] = slot;
+                number as usize
+            }
+            None => {
+                let number = slots.len();
+                vacant.insert(u32::try_from(number).expect("fewer than 2^32 prefixes"));
+                slots.push(slot);
+                number
+            }
+        }
+    }
+
+    /// The paths of a slot, to read.
+    pub(super) fn paths(&self, slot: usize) -> &Paths {
+        &self.slots[slot].paths
+    }
+
+    /// The paths of a slot, to change: the slot becomes part of the batch.
+    pub(super) fn paths_mut(&mut self, slot: usize) -> &mut Paths {
+        let Slot { paths, changed, .. } = &mut self.slots[slot];
+        if !std::mem::replace(changed, true) {
+            let before = paths.clone();
+            self.changed.push(Changed { slot, before });
+        }
+        paths
+    }
+
+    /// The numbers of all slots, those without a prefix included.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// A slot; one without paths stands for no prefix.
+    pub(super) fn slot(&self, slot: usize) -> &Slot<A> {
+        &self.slots[slot]
+    }
+
+    pub(super) fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Ends the batch: what it changed. Slots left without paths stay until
+    /// [`Table::free_empty`].
+    pub(super) fn take_changed(&mut self) -> Vec<Changed> {
+        for change in &self.changed {
+            self.slots[change.slot].changed = false;
+        }
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Frees those of the changed slots that have no paths left.
+    pub(super) fn free_empty(&mut self, changed: &[Changed]) {
+        for change in changed {
+            let Slot {
+                paths,
+                address,
+                length,
+                ..
+            } = &self.slots[change.slot];
+            if !paths.is_empty() {
+                continue;
+            }
+            let number = u32::try_from(change.slot).expect("fewer than 2^32 prefixes");
+            let entry = self
+                .index
+                .find_entry(hash(*address, *length), |slot| *slot == number);
+            if let Ok(entry) = entry {
+                entry.remove();
+                self.free.push(number);
+            }
+        }
+        if self.index.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+fn hash<A: Address>(address: A, length: u8) -> u64 {
+    let mut hasher = FxHasher::default();
+    address.mix(&mut hasher);
+    hasher.write_u8(length);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::rib::{
+        decision::Rank,
+        path::{Path, SessionIndex, Standing},
+    };
+
+    #[test]
+    fn a_prefix_keeps_its_slot_while_it_has_paths_and_leaves_it_to_another_one_then() {
+        let mut table = Table::default();
+        let [a, b, c] = [1, 2, 3].map(|last| Ipv4Addr::new(10, 0, 0, last));
+        let slots = [a, b].map(|address| add(&mut table, address));
+        end_batch(&mut table);
+        assert_eq!(
+            [a, b].map(|address| table.find(address, 32)),
+            slots.map(Some)
+        );
+        assert_eq!(table.find(a, 31), None, "the length is part of the key");
+
+        table.paths_mut(slots[0]).clear();
+        assert_eq!(table.find(a, 32), Some(slots[0]), "until the batch ends");
+        end_batch(&mut table);
+        assert_eq!(table.find(a, 32), None);
+        assert_eq!(add(&mut table, c), slots[0]);
+        assert_eq!(table.slot(slots[0]).prefix().to_string(), "10.0.0.3/32");
+    }
+
+    #[test]
+    fn an_empty_table_keeps_no_slots() {
+        let mut table = Table::default();
+        let slot = add(&mut table, Ipv6Addr::LOCALHOST);
+        end_batch(&mut table);
+        assert_eq!(table.len(), 1);
+        table.paths_mut(slot).clear();
+        end_batch(&mut table);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_batch_keeps_the_paths_as_they_were_before_its_first_change() {
+        let mut table = Table::default();
+        let slot = add(&mut table, Ipv4Addr::LOCALHOST);
+        end_batch(&mut table);
+        table.paths_mut(slot).push(path(1));
+        table.paths_mut(slot).clear();
+        let changed = table.take_changed();
+        let before: Vec<usize> = changed.iter().map(|change| change.before.len()).collect();
+        assert_eq!(before, [1], "changed twice, noted once");
+        assert!(!table.has_changes());
+    }
+
+    fn add<A: Address>(table: &mut Table<A>, address: A) -> usize {
+        let slot = table.find_or_add(address, 32);
+        table.paths_mut(slot).push(path(0));
+        slot
+    }
+
+    fn end_batch<A: Address>(table: &mut Table<A>) {
+        let changed = table.take_changed();
+        table.free_empty(&changed);
+    }
+
+    fn path(path_id: u32) -> Path {
+        Path {
+            attributes: Arc::default(),
+            rank: Rank::ORIGINATED,
+            path_id,
+            session: SessionIndex::LOCAL,
+            standing: Standing::ELIGIBLE,
+        }
+    }
+}

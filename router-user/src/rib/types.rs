@@ -1,0 +1,113 @@
+//! The types in which the RIB tells others what it decided.
+
+use std::{net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+
+use crate::bgp::{SessionId, wire::PathAttributes};
+
+/// The ECMP set of one prefix changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LearnedChange {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// The new set; `None`: no path is left.
+    pub route: Option<LearnedRoute>,
+}
+
+/// What a subnet needs to know of a learned prefix: where packets go.
+///
+/// Without members the prefix is learned, but no next hop of it can be resolved (for instance an
+/// NVA in a network that is not peered): its next hop is "none", and packets to it are dropped
+/// instead of taking a shorter prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LearnedRoute {
+    /// The ECMP set, one member a next hop, sorted by address. Empty: next hop "none".
+    pub members: Arc<[LearnedNextHop]>,
+    /// The best paths without the members' next hops: used while no member is alive. May be empty.
+    pub backups: Arc<[LearnedNextHop]>,
+}
+
+/// A next hop of an ECMP set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LearnedNextHop {
+    /// The route's BGP NEXT_HOP, unchanged.
+    pub address: IpAddr,
+    /// Share of the flows; 1 unless communities or a route map say otherwise.
+    pub weight: u32,
+}
+
+/// A path as people see it: one candidate for a prefix.
+#[derive(Clone, Debug)]
+pub struct PathView {
+    /// The session that it came from.
+    pub session: SessionId,
+    /// Path identifier.
+    pub path_id: u32,
+    /// Its attributes after import.
+    pub attributes: Arc<PathAttributes>,
+    /// What the decision process made of it.
+    pub verdict: Verdict,
+}
+
+/// A prefix as people see it.
+#[derive(Clone, Debug)]
+pub struct PrefixView {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// The route server originates it: no learned path of it is advertised.
+    pub originated: bool,
+    /// Its learned paths.
+    pub paths: Vec<PathView>,
+}
+
+/// A route that a session has been sent.
+#[derive(Clone, Debug)]
+pub struct AdvertisedView {
+    /// The prefix.
+    pub prefix: IpNet,
+    /// Its attributes as sent.
+    pub attributes: PathAttributes,
+    /// Where the path was learned; `None`: originated here.
+    pub from: Option<SessionId>,
+}
+
+/// What the decision process made of a path for the subnets. Where the route server originates
+/// the prefix itself, a path can be `Best` and nevertheless not be advertised
+/// ([`PrefixView::originated`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The single best path: advertised, and a member of the ECMP set.
+    Best,
+    /// A member of the ECMP set.
+    Multipath,
+    /// Lost to the best path in this step.
+    Lost(Step),
+    /// Equal to the best, but the ECMP set is full or has this next hop already.
+    NotNeeded(&'static str),
+    /// Not eligible: looped, bad next hop, over the limit …; why.
+    Rejected(Arc<str>),
+}
+
+/// Steps of the decision process, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// 0: originated here wins.
+    Originated,
+    /// 1: LLGR-stale loses.
+    LlgrStale,
+    /// 2: GRACEFUL_SHUTDOWN loses.
+    GracefulShutdown,
+    /// 3: class by `routing_preference`.
+    Class,
+    /// 4: highest LOCAL_PREF.
+    LocalPref,
+    /// 5: shortest AS path.
+    AsPathLength,
+    /// 6: lowest origin.
+    Origin,
+    /// 7: lowest MED within each neighbour AS.
+    Med,
+    /// 8: eBGP over iBGP.
+    EbgpOverIbgp,
+}

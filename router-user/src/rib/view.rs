@@ -1,0 +1,243 @@
+//! What a session may be sent, and in which form; sessions with equal views share the work.
+
+use std::{collections::hash_map, net::IpAddr};
+
+use bytes::BytesMut;
+use ipnet::IpNet;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use super::{
+    decision::{Choice, DEFAULT_LOCAL_PREF, Decision},
+    path::{Path, SessionIndex, SessionInfo, Sessions, SourceKind},
+};
+use crate::bgp::wire::{
+    Asn, Context, Family, NextHop, PathAttributes, Peering, community, encode_announce,
+};
+
+/// The outbound view of a session. Sessions with equal views form one update group: for each
+/// changed prefix the best path is chosen once and encoded once for all of them, except for those
+/// that may not be sent this very path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct View {
+    /// How messages are encoded, which families are exchanged, and whether it is eBGP.
+    pub context: Context,
+    /// The ASN to prepend (eBGP).
+    pub asn: Asn,
+    /// The sources whose routes are advertised.
+    pub sources: SourceKinds,
+    /// Next hop of originated IPv4 routes; without one they are not advertised.
+    pub next_hop_v4: Option<NextHop>,
+    /// Next hop of originated IPv6 routes; without one they are not advertised.
+    pub next_hop_v6: Option<NextHop>,
+}
+
+/// A set of [`SourceKind`]s.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SourceKinds(u8);
+
+impl SourceKinds {
+    /// This set and `kind`.
+    #[must_use]
+    pub const fn with(self, kind: SourceKind) -> Self {
+        Self(self.0 | 1 << kind.0)
+    }
+
+    const fn contains(self, kind: SourceKind) -> bool {
+        self.0 & 1 << kind.0 != 0
+    }
+}
+
+impl View {
+    /// The path that is advertised: the best of those that may be sent, to `member` in particular
+    /// if one is given (no path hiding, RFC 7947 §2.3). What the route server originates itself
+    /// wins over all, also where it cannot be expressed: then nothing is advertised.
+    pub(super) fn choose<'p>(
+        &self,
+        decision: &Decision<'_>,
+        family: Family,
+        paths: &'p [Path],
+        member: Option<&SessionInfo>,
+    ) -> Choice<'p> {
+        let mut choice = decision.best(paths, |path| {
+            path.is_local()
+                || self.may_carry(decision.sessions, family, path)
+                    && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
+        });
+        let inexpressible = self.own_next_hop(family).is_none();
+        choice.path.take_if(|best| best.is_local() && inexpressible);
+        choice
+    }
+
+    /// The attributes as sent.
+    pub(super) fn outbound(&self, family: Family, attributes: &PathAttributes) -> PathAttributes {
+        let mut sent = attributes.clone();
+        // A link-local address means nothing beyond the link of its sender (RFC 2545 §3).
+        let next_hop = sent.next_hop.map(|next_hop| next_hop.address().into());
+        sent.next_hop = next_hop.or(self.own_next_hop(family));
+        match self.context.peering {
+            Peering::External => {
+                sent.as_path.prepend(self.asn, 1);
+                sent.local_pref = None;
+                sent.originator_id = None;
+                sent.cluster_list = Vec::new();
+            }
+            Peering::Internal => {
+                sent.local_pref = sent.local_pref.or(Some(DEFAULT_LOCAL_PREF));
+            }
+        }
+        sent
+    }
+
+    /// The next hop of routes that the route server originates; without one they are not
+    /// advertised.
+    pub fn own_next_hop(&self, family: Family) -> Option<NextHop> {
+        match family {
+            Family::Ipv4Unicast => self.next_hop_v4,
+            Family::Ipv6Unicast => self.next_hop_v6,
+        }
+    }
+
+    /// Whether a learned path may be sent to this group at all.
+    fn may_carry(&self, sessions: &Sessions, family: Family, path: &Path) -> bool {
+        let has = |community| {
+            path.attributes
+                .communities
+                .binary_search(&community)
+                .is_ok()
+        };
+        let external = self.context.peering == Peering::External;
+        let expressible = match (family, path.attributes.next_hop) {
+            (Family::Ipv4Unicast, Some(NextHop::V6 { .. })) => self.context.extended_next_hop,
+            (_, next_hop) => next_hop.is_some(),
+        };
+        path.is_eligible()
+            && expressible
+            && self.sources.contains(sessions.info(path.session).kind)
+            && !has(community::NO_ADVERTISE)
+            && !(external && has(community::NO_EXPORT))
+            && (!may_be_too_long(&path.attributes) || self.fits(family, &path.attributes))
+    }
+
+    /// Whether attributes leave room for a prefix in a message (RFC 4271 §9.2).
+    fn fits(&self, family: Family, attributes: &PathAttributes) -> bool {
+        let longest = match family {
+            Family::Ipv4Unicast => IpNet::from(IpAddr::from([0; 4])),
+            Family::Ipv6Unicast => IpNet::from(IpAddr::from([0; 16])),
+        };
+        let sent = self.outbound(family, attributes);
+        let nlri = std::iter::once(longest.into());
+        encode_announce(&self.context, &sent, nlri, &mut BytesMut::new()).is_ok()
+    }
+}
+
+/// Whether a learned path may be sent to this one session: not to whom it came from, and not to
+/// the address that it names as next hop.
+fn may_go_to(sessions: &Sessions, path: &Path, member: &SessionInfo) -> bool {
+    sessions.info(path.session).identity != member.identity
+        && path.next_hop() != Some(member.id.peer)
+}
+
+/// Whether attributes are so long that they may not fit into a message of 4,096 bytes; cheap, and
+/// true for next to none.
+fn may_be_too_long(attributes: &PathAttributes) -> bool {
+    const CLOSE: usize = 3072;
+    let unknown = attributes
+        .unknown
+        .iter()
+        .map(|unknown| unknown.value.len() + 4);
+    let bytes = 4 * attributes.as_path.asns().count()
+        + 4 * attributes.communities.len()
+        + 8 * attributes.extended_communities.len()
+        + 12 * attributes.large_communities.len()
+        + 4 * attributes.cluster_list.len()
+        + unknown.sum::<usize>();
+    bytes > CLOSE
+}
+
+/// Few sessions, sorted.
+pub(super) type SessionSet = SmallVec<[SessionIndex; 4]>;
+
+/// The sessions that share a view, found by what excludes them from a path.
+#[derive(Default)]
+pub(super) struct Members {
+    all: Vec<SessionIndex>,
+    by_identity: FxHashMap<u32, SessionSet>,
+    by_address: FxHashMap<IpAddr, SessionSet>,
+}
+
+impl Members {
+    pub(super) fn new(sessions: &Sessions, members: &[SessionIndex]) -> Self {
+        let mut this = Self::default();
+        for &member in members {
+            this.insert(sessions, member);
+        }
+        this
+    }
+
+    pub(super) fn insert(&mut self, sessions: &Sessions, member: SessionIndex) {
+        let info = sessions.info(member);
+        self.all.push(member);
+        self.by_identity
+            .entry(info.identity)
+            .or_default()
+            .push(member);
+        self.by_address
+            .entry(info.id.peer)
+            .or_default()
+            .push(member);
+    }
+
+    /// Takes a member out; `false`: it was none.
+    pub(super) fn remove(&mut self, sessions: &Sessions, member: SessionIndex) -> bool {
+        let Some(place) = self.all.iter().position(|other| *other == member) else {
+            return false;
+        };
+        self.all.swap_remove(place);
+        let info = sessions.info(member);
+        forget(&mut self.by_identity, info.identity, member);
+        forget(&mut self.by_address, info.id.peer, member);
+        true
+    }
+
+    pub(super) fn all(&self) -> &[SessionIndex] {
+        &self.all
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The members that may not be sent one of these paths.
+    pub(super) fn excluded<'p>(
+        &self,
+        sessions: &Sessions,
+        paths: impl Iterator<Item = &'p Path>,
+    ) -> SessionSet {
+        let mut excluded = SessionSet::new();
+        for path in paths.filter(|path| !path.is_local()) {
+            let identity = sessions.info(path.session).identity;
+            let same = self.by_identity.get(&identity);
+            let named = path
+                .next_hop()
+                .and_then(|address| self.by_address.get(&address));
+            excluded.extend(same.into_iter().chain(named).flatten().copied());
+        }
+        excluded.sort_unstable();
+        excluded.dedup();
+        excluded
+    }
+}
+
+fn forget<K: std::hash::Hash + Eq>(
+    map: &mut FxHashMap<K, SessionSet>,
+    key: K,
+    member: SessionIndex,
+) {
+    if let hash_map::Entry::Occupied(mut entry) = map.entry(key) {
+        entry.get_mut().retain(|other| *other != member);
+        if entry.get().is_empty() {
+            entry.remove();
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! From one configuration to the next with live sessions: only what changed is touched.
+
+use std::time::Instant;
+
+use ipnet::IpNet;
+
+use super::{RouteServer, Session, import::ImportRules, limit::Rests, view};
+use crate::{
+    bgp::{SessionId, SessionStatus},
+    config,
+};
+
+impl RouteServer {
+    /// Takes over another configuration of the same route server. Sessions that are gone, or whose
+    /// identity (ASNs, router id, own address) changed, lose their routes at once; the others stay
+    /// as they are and are sent the difference, if there is one.
+    pub fn reconfigure(
+        &mut self,
+        config: &config::RouteServer,
+        vnet_space: &[IpNet],
+        now: Instant,
+    ) {
+        let before = std::mem::replace(&mut self.config, config.clone());
+        self.configure_sessions();
+        self.restart_changed(&before);
+        self.apply_rules(import_rules(config, vnet_space));
+        self.apply_limits(now);
+        self.apply_views();
+        self.rib.set_max_paths(config.max_paths.into());
+        self.schedule(now);
+    }
+
+    /// Makes the sessions those of the configuration.
+    pub(super) fn configure_sessions(&mut self) {
+        let ids: Vec<SessionId> = self.sessions.keys().cloned().collect();
+        for id in ids {
+            if wanted(&self.config).all(|(wanted, _)| wanted != id) {
+                self.session_down(&id);
+                self.sessions.remove(&id);
+            }
+        }
+        for (id, peer) in wanted(&self.config) {
+            let next = self.identities.values().max().map_or(0, |last| last + 1);
+            self.identities.entry(id.peer).or_insert(next);
+            let session = self.sessions.entry(id).or_insert_with(|| Session {
+                peer: peer.clone(),
+                status: SessionStatus::default(),
+                up: None,
+                synchronised: false,
+                rests: Rests::default(),
+            });
+            if session.peer.asn == peer.asn {
+                session.peer = peer.clone();
+            }
+        }
+        let sessions = &self.sessions;
+        self.identities
+            .retain(|address, _| sessions.keys().any(|id| id.peer == *address));
+    }
+
+    /// Sessions that the speaker closes and opens anew: their routes go with the old one.
+    fn restart_changed(&mut self, before: &config::RouteServer) {
+        let restarted: Vec<(SessionId, config::Peer)> = wanted(&self.config)
+            .filter(|(id, peer)| {
+                let same_peer = self.sessions[id].peer.asn == peer.asn;
+                !same_peer || endpoint(before, id) != endpoint(&self.config, id)
+            })
+            .map(|(id, peer)| (id, peer.clone()))
+            .collect();
+        for (id, peer) in restarted {
+            self.session_down(&id);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.peer = peer;
+            }
+        }
+    }
+
+    fn apply_rules(&mut self, rules: ImportRules) {
+        if rules == self.rules {
+            return;
+        }
+        self.rules = rules;
+        for (index, id) in &self.up {
+            let peer_asn = self.sessions[id].peer.asn;
+            self.rib.rejudge(*index, |family, attributes| {
+                self.rules.judge(peer_asn, family, attributes)
+            });
+        }
+    }
+
+    fn apply_limits(&mut self, now: Instant) {
+        let ids: Vec<SessionId> = self.up.values().cloned().collect();
+        for id in ids {
+            self.enforce_limit(&id, &[], now);
+        }
+    }
+
+    fn apply_views(&mut self) {
+        let views = self.up.iter().filter_map(|(index, id)| {
+            let up = self.sessions[id].up.as_ref()?;
+            Some((*index, view(&self.config, id, &up.negotiated)))
+        });
+        self.rib.set_views(views.collect());
+    }
+}
+
+/// What the import checks depend on.
+pub(super) fn import_rules(config: &config::RouteServer, vnet_space: &[IpNet]) -> ImportRules {
+    let instances = config.instances.iter();
+    ImportRules {
+        asn: config.asn,
+        own_addresses: instances
+            .flat_map(|instance| &instance.addresses)
+            .copied()
+            .collect(),
+        space: vnet_space.to_vec(),
+        allow_as_set: false,
+        enforce_first_as: true,
+    }
+}
+
+/// The sessions of a configuration: each peer with each instance that has an address of its
+/// family.
+fn wanted(config: &config::RouteServer) -> impl Iterator<Item = (SessionId, &config::Peer)> {
+    config.peers.iter().flat_map(move |peer| {
+        let of_family = |address: &std::net::IpAddr| address.is_ipv4() == peer.address.is_ipv4();
+        let instances = config.instances.iter();
+        let instances = instances.filter(move |instance| instance.addresses.iter().any(of_family));
+        instances.map(move |instance| {
+            let id = SessionId {
+                route_server: config.name.clone(),
+                instance: instance.id,
+                peer: peer.address,
+            };
+            (id, peer)
+        })
+    })
+}
+
+/// Our end of a session: ASN, router id, address.
+fn endpoint(
+    config: &config::RouteServer,
+    id: &SessionId,
+) -> Option<(u32, std::net::Ipv4Addr, std::net::IpAddr)> {
+    let instance = config
+        .instances
+        .iter()
+        .find(|instance| instance.id == id.instance)?;
+    let mut addresses = instance.addresses.iter();
+    let address = addresses.find(|address| address.is_ipv4() == id.peer.is_ipv4())?;
+    Some((config.asn, instance.router_id, *address))
+}

@@ -1,0 +1,349 @@
+//! The route server as people see it: `show peers`, `show learned`, `show advertised`.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
+
+use ipnet::IpNet;
+
+use super::{RouteServer, Session, Up, limit, text};
+use crate::{
+    api::types::{AdvertisedRow, LearnedRow, PeerRow},
+    bgp::{
+        InstanceId, SessionId, SessionStatus, State,
+        wire::{Family, NextHop, PathAttributes},
+    },
+    names::PeerName,
+    rib::{PathView, PrefixView, Step, Verdict},
+};
+
+/// Which rows are wanted; everything by default.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Filter {
+    /// From or to this peer.
+    pub peer: Option<PeerName>,
+    /// From or to this instance.
+    pub instance: Option<InstanceId>,
+    /// This very prefix.
+    pub prefix: Option<IpNet>,
+}
+
+impl RouteServer {
+    /// A row for each configured session, by instance and peer address.
+    #[must_use]
+    pub fn peer_rows(&self, now: Instant) -> Vec<PeerRow> {
+        let sessions = self.sessions.iter();
+        sessions
+            .map(|(id, session)| self.peer_row(id, session, now))
+            .collect()
+    }
+
+    /// A row for each learned path, by prefix, then peer and instance.
+    #[must_use]
+    pub fn learned_rows(&self, filter: &Filter) -> Vec<LearnedRow> {
+        let mut rows: Vec<LearnedRow> = Vec::new();
+        for prefix in self.rib.prefixes(filter.prefix) {
+            for path in prefix
+                .paths
+                .iter()
+                .filter(|path| self.matches(filter, &path.session))
+            {
+                rows.push(self.learned_row(&prefix, path));
+            }
+        }
+        rows.sort_by(|a, b| {
+            let key = |row: &LearnedRow| (row.prefix, row.instance);
+            key(a).cmp(&key(b)).then_with(|| a.peer.cmp(&b.peer))
+        });
+        rows
+    }
+
+    /// A row for each route that a session has been sent, by session, then prefix.
+    #[must_use]
+    pub fn advertised_rows(&mut self, filter: &Filter) -> Vec<AdvertisedRow> {
+        self.rib.flush();
+        let mut rows = Vec::new();
+        for (id, session) in &self.sessions {
+            let Some(up) = session.up.as_ref().filter(|_| self.matches(filter, id)) else {
+                continue;
+            };
+            let first = rows.len();
+            rows.extend(
+                self.rib
+                    .advertised(up.index, filter.prefix)
+                    .map(|route| AdvertisedRow {
+                        route_server: id.route_server.clone(),
+                        peer: session.peer.name.clone(),
+                        instance: id.instance.0,
+                        prefix: route.prefix,
+                        next_hop: next_hop(&route.attributes),
+                        as_path: route.attributes.as_path.to_string(),
+                        from: match &route.from {
+                            Some(source) => self.sessions[source].peer.name.to_string(),
+                            None => "originated".to_owned(),
+                        },
+                    }),
+            );
+            rows[first..].sort_by_key(|row| row.prefix);
+        }
+        rows
+    }
+
+    fn matches(&self, filter: &Filter, id: &SessionId) -> bool {
+        let peer = &self.sessions[id].peer.name;
+        filter.peer.as_ref().is_none_or(|wanted| wanted == peer)
+            && filter.instance.is_none_or(|wanted| wanted == id.instance)
+    }
+
+    fn peer_row(&self, id: &SessionId, session: &Session, now: Instant) -> PeerRow {
+        let SessionStatus {
+            state,
+            since,
+            last_error,
+            ..
+        } = &session.status;
+        let negotiated = session.up.as_ref().map(|up| &up.negotiated);
+        let totals = session.up.as_ref().map(|up| self.rib.totals(up.index));
+        let totals = totals.unwrap_or_default();
+        PeerRow {
+            route_server: id.route_server.clone(),
+            instance: id.instance.0,
+            peer: session.peer.name.clone(),
+            address: id.peer,
+            asn: session.peer.asn,
+            connection: connection(&session.status).to_owned(),
+            state: *state,
+            since_seconds: since.map(|at| now.saturating_duration_since(at).as_secs_f64()),
+            families: negotiated
+                .map(|agreed| agreed.families.clone())
+                .unwrap_or_default(),
+            hold_time: negotiated.map(|agreed| agreed.hold_time),
+            received: totals.received.iter().sum(),
+            accepted: totals.accepted,
+            advertised: totals.advertised,
+            messages_received: session.status.messages_received,
+            messages_sent: session.status.messages_sent,
+            established_count: session.status.established_count,
+            last_error: last_error.clone(),
+            warnings: self.warnings(id, session),
+        }
+    }
+
+    fn warnings(&self, id: &SessionId, session: &Session) -> Vec<String> {
+        let mut warnings = Vec::new();
+        warnings.extend(self.one_instance_only(id, session));
+        warnings.extend(self.shared_asn(session));
+        if let Some(up) = &session.up {
+            warnings.extend(self.other_routes(id, up));
+            warnings.extend(self.limits(session, up));
+            warnings.extend(self.not_advertised(id, up));
+            warnings.extend(up.malformed.as_ref().map(|(count, what)| {
+                format!("{count} prefixes treated as withdrawn, the last because of: {what}")
+            }));
+        }
+        warnings
+    }
+
+    /// The session of the same peer with the other instance.
+    fn sibling(&self, id: &SessionId) -> Option<(&SessionId, &Session)> {
+        let mut others = self.sessions.iter();
+        others.find(|(other, _)| other.peer == id.peer && other.instance != id.instance)
+    }
+
+    fn one_instance_only(&self, id: &SessionId, session: &Session) -> Option<String> {
+        let Some((other, sibling)) = self.sibling(id) else {
+            let family = if id.peer.is_ipv4() { "IPv4" } else { "IPv6" };
+            return Some(format!(
+                "can peer with instance {} only: the other instance has no {family} address",
+                id.instance
+            ));
+        };
+        let only = match (&session.up, &sibling.up) {
+            (Some(_), None) => id.instance,
+            (None, Some(_)) => other.instance,
+            _ => return None,
+        };
+        Some(format!("peers with instance {only} only"))
+    }
+
+    /// Two sessions of a peer that were told the same things have the same fingerprint.
+    fn other_routes(&self, id: &SessionId, up: &Up) -> Option<String> {
+        let (other, sibling) = self.sibling(id)?;
+        let theirs = self.rib.totals(sibling.up.as_ref()?.index);
+        let ours = self.rib.totals(up.index);
+        (ours.fingerprint != theirs.fingerprint).then(|| {
+            format!(
+                "announces other routes to instance {} ({}) than to instance {} ({}); see `waypost \
+                 show learned`",
+                id.instance,
+                ours.received.iter().sum::<usize>(),
+                other.instance,
+                theirs.received.iter().sum::<usize>(),
+            )
+        })
+    }
+
+    fn shared_asn(&self, session: &Session) -> Option<String> {
+        let peers = self.config.peers.iter();
+        let same = peers
+            .filter(|peer| peer.asn == session.peer.asn && peer.address != session.peer.address);
+        let names: Vec<&str> = same.map(|peer| peer.name.as_str()).collect();
+        (self.config.reflect_between_nvas && !names.is_empty()).then(|| {
+            format!(
+                "shares ASN {} with {}: it drops what is reflected to it from there, unless it \
+                 accepts its own ASN in a path",
+                session.peer.asn,
+                names.join(", ")
+            )
+        })
+    }
+
+    fn limits(&self, session: &Session, up: &Up) -> Vec<String> {
+        let max = session.peer.max_prefixes as usize;
+        let received = self.rib.totals(up.index).received;
+        let mut warnings = Vec::new();
+        for family in Family::ALL {
+            let count = received[family as usize];
+            let refused = up.refused[family as usize];
+            let family = text::family(family);
+            if refused > 0 {
+                warnings.push(format!(
+                    "{refused} {family} routes were refused: at most {max} are allowed \
+                     (`max_prefixes`)"
+                ));
+            } else if count > max {
+                warnings.push(format!(
+                    "announces {count} {family} routes, more than the {max} allowed \
+                     (`max_prefixes`)"
+                ));
+            } else if limit::is_near(count, max) {
+                warnings.push(format!(
+                    "announces {count} {family} routes of at most {max} (`max_prefixes`)"
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// Originated prefixes that this instance has no next hop for.
+    fn not_advertised(&self, id: &SessionId, up: &Up) -> Option<String> {
+        let view = super::view(&self.config, id, &up.negotiated);
+        let missing = |prefix: &&IpNet| {
+            let family = Family::of(prefix);
+            up.negotiated.families.contains(&family) && view.own_next_hop(family).is_none()
+        };
+        let missing: Vec<String> = self
+            .originated
+            .iter()
+            .filter(missing)
+            .map(IpNet::to_string)
+            .collect();
+        (!missing.is_empty()).then(|| {
+            format!(
+                "not advertised: {}, because instance {} has no address of that family to name as \
+                 next hop",
+                missing.join(", "),
+                id.instance
+            )
+        })
+    }
+
+    fn learned_row(&self, prefix: &PrefixView, path: &PathView) -> LearnedRow {
+        let PathView {
+            attributes,
+            session,
+            verdict,
+            ..
+        } = path;
+        let (state, mut reason) = match verdict {
+            Verdict::Best => ("best", Some(why_best(prefix))),
+            Verdict::Multipath => ("multipath", Some("equal to the best path".to_owned())),
+            Verdict::Lost(step) => ("lost", Some(step.loses().to_owned())),
+            Verdict::NotNeeded(why) => ("lost", Some(format!("equal to the best path, but {why}"))),
+            Verdict::Rejected(why) => ("rejected", Some(why.to_string())),
+        };
+        if prefix.originated && *verdict == Verdict::Best {
+            reason = reason.map(|why| {
+                format!("{why}; not advertised: the route server originates this prefix")
+            });
+        }
+        LearnedRow {
+            route_server: session.route_server.clone(),
+            prefix: prefix.prefix,
+            peer: self.sessions[session].peer.name.clone(),
+            instance: session.instance.0,
+            next_hop: next_hop(attributes),
+            as_path: attributes.as_path.to_string(),
+            origin: text::origin(attributes.origin).to_owned(),
+            med: attributes.med,
+            local_pref: attributes.local_pref,
+            communities: text::communities(attributes),
+            state: state.to_owned(),
+            reason,
+        }
+    }
+}
+
+/// Why the best path won: the last step in which another one lost.
+fn why_best(prefix: &PrefixView) -> String {
+    let verdicts = || prefix.paths.iter().map(|path| &path.verdict);
+    let last_step = verdicts().filter_map(|verdict| match verdict {
+        Verdict::Lost(step) => Some(*step),
+        _ => None,
+    });
+    let equals =
+        verdicts().any(|verdict| matches!(verdict, Verdict::Multipath | Verdict::NotNeeded(_)));
+    match last_step.max() {
+        _ if equals => "equal paths: lowest router id, then lowest peer address".to_owned(),
+        Some(step) => step.wins().to_owned(),
+        None => "the only path".to_owned(),
+    }
+}
+
+impl Step {
+    /// What a path that won in this step has.
+    fn wins(self) -> &'static str {
+        match self {
+            Self::Originated => "originated here",
+            Self::LlgrStale => "not stale, the others are",
+            Self::GracefulShutdown => "the others are being shut down (GRACEFUL_SHUTDOWN)",
+            Self::Class => "preferred kind of source",
+            Self::LocalPref => "highest LOCAL_PREF",
+            Self::AsPathLength => "shortest AS path",
+            Self::Origin => "lowest origin",
+            Self::Med => "lowest MED of its neighbour AS",
+            Self::EbgpOverIbgp => "eBGP",
+        }
+    }
+
+    /// What a path that lost in this step lacks.
+    fn loses(self) -> &'static str {
+        match self {
+            Self::Originated => "the route server originates this prefix",
+            Self::LlgrStale => "stale (LLGR_STALE)",
+            Self::GracefulShutdown => "being shut down (GRACEFUL_SHUTDOWN)",
+            Self::Class => "less preferred kind of source",
+            Self::LocalPref => "lower LOCAL_PREF",
+            Self::AsPathLength => "longer AS path",
+            Self::Origin => "higher origin",
+            Self::Med => "higher MED than another path of the same neighbour AS",
+            Self::EbgpOverIbgp => "iBGP, the best path is eBGP",
+        }
+    }
+}
+
+fn connection(status: &SessionStatus) -> &'static str {
+    match status.state {
+        State::Established => "Connected",
+        State::Idle if status.since.is_none() => "Unknown",
+        State::Idle => "NotConnected",
+        _ if status.last_error.is_some() => "NotConnected",
+        State::Connect | State::Active | State::OpenSent | State::OpenConfirm => "Connecting",
+    }
+}
+
+fn next_hop(attributes: &PathAttributes) -> IpAddr {
+    let address = attributes.next_hop.map(NextHop::address);
+    address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+}

@@ -1,0 +1,319 @@
+//! The rules of a route server, each as a sentence, and all of them against a model.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+
+use super::*;
+use crate::{
+    bgp::{
+        InstanceId,
+        wire::{AsPath, Asn, Context, Message, PathAttributes, decode, frame},
+    },
+    rib::LearnedRoute,
+};
+
+mod live;
+mod model;
+mod property;
+mod rules;
+
+/// A route server whose peers remember what they were sent.
+struct Lab {
+    server: RouteServer,
+    now: Instant,
+    sessions: BTreeMap<SessionId, Far>,
+    /// What subnets have learned.
+    learned: BTreeMap<IpNet, LearnedRoute>,
+    shutdowns: Vec<(SessionId, u8, Duration)>,
+}
+
+/// The far end of a session.
+#[derive(Default)]
+struct Far {
+    context: Context,
+    holds: BTreeMap<IpNet, PathAttributes>,
+    announced: usize,
+    withdrawn: usize,
+    ended: Vec<Family>,
+}
+
+impl Lab {
+    fn new(config: &config::RouteServer) -> Self {
+        Self {
+            server: RouteServer::new(config, &space()),
+            now: Instant::now(),
+            sessions: BTreeMap::new(),
+            learned: BTreeMap::new(),
+            shutdowns: Vec::new(),
+        }
+    }
+
+    /// The session of an NVA with an instance comes up.
+    fn up(&mut self, peer: &str, instance: u8) {
+        let (id, negotiated) = self.negotiated(peer, instance);
+        self.up_with(id, negotiated);
+    }
+
+    fn up_with(&mut self, id: SessionId, negotiated: Negotiated) {
+        let ours = negotiated.context();
+        let far = Far {
+            context: Context {
+                add_path_receive: ours.add_path_send,
+                add_path_send: ours.add_path_receive,
+                ..ours
+            },
+            ..Far::default()
+        };
+        self.sessions.insert(id.clone(), far);
+        self.server.session_up(&id, Arc::new(negotiated), self.now);
+        self.server.schedule(self.now);
+    }
+
+    fn both_up(&mut self, peer: &str) {
+        self.up(peer, 1);
+        self.up(peer, 2);
+    }
+
+    fn down(&mut self, peer: &str, instance: u8) {
+        let id = self.id(peer, instance);
+        self.sessions.remove(&id);
+        self.server.handle(
+            SessionEvent::Down {
+                id,
+                reason: crate::bgp::DownReason::Connection("closed".into()),
+            },
+            self.now,
+        );
+    }
+
+    fn announce(&mut self, peer: &str, instance: u8, nets: &[&str], attributes: &PathAttributes) {
+        let nlri = nets.iter().map(|net| prefix(net).into()).collect();
+        let attributes = Arc::new(attributes.clone());
+        self.send(
+            peer,
+            instance,
+            vec![RouteChange::Announce { attributes, nlri }],
+        );
+    }
+
+    fn announce_to_both(&mut self, peer: &str, nets: &[&str], attributes: &PathAttributes) {
+        for instance in [1, 2] {
+            self.announce(peer, instance, nets, attributes);
+        }
+    }
+
+    fn send(&mut self, peer: &str, instance: u8, changes: Vec<RouteChange>) {
+        let id = self.id(peer, instance);
+        self.server.routes(&id, changes, self.now);
+    }
+
+    fn originate(&mut self, nets: &[&str]) {
+        self.server
+            .set_originated(nets.iter().map(|net| prefix(net)).collect());
+    }
+
+    /// Lets everything arrive that is under way.
+    fn settle(&mut self) {
+        self.deliver();
+        while self.server.next_timeout().is_some() {
+            self.server.on_timeout(self.now);
+            self.deliver();
+        }
+    }
+
+    fn deliver(&mut self) {
+        for change in self.server.take_learned() {
+            match change.route {
+                Some(route) => self.learned.insert(change.prefix, route),
+                None => Some(self.learned.remove(&change.prefix).expect("was learned")),
+            };
+        }
+        for (id, command) in self.server.take_commands() {
+            match command {
+                SessionCommand::Send(messages) => {
+                    let far = self.sessions.get_mut(&id);
+                    far.expect("messages go to sessions that are up")
+                        .receive(&messages);
+                }
+                SessionCommand::Shutdown { subcode, idle, .. } => {
+                    self.sessions.remove(&id);
+                    self.shutdowns
+                        .push((id, subcode, idle.expect("comes back by itself")));
+                }
+            }
+        }
+    }
+
+    fn holds(&self, peer: &str, instance: u8, net: &str) -> Option<&PathAttributes> {
+        self.sessions[&self.id(peer, instance)]
+            .holds
+            .get(&prefix(net))
+    }
+
+    fn far(&self, peer: &str, instance: u8) -> &Far {
+        &self.sessions[&self.id(peer, instance)]
+    }
+
+    fn warnings(&self, peer: &str, instance: u8) -> String {
+        let rows = self.server.peer_rows(self.now);
+        let mut rows = rows.into_iter();
+        let row = rows.find(|row| row.peer.as_str() == peer && row.instance == instance);
+        row.expect("a configured session").warnings.join("; ")
+    }
+
+    /// State and reason of the path that a session announced.
+    fn state(&self, peer: &str, instance: u8, net: &str) -> (String, String) {
+        let rows = self.server.learned_rows(&Filter {
+            peer: Some(peer.into()),
+            instance: Some(InstanceId(instance)),
+            prefix: Some(prefix(net)),
+        });
+        let [row] = &rows[..] else {
+            panic!("one path, not {rows:?}");
+        };
+        (row.state.clone(), row.reason.clone().unwrap_or_default())
+    }
+
+    fn members(&self, net: &str) -> Option<Vec<IpAddr>> {
+        let route = self.learned.get(&prefix(net))?;
+        Some(route.members.iter().map(|member| member.address).collect())
+    }
+
+    fn id(&self, peer: &str, instance: u8) -> SessionId {
+        let mut peers = self.server.config.peers.iter();
+        let peer = peers
+            .find(|other| other.name.as_str() == peer)
+            .expect("a configured peer");
+        SessionId {
+            route_server: "rs1".into(),
+            instance: InstanceId(instance),
+            peer: peer.address,
+        }
+    }
+
+    fn negotiated(&self, peer: &str, instance: u8) -> (SessionId, Negotiated) {
+        let id = self.id(peer, instance);
+        let config = &self.server.config;
+        let asn = self.server.sessions[&id].peer.asn;
+        let router_id = match id.peer {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(_) => Ipv4Addr::new(192, 0, 2, 6),
+        };
+        let negotiated = Negotiated {
+            local_asn: config.asn,
+            peer_asn: asn,
+            local_router_id: config.instances[usize::from(instance) - 1].router_id,
+            peer_router_id: router_id,
+            local_address: config.instances[usize::from(instance) - 1].addresses[0],
+            hold_time: 180,
+            families: Family::ALL.to_vec(),
+            four_octet_asn: true,
+            route_refresh: true,
+            enhanced_route_refresh: false,
+            extended_message: false,
+            add_path_receive: Vec::new(),
+            add_path_send: Vec::new(),
+            extended_next_hop: false,
+            graceful_restart: None,
+        };
+        (id, negotiated)
+    }
+}
+
+impl Far {
+    fn receive(&mut self, messages: &[u8]) {
+        let mut rest = messages;
+        while !rest.is_empty() {
+            let length = frame(rest, self.context.max_message_len());
+            let length = length.expect("a header").expect("whole messages");
+            let Ok(Message::Update(update)) = decode(&rest[..length], &self.context) else {
+                panic!("only UPDATEs are sent");
+            };
+            assert_eq!(update.faults(), []);
+            for change in update.into_changes() {
+                self.apply(change);
+            }
+            rest = &rest[length..];
+        }
+    }
+
+    fn apply(&mut self, change: RouteChange) {
+        match change {
+            RouteChange::Announce { attributes, nlri } => {
+                self.announced += nlri.len();
+                for nlri in nlri {
+                    self.holds.insert(nlri.prefix, (*attributes).clone());
+                }
+            }
+            RouteChange::Withdraw { nlri, .. } => {
+                self.withdrawn += nlri.len();
+                for nlri in nlri {
+                    let held = self.holds.remove(&nlri.prefix);
+                    assert!(held.is_some(), "{} was never sent", nlri.prefix);
+                }
+            }
+            RouteChange::EndOfRib(family) => self.ended.push(family),
+        }
+    }
+}
+
+/// Topology 1: an SD-WAN appliance, and three firewalls that share an ASN.
+fn config() -> config::RouteServer {
+    let instance = |id: u8| config::Instance {
+        id: InstanceId(id),
+        router_id: Ipv4Addr::new(10, 1, 255, 3 + id),
+        addresses: vec![
+            IpAddr::from([10, 1, 255, 3 + id]),
+            format!("fd00:1:0:ff::{}", 3 + id).parse().unwrap(),
+        ],
+    };
+    config::RouteServer {
+        name: "rs1".into(),
+        vnet: "hub".into(),
+        asn: 65515,
+        instances: [instance(1), instance(2)],
+        reflect_between_nvas: true,
+        max_paths: 8,
+        peers: vec![
+            peer("sdwan", [10, 1, 10, 4], 65010),
+            peer("fw", [10, 1, 20, 4], 65020),
+            peer("fw2", [10, 1, 20, 5], 65020),
+            peer("vpn", [10, 1, 30, 4], 65030),
+        ],
+    }
+}
+
+fn peer(name: &str, address: [u8; 4], asn: Asn) -> config::Peer {
+    config::Peer {
+        name: name.into(),
+        address: address.into(),
+        asn,
+        passive: false,
+        hold_time: 180,
+        connect_retry: 5,
+        max_prefixes: 1000,
+        limit_action: LimitAction::Teardown,
+    }
+}
+
+fn space() -> Vec<IpNet> {
+    vec![prefix("10.1.0.0/16"), prefix("fd00:1::/48")]
+}
+
+fn route(path: &[Asn], next_hop: &str) -> PathAttributes {
+    PathAttributes {
+        as_path: AsPath::sequence(path.iter().copied()),
+        next_hop: Some(next_hop.parse::<IpAddr>().unwrap().into()),
+        ..PathAttributes::default()
+    }
+}
+
+fn prefix(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
