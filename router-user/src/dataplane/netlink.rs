@@ -79,8 +79,9 @@ impl Requests {
         Ok(all)
     }
 
-    /// Packets that the interface dropped on the way out.
-    pub(super) fn tx_dropped(&mut self, ifindex: u32) -> io::Result<u64> {
+    /// Packets that the interface's driver dropped, in and out. A frame that cannot be redirected
+    /// is dropped where it came in, before the device that it should have left by sees it.
+    pub(super) fn dropped(&mut self, ifindex: u32) -> io::Result<u64> {
         let mut message = LinkMessage::default();
         message.header.index = ifindex;
         let answers = self.request(RouteNetlinkMessage::GetLink(message), 0)?;
@@ -92,7 +93,7 @@ impl Requests {
             })
             .flat_map(|link| link.attributes)
             .find_map(|attribute| match attribute {
-                LinkAttribute::Stats64(stats) => Some(stats.tx_dropped),
+                LinkAttribute::Stats64(stats) => Some(stats.rx_dropped + stats.tx_dropped),
                 _ => None,
             })
             .unwrap_or(0))

@@ -146,7 +146,8 @@ impl Task {
                     Some(command) => self.inbox.push_back(command),
                     None => return,
                 },
-                () = std::future::ready(()), if self.busy() => {}
+                // Yields to the runtime, which is what finds new events.
+                () = tokio::task::yield_now(), if self.busy() => {}
             }
             if self.work() {
                 return;
