@@ -30,8 +30,9 @@ use rtnetlink::{
 use super::kernel::{Event, Link, Reachability};
 use crate::names::MacAddr;
 
-/// Neighbour timers of a port. A neighbour that falls silent is known to have failed after at most
-/// reachable (450..1,350 × 0.6 ms) + poll (500 ms) + delay + probes × retransmission, under 3 s.
+/// Neighbour timers of a port. A neighbour that falls silent has failed after at most: reachable
+/// (the kernel takes 0.5 to 1.5 of the base, so 900 ms), the next question (500 ms), the delay and
+/// three probes (850 ms): 2.25 s.
 const BASE_REACHABLE_MS: u64 = 600;
 const DELAY_PROBE_MS: u64 = 100;
 const RETRANS_MS: u64 = 250;
