@@ -129,7 +129,7 @@ impl Task {
                     }
                     self.host_events();
                 }
-                _ = ticks.tick() => self.reconciler.tick(),
+                _ = ticks.tick() => self.reconciler.tick(self.inbox.is_empty()),
                 (result, retired) = async {
                     match &mut grace {
                         Some(grace) => grace.await,
