@@ -49,28 +49,46 @@ extern "C" fn scan_options(context: *mut xdp_md, length: u32) -> u32 {
     if unsafe { bpf_xdp_load_bytes(context, ETHERNET + 20, options.cast(), length) } != 0 {
         return CUT_OFF;
     }
-    // SAFETY: no option lies beyond the longest, and the scratch area is longer.
-    let byte = |place: u32| unsafe { *options.add(place as usize) };
-    let mut next = 0;
-    for place in 0..LONGEST as u32 {
-        if place >= length {
+    // Kept in memory, of which the verifier remembers nothing: else it would follow each way that
+    // options can be laid out in forty bytes.
+    // SAFETY: behind the options, within the scratch area.
+    let place = unsafe { options.add(64).cast::<u32>() };
+    write(place, 0);
+    for _ in 0..LONGEST {
+        let at = read(place);
+        if at >= length {
             break;
         }
-        if place != next {
-            continue;
-        }
-        next = match byte(place) {
+        let kind = byte(options, at);
+        let size = match kind {
             END => break,
-            NO_OPERATION => place + 1,
+            NO_OPERATION => 1,
             LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return SOURCE_ROUTE,
-            _ => {
-                let size = u32::from(byte(place + 1));
-                if place + 1 >= length || size < 2 || place + size > length {
-                    return MALFORMED;
-                }
-                place + size
-            }
+            _ if at + 1 >= length => return MALFORMED,
+            _ => u32::from(byte(options, at + 1)),
         };
+        if size == 0 || (size == 1 && kind != NO_OPERATION) || at + size > length {
+            return MALFORMED;
+        }
+        write(place, at + size);
     }
     FINE
+}
+
+#[inline(always)]
+fn byte(options: *const u8, place: u32) -> u8 {
+    // SAFETY: the scratch area is longer than options can be.
+    unsafe { *options.add(opaque::masked::<63>(place) as usize) }
+}
+
+#[inline(always)]
+fn read(place: *const u32) -> u32 {
+    // SAFETY: within the scratch area.
+    unsafe { place.read_volatile() }
+}
+
+#[inline(always)]
+fn write(place: *mut u32, value: u32) {
+    // SAFETY: within the scratch area.
+    unsafe { place.write_volatile(value) }
 }
