@@ -7,5 +7,7 @@
 
 pub mod checksum;
 pub mod flow;
+pub mod header;
 pub mod maps;
+pub mod rate;
 pub mod reason;

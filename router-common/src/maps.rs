@@ -19,6 +19,9 @@
 //! What is wider than one aligned word (`Port`, `Neighbor`) is never changed in place: it is
 //! written to a fresh place, published by one aligned word, and its old place is used again only
 //! after a grace period.
+//!
+//! Beside these the object holds two maps of the XDP program's own, of no use after it is gone:
+//! `scratch` (bytes being summed) and `icmp_budget` (rate limit of ICMP errors), both per CPU.
 
 /// Table number that no table has: "no table".
 pub const NO_TABLE: u32 = 0;
@@ -26,7 +29,11 @@ pub const NO_TABLE: u32 = 0;
 /// Number that no group, next hop or neighbour place has. Element 0 of those arrays stays zeroed.
 pub const NONE: u32 = 0;
 
-/// Largest number of ports of one host; also the size of the device map.
+/// Number that no port has. Place 0 of `port_counters` counts what arrives on interfaces that are
+/// no port (any more).
+pub const NO_PORT: u32 = 0;
+
+/// Size of `ports`, `dev_map` and `port_counters`: one more than a host can have ports.
 pub const MAX_PORTS: u32 = 4096;
 
 /// Largest number of next hops in use at one time.
@@ -160,6 +167,59 @@ pub struct NextHop {
     pub reserved: u32,
 }
 
+impl Group {
+    /// The group as the one word that it is read and written as.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_word(self) -> u64 {
+        join(self.first_bucket, self.mask)
+    }
+
+    /// The group in a word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        let (first_bucket, mask) = split(word);
+        Self { first_bucket, mask }
+    }
+}
+
+impl Bucket {
+    /// The bucket as the one word that it is read and written as.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_word(self) -> u64 {
+        join(self.primary, self.backup)
+    }
+
+    /// The bucket in a word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        let (primary, backup) = split(word);
+        Self { primary, backup }
+    }
+}
+
+/// Two fields as they lie in memory, `first` at the lower address.
+#[inline(always)]
+const fn join(first: u32, second: u32) -> u64 {
+    if cfg!(target_endian = "little") {
+        first as u64 | (second as u64) << 32
+    } else {
+        (first as u64) << 32 | second as u64
+    }
+}
+
+#[inline(always)]
+const fn split(word: u64) -> (u32, u32) {
+    if cfg!(target_endian = "little") {
+        (word as u32, (word >> 32) as u32)
+    } else {
+        ((word >> 32) as u32, word as u32)
+    }
+}
+
 /// Kinds of next hop.
 pub mod next_hop_kind {
     /// Nothing: the number is not in use.
@@ -207,6 +267,7 @@ pub struct HostKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Port {
     /// Number of the port: its place in the device map and the counters; kept for its life.
+    /// Never [`NO_PORT`].
     pub id: u32,
     /// Number of its virtual network.
     pub vnet: u32,
@@ -315,7 +376,7 @@ mod user {
 
 #[cfg(test)]
 mod tests {
-    use super::{RouteEntry, precedence, route_flags};
+    use super::{Bucket, Group, RouteEntry, precedence, route_flags};
 
     fn route(prefix_len: u8, precedence: u8, flags: u8) -> RouteEntry {
         RouteEntry {
@@ -334,6 +395,26 @@ mod tests {
         assert!(!route(16, precedence::SYSTEM, 0).wins_over(&learned));
         assert!(route(16, precedence::USER_DEFINED, 0).wins_over(&learned));
         assert!(!route(15, precedence::USER_DEFINED, 0).wins_over(&learned));
+    }
+
+    #[test]
+    fn a_group_and_a_bucket_are_the_words_that_lie_in_memory() {
+        let group = Group {
+            first_bucket: 0x0102_0304,
+            mask: 127,
+        };
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&group.first_bucket.to_ne_bytes());
+        bytes[4..].copy_from_slice(&group.mask.to_ne_bytes());
+        assert_eq!(group.to_word().to_ne_bytes(), bytes);
+        assert_eq!(Group::from_word(group.to_word()), group);
+
+        let bucket = Bucket {
+            primary: 7,
+            backup: 0x0a0b_0c0d,
+        };
+        assert_eq!(Bucket::from_word(bucket.to_word()), bucket);
+        assert_eq!(bucket.to_word().to_ne_bytes()[..4], 7u32.to_ne_bytes());
     }
 
     #[test]

@@ -20,6 +20,14 @@ macro_rules! reasons {
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($field),)+ }
             }
+
+            /// Where its counter lies in [`PortCounters`], counted in `u64`s.
+            #[inline(always)]
+            #[must_use]
+            pub const fn word(self) -> usize {
+                const FIRST: usize = core::mem::offset_of!(PortCounters, rx_bytes) / 8 + 1;
+                FIRST + self as usize
+            }
         }
 
         /// Per-CPU counters of a port: value of `port_counters`, by port number.
@@ -97,9 +105,12 @@ reasons! {
     NoHost = no_host,
     /// The next hop is the sender itself.
     Hairpin = hairpin,
-    /// Larger than the MTU of the way out.
+    /// Larger than the MTU of the way out: answered with an ICMP fragmentation needed or an
+    /// ICMPv6 packet too big.
+    MtuExceeded = mtu_exceeded,
+    /// Larger than the MTU of the way out, and no ICMP error was due or allowed.
     TooBig = too_big,
-    /// The frame arrived on an interface that is no port (any more).
+    /// The frame arrived on an interface that is no port (any more); counted at place 0.
     NotAPort = not_a_port,
     /// Maps contradict each other; never expected.
     Internal = internal,
@@ -108,6 +119,17 @@ reasons! {
 #[cfg(test)]
 mod tests {
     use super::{PortCounters, Reason};
+
+    #[test]
+    fn each_counter_lies_where_its_reason_says() {
+        for reason in Reason::ALL {
+            let mut counters = PortCounters::default();
+            *counters.reason_mut(*reason) = 1;
+            let base = std::ptr::from_ref(&counters).addr();
+            let counter = std::ptr::from_ref(counters.reason_mut(*reason)).addr();
+            assert_eq!(counter - base, reason.word() * 8, "{}", reason.name());
+        }
+    }
 
     #[test]
     fn each_reason_has_a_counter_of_its_own() {

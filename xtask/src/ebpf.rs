@@ -163,7 +163,12 @@ fn cargo_build(root: &Path, target: &Path, extra_flags: &[&str]) -> Result<()> {
     let linker = find_linker()?;
     let mut path = vec![linker.parent().map(Path::to_owned).unwrap_or_default()];
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-    let flags = [&["-Cdebuginfo=2", "-Clink-arg=--btf"], extra_flags].concat();
+    // v3: 32-bit arithmetic and jumps, known to every kernel since 5.1.
+    let flags = [
+        &["-Ctarget-cpu=v3", "-Cdebuginfo=2", "-Clink-arg=--btf"],
+        extra_flags,
+    ]
+    .concat();
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(root.join("router-ebpf"))

@@ -1,0 +1,455 @@
+//! Next hops and attached hosts: from an address to a MAC address and a port, and whether packets
+//! can be sent there.
+//!
+//! A resolved neighbour is written to a fresh place and published by one word; `down` is a word of
+//! its own, so a failure is one write, however many prefixes use the next hop (invariant 8).
+
+use std::net::IpAddr;
+
+use router_common::maps::{self, HostKey, Neighbor, next_hop_kind};
+use tracing::{debug, warn};
+
+use super::{
+    kernel::{Host, KernelError, Link, Maps, Reachability},
+    numbers::{Claim, Kind, Retired, encode},
+    reconciler::Reconciler,
+};
+use crate::{
+    fib::{self, Liveness, NextHop},
+    names::{InterfaceName, MacAddr},
+};
+
+/// A next hop in use.
+#[derive(Debug)]
+pub(super) struct NextHopState {
+    pub(super) number: u32,
+    /// Published place in `neighbors` and what stands there.
+    pub(super) published: Option<(u32, Neighbor)>,
+    pub(super) down: bool,
+    /// `fib` was told that it is dead.
+    told_dead: bool,
+    /// Interface on which the kernel keeps it resolved.
+    pub(super) watched: Option<u32>,
+}
+
+/// An attached host as published.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HostState {
+    pub(super) place: u32,
+    pub(super) neighbor: Neighbor,
+}
+
+/// The way to a neighbour.
+struct Way {
+    link: Link,
+    /// Number of the port.
+    port: u32,
+    /// The port's configured MAC address, where the neighbour is the machine behind it.
+    mac: Option<MacAddr>,
+}
+
+impl<M: Maps, H: Host> Reconciler<M, H> {
+    pub(super) fn put_next_hop(&mut self, next_hop: &NextHop) -> Result<(), KernelError> {
+        if self.next_hops.contains_key(next_hop) {
+            return Ok(());
+        }
+        let (kind, word) = match next_hop {
+            NextHop::Via { .. } => (next_hop_kind::VIA, maps::NONE),
+            NextHop::Attached { vnet } => (next_hop_kind::ATTACHED, self.vnet(vnet)?),
+            NextHop::Host => (next_hop_kind::HOST, maps::NONE),
+            NextHop::Discard => (next_hop_kind::DISCARD, maps::NONE),
+            NextHop::NoUplink => (next_hop_kind::NO_UPLINK, maps::NONE),
+        };
+        let via = kind == next_hop_kind::VIA;
+        let claim = self.claim(Kind::NextHop, &next_hop.to_string())?;
+        let number = claim.number();
+        let mut state = NextHopState {
+            number,
+            published: None,
+            down: via,
+            told_dead: false,
+            watched: None,
+        };
+        let held = self.maps.next_hop(number);
+        if matches!(claim, Claim::Adopted(_)) && held.kind == kind {
+            state.down = held.down != 0;
+            if via && held.neighbor != maps::NONE {
+                state.published = Some((held.neighbor, self.maps.neighbor(held.neighbor)?));
+            } else if held.neighbor != word {
+                self.maps.set_next_hop_neighbor(number, word);
+            }
+        } else {
+            self.maps.reset_next_hop_counters(number)?;
+            self.maps.set_next_hop_neighbor(number, word);
+            self.maps.set_next_hop_down(number, via);
+            self.maps.set_next_hop_kind(number, kind);
+        }
+        self.next_hops.insert(next_hop.clone(), state);
+        if via {
+            self.unsettled.insert(next_hop.clone());
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_next_hop(&mut self, next_hop: &NextHop) {
+        self.unsettled.remove(next_hop);
+        let Some(state) = self.next_hops.remove(next_hop) else {
+            return;
+        };
+        self.forget(&encode(Kind::NextHop, &next_hop.to_string()), Kind::NextHop);
+        self.retired.push(Retired::NextHop(state.number));
+        if let Some((place, _)) = state.published {
+            self.retired.push(Retired::Neighbor(place));
+        }
+        if let (NextHop::Via { address, .. }, Some(ifindex)) = (next_hop, state.watched) {
+            self.unwatch(ifindex, *address);
+        }
+    }
+
+    /// Finds the way to a next hop anew and publishes what is known about it.
+    pub(super) fn resolve(&mut self, next_hop: &NextHop) {
+        let NextHop::Via { vnet, address } = next_hop else {
+            return;
+        };
+        let Some(state) = self.next_hops.get(next_hop) else {
+            return;
+        };
+        let (watched, resolved) = (state.watched, state.published.is_some());
+        let Some(way) = self.way_to(vnet, *address) else {
+            // The port of an adopted next hop may be about to be configured.
+            if self.adopted.is_none() || !resolved {
+                self.set_alive(next_hop, false);
+            }
+            return;
+        };
+        let ifindex = way.link.ifindex;
+        if watched != Some(ifindex) {
+            if let Some(before) = watched {
+                self.unwatch(before, *address);
+            }
+            if let Some(state) = self.next_hops.get_mut(next_hop) {
+                state.watched = Some(ifindex);
+            }
+            if way.link.up {
+                self.probe(ifindex, *address);
+            }
+        }
+        if !way.link.up {
+            self.set_alive(next_hop, false);
+            return;
+        }
+        match self.neighbours.get(&(ifindex, *address)) {
+            Some(Reachability::Usable(mac)) => {
+                let neighbor = way.neighbor(way.mac.unwrap_or(*mac));
+                match self.publish_next_hop(next_hop, neighbor) {
+                    Ok(()) => self.set_alive(next_hop, true),
+                    Err(error) => {
+                        warn!(%next_hop, "next hop is not usable: {error}");
+                        self.set_alive(next_hop, false);
+                    }
+                }
+            }
+            Some(Reachability::Failed) => self.set_alive(next_hop, false),
+            // Until the kernel knows, what was true before still holds, where it used this port.
+            Some(Reachability::Unknown) | None => {
+                let moved = self.next_hops.get(next_hop).is_some_and(|state| {
+                    state
+                        .published
+                        .is_some_and(|(_, held)| held.port != way.port)
+                });
+                if moved {
+                    self.set_down(next_hop, true);
+                } else if let Some((_, held)) = self
+                    .next_hops
+                    .get(next_hop)
+                    .and_then(|state| state.published)
+                {
+                    let neighbor = way.neighbor(MacAddr(held.mac));
+                    if let Err(error) = self.publish_next_hop(next_hop, neighbor) {
+                        warn!(%next_hop, "next hop is not renewed: {error}");
+                    }
+                }
+            }
+        }
+    }
+
+    fn publish_next_hop(
+        &mut self,
+        next_hop: &NextHop,
+        neighbor: Neighbor,
+    ) -> Result<(), KernelError> {
+        let Some(state) = self.next_hops.get(next_hop) else {
+            return Ok(());
+        };
+        let (number, before) = (state.number, state.published);
+        if before.is_some_and(|(_, held)| held == neighbor) {
+            return Ok(());
+        }
+        let place = self.write_neighbor(neighbor)?;
+        self.maps.set_next_hop_neighbor(number, place);
+        if let Some(state) = self.next_hops.get_mut(next_hop) {
+            state.published = Some((place, neighbor));
+        }
+        if let Some((place, _)) = before {
+            self.retired.push(Retired::Neighbor(place));
+        }
+        debug!(%next_hop, mac = %MacAddr(neighbor.mac), "next hop is resolved");
+        Ok(())
+    }
+
+    fn write_neighbor(&mut self, neighbor: Neighbor) -> Result<u32, KernelError> {
+        let place = self
+            .neighbor_places
+            .take()
+            .ok_or(KernelError::Full { map: "neighbors" })?;
+        if let Err(error) = self.maps.write_neighbor(place, neighbor) {
+            self.neighbor_places.release(place);
+            return Err(error);
+        }
+        Ok(place)
+    }
+
+    fn set_down(&mut self, next_hop: &NextHop, down: bool) {
+        if let Some(state) = self.next_hops.get_mut(next_hop)
+            && state.down != down
+        {
+            state.down = down;
+            self.maps.set_next_hop_down(state.number, down);
+        }
+    }
+
+    /// The word first, then the word to `fib`.
+    fn set_alive(&mut self, next_hop: &NextHop, alive: bool) {
+        self.set_down(next_hop, !alive);
+        if let Some(state) = self.next_hops.get_mut(next_hop)
+            && state.told_dead == alive
+        {
+            state.told_dead = !alive;
+            self.liveness.push(Liveness {
+                next_hop: next_hop.clone(),
+                alive,
+            });
+        }
+    }
+
+    /// Takes the next hops on an interface out at once.
+    pub(super) fn next_hops_down(&mut self, ifindex: u32) {
+        let dead: Vec<NextHop> = self.next_hops_on(ifindex).cloned().collect();
+        for next_hop in dead {
+            self.set_alive(&next_hop, false);
+        }
+    }
+
+    pub(super) fn next_hops_on(&self, ifindex: u32) -> impl Iterator<Item = &NextHop> {
+        self.next_hops
+            .iter()
+            .filter(move |(_, state)| state.watched == Some(ifindex))
+            .map(|(next_hop, _)| next_hop)
+    }
+
+    /// The kernel's neighbour table has changed.
+    pub(super) fn neighbour(&mut self, ifindex: u32, address: IpAddr, reachability: Reachability) {
+        let Some(interface) = self.links.get(&ifindex).map(|link| link.name.clone()) else {
+            return;
+        };
+        if !self.ports.contains_key(&interface) {
+            return;
+        }
+        let before = self.neighbours.insert((ifindex, address), reachability);
+        if before == Some(reachability) {
+            return;
+        }
+        let concerned: Vec<NextHop> = self
+            .next_hops
+            .keys()
+            .filter(
+                |next_hop| matches!(next_hop, NextHop::Via { address: it, .. } if *it == address),
+            )
+            .cloned()
+            .collect();
+        for next_hop in concerned {
+            self.resolve(&next_hop);
+        }
+        self.put_hosts(&interface);
+    }
+
+    /// Publishes the machine's addresses behind a port, as far as its MAC address is known.
+    pub(super) fn put_hosts(&mut self, interface: &InterfaceName) {
+        let Some((config, number, link)) = self.ports.get(interface).and_then(|state| {
+            let link = self.links.get(&state.bound.as_ref()?.ifindex)?;
+            Some((state.config.clone(), state.number, link.clone()))
+        }) else {
+            return;
+        };
+        let Ok(vnet) = self.vnet(&config.vnet) else {
+            return;
+        };
+        for address in &config.addresses {
+            let learned = match self.neighbours.get(&(link.ifindex, *address)) {
+                Some(Reachability::Usable(mac)) => Some(*mac),
+                _ => None,
+            };
+            let Some(mac) = config.mac.or(learned) else {
+                continue;
+            };
+            let key = host_key(vnet, *address);
+            let neighbor = Way {
+                link: link.clone(),
+                port: number,
+                mac: None,
+            }
+            .neighbor(mac);
+            if let Err(error) = self.publish_host(key, neighbor) {
+                warn!(port = %interface, %address, "attached host is not programmed: {error}");
+            }
+        }
+    }
+
+    fn publish_host(&mut self, key: HostKey, neighbor: Neighbor) -> Result<(), KernelError> {
+        if let Some(adopted) = &mut self.adopted {
+            adopted.hosts.remove(&key);
+        }
+        let before = self.hosts.get(&key).copied();
+        if before.is_some_and(|held| held.neighbor == neighbor) {
+            return Ok(());
+        }
+        let place = self.write_neighbor(neighbor)?;
+        if let Err(error) = self.maps.publish_host(key, place) {
+            self.neighbor_places.release(place);
+            return Err(error);
+        }
+        self.hosts.insert(key, HostState { place, neighbor });
+        if let Some(before) = before {
+            self.retired.push(Retired::Neighbor(before.place));
+        }
+        Ok(())
+    }
+
+    /// Removes the host, unless it has moved to another port meanwhile.
+    pub(super) fn remove_host(&mut self, key: HostKey, port: u32) {
+        let Some(state) = self.hosts.get(&key).copied() else {
+            return;
+        };
+        if state.neighbor.port != port {
+            return;
+        }
+        if let Err(error) = self.maps.unpublish_host(key) {
+            warn!("an attached host is not removed: {error}");
+            return;
+        }
+        self.hosts.remove(&key);
+        self.retired.push(Retired::Neighbor(state.place));
+    }
+
+    /// Asks all next hops whether they still answer, and hosts that are not resolved yet.
+    pub(super) fn probe_all(&mut self) {
+        let up = |links: &rustc_hash::FxHashMap<u32, Link>, ifindex: &u32| {
+            links.get(ifindex).is_some_and(|link| link.up)
+        };
+        let mut asked: Vec<(u32, IpAddr)> = self
+            .next_hops
+            .iter()
+            .filter_map(|(next_hop, state)| match next_hop {
+                NextHop::Via { address, .. } => Some((state.watched?, *address)),
+                _ => None,
+            })
+            .collect();
+        for state in self.ports.values() {
+            let Some(bound) = &state.bound else { continue };
+            if state.config.mac.is_none() {
+                asked.extend(state.config.addresses.iter().filter_map(|address| {
+                    let key = (bound.ifindex, *address);
+                    let known = matches!(self.neighbours.get(&key), Some(Reachability::Usable(_)));
+                    (!known).then_some(key)
+                }));
+            }
+        }
+        asked.sort_unstable();
+        asked.dedup();
+        for (ifindex, address) in asked {
+            if up(&self.links, &ifindex) {
+                self.probe(ifindex, address);
+            }
+        }
+    }
+
+    fn probe(&mut self, ifindex: u32, address: IpAddr) {
+        if let Err(error) = self.host.probe(ifindex, address) {
+            debug!(ifindex, %address, "neighbour is not probed: {error}");
+        }
+    }
+
+    fn unwatch(&mut self, ifindex: u32, address: IpAddr) {
+        let needed = self.next_hops.iter().any(|(next_hop, state)| {
+            matches!(next_hop, NextHop::Via { address: it, .. } if *it == address)
+                && state.watched == Some(ifindex)
+        }) || self.ports.values().any(|port| {
+            port.bound
+                .as_ref()
+                .is_some_and(|bound| bound.ifindex == ifindex)
+                && port.config.mac.is_none()
+                && port.config.addresses.contains(&address)
+        });
+        if !needed {
+            self.neighbours.remove(&(ifindex, address));
+            self.host.forget_neighbour(ifindex, address);
+        }
+    }
+
+    /// The port whose machine has the address, else the one that the host's own routes lead to.
+    fn way_to(&mut self, vnet: &crate::names::VnetName, address: IpAddr) -> Option<Way> {
+        let configured = self
+            .ports
+            .values()
+            .find(|state| state.config.vnet == *vnet && state.config.addresses.contains(&address));
+        if let Some(state) = configured {
+            let link = self.links.get(&state.bound.as_ref()?.ifindex)?;
+            return Some(Way {
+                link: link.clone(),
+                port: state.number,
+                mac: state.config.mac,
+            });
+        }
+        let ifindex = self.host.interface_towards(address)?;
+        let state = self.ports.values().find(|state| {
+            state.config.vnet == *vnet
+                && state
+                    .bound
+                    .as_ref()
+                    .is_some_and(|bound| bound.ifindex == ifindex)
+        })?;
+        Some(Way {
+            link: self.links.get(&ifindex)?.clone(),
+            port: state.number,
+            mac: None,
+        })
+    }
+}
+
+impl Way {
+    const fn neighbor(&self, mac: MacAddr) -> Neighbor {
+        Neighbor {
+            mac: mac.0,
+            port_mac: self.link.mac.0,
+            port: self.port,
+            mtu: self.link.mtu,
+            reserved: 0,
+        }
+    }
+}
+
+/// Key of `hosts`.
+pub(super) fn host_key(vnet: u32, address: IpAddr) -> HostKey {
+    HostKey {
+        vnet,
+        address: match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        },
+    }
+}
+
+/// Whether a next hop's way may lead over this port.
+pub(super) fn concerns(next_hop: &NextHop, port: &fib::Port) -> bool {
+    matches!(next_hop, NextHop::Via { vnet, .. } if *vnet == port.vnet)
+}

@@ -1,0 +1,457 @@
+//! Ports: which interface is one, with which tables, and how the program is attached.
+//!
+//! A port's value is written to a fresh place and published in `port_by_ifindex` by one word; its
+//! number, and so its counters, stay for its life, also when the interface vanishes and returns.
+
+use std::net::IpAddr;
+
+use router_common::maps::{self, NO_TABLE, port_flags};
+use tracing::{info, warn};
+
+use super::{
+    kernel::{Attached, Event, Host, KernelError, Link, Maps},
+    next_hops::{concerns, host_key},
+    numbers::{Claim, Kind, Retired, encode},
+    reconciler::Reconciler,
+};
+use crate::{fib, names::InterfaceName};
+
+/// A port as desired, and what stands of it.
+#[derive(Debug)]
+pub(super) struct PortState {
+    pub(super) config: fib::Port,
+    pub(super) number: u32,
+    own_table: u32,
+    learned_table: u32,
+    vnet: u32,
+    /// What is published, while the interface is there.
+    pub(super) bound: Option<Bound>,
+    pub(super) attachment: Attachment,
+}
+
+/// A published port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    pub(super) ifindex: u32,
+    pub(super) place: u32,
+    pub(super) value: maps::Port,
+}
+
+/// Whether packets meet the program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Attachment {
+    /// The interface is not there (any more).
+    Missing,
+    Attached(Attached),
+    /// Why not; tried again every few seconds.
+    Refused(String),
+}
+
+impl PortState {
+    /// What the operator should know.
+    pub(super) fn error(&self) -> Option<String> {
+        match &self.attachment {
+            Attachment::Attached(_) => None,
+            Attachment::Missing => Some(format!(
+                "interface {} does not exist; it is attached as soon as it appears",
+                self.config.interface
+            )),
+            Attachment::Refused(reason) => Some(reason.clone()),
+        }
+    }
+
+    /// `native`, `generic`, or why nothing is attached.
+    pub(super) fn attached(&self) -> String {
+        match &self.attachment {
+            Attachment::Attached(Attached::Native) => "native".into(),
+            Attachment::Attached(Attached::Generic) => "generic".into(),
+            Attachment::Attached(Attached::Waiting) => {
+                "an older build's program, until all routes are relearned".into()
+            }
+            Attachment::Missing | Attachment::Refused(_) => self.error().unwrap_or_default(),
+        }
+    }
+}
+
+impl<M: Maps, H: Host> Reconciler<M, H> {
+    pub(super) fn put_port(&mut self, port: &fib::Port) -> Result<(), KernelError> {
+        let vnet = self.vnet(&port.vnet)?;
+        let own_table = self.claim(Kind::Table, port.own_table.as_str())?.number();
+        let learned_table = match &port.learned_table {
+            Some(table) => self.claim(Kind::Table, table.as_str())?.number(),
+            None => NO_TABLE,
+        };
+        let claim = self.claim(Kind::Port, port.interface.as_str())?;
+        let number = claim.number();
+        let (bound, attachment) = match claim {
+            Claim::Fresh(_) => {
+                self.maps.reset_port_counters(number)?;
+                (None, Attachment::Missing)
+            }
+            Claim::Adopted(_) => (
+                self.adopted
+                    .as_mut()
+                    .and_then(|adopted| adopted.ports.remove(&number)),
+                Attachment::Missing,
+            ),
+            Claim::Known(_) => self
+                .ports
+                .get(&port.interface)
+                .map_or((None, Attachment::Missing), |state| {
+                    (state.bound, state.attachment.clone())
+                }),
+        };
+        let before = self.ports.insert(
+            port.interface.clone(),
+            PortState {
+                config: port.clone(),
+                number,
+                own_table,
+                learned_table,
+                vnet,
+                bound,
+                attachment,
+            },
+        );
+        self.realise(&port.interface);
+        if let Some(before) = before {
+            for address in &before.config.addresses {
+                if before.vnet != vnet || !port.addresses.contains(address) {
+                    self.remove_host(host_key(before.vnet, *address), number);
+                }
+            }
+        }
+        self.unsettle(port);
+        Ok(())
+    }
+
+    pub(super) fn remove_port(&mut self, interface: &InterfaceName) {
+        let Some(state) = self.ports.remove(interface) else {
+            return;
+        };
+        if let Err(error) = self.host.detach(interface) {
+            warn!(port = %interface, "the program is not detached: {error}");
+        }
+        self.forget(&encode(Kind::Port, interface.as_str()), Kind::Port);
+        self.withdraw(state.number, state.bound);
+        for address in &state.config.addresses {
+            self.remove_host(host_key(state.vnet, *address), state.number);
+        }
+        self.unsettle(&state.config);
+    }
+
+    /// Removes what is published of a port whose program is detached.
+    pub(super) fn withdraw(&mut self, number: u32, bound: Option<Bound>) {
+        if let Some(bound) = bound {
+            self.unbind(bound);
+        }
+        if let Err(error) = self.maps.set_device(number, None) {
+            warn!("a port stays in the device map: {error}");
+        }
+        self.retired.push(Retired::Number(Kind::Port, number));
+    }
+
+    /// What happened on the host.
+    pub(super) fn host_event(&mut self, event: Event) {
+        match event {
+            Event::Link(link) => self.link(link),
+            Event::LinkGone { ifindex } => self.link_gone(ifindex),
+            Event::Neighbour {
+                ifindex,
+                address,
+                reachability,
+            } => self.neighbour(ifindex, address, reachability),
+            Event::Address { ifindex } => self.look_again(ifindex),
+        }
+    }
+
+    /// The full state of the host: after a start, and when events were lost.
+    pub(super) fn resync(&mut self, links: Vec<Link>, neighbours: Vec<Event>) {
+        let gone: Vec<u32> = self
+            .links
+            .keys()
+            .filter(|ifindex| links.iter().all(|link| link.ifindex != **ifindex))
+            .copied()
+            .collect();
+        for ifindex in gone {
+            self.link_gone(ifindex);
+        }
+        for link in links {
+            self.link(link);
+        }
+        for event in neighbours {
+            self.host_event(event);
+        }
+    }
+
+    /// Every half a second: neighbours are asked, refused ports tried again. `quiet`: no change
+    /// waits, so a next hop without a port has none.
+    pub(super) fn tick(&mut self, quiet: bool) {
+        self.ticks += 1;
+        self.probe_all();
+        if quiet && self.ticks.is_multiple_of(2) {
+            let lost: Vec<_> = self
+                .next_hops
+                .iter()
+                .filter(|(_, state)| state.watched.is_none())
+                .map(|(next_hop, _)| next_hop.clone())
+                .collect();
+            for next_hop in lost {
+                self.resolve(&next_hop);
+            }
+        }
+        if self.ticks.is_multiple_of(10) {
+            let refused: Vec<InterfaceName> = self
+                .ports
+                .iter()
+                .filter(|(_, state)| matches!(state.attachment, Attachment::Refused(_)))
+                .map(|(interface, _)| interface.clone())
+                .collect();
+            for interface in refused {
+                self.realise(&interface);
+            }
+        }
+    }
+
+    fn link(&mut self, link: Link) {
+        let ifindex = link.ifindex;
+        let before = self.links.insert(ifindex, link.clone());
+        if let Some(before) = &before
+            && before.name != link.name
+            && self.ports.contains_key(&before.name)
+        {
+            info!(port = %before.name, "its interface is called {} now", link.name);
+            self.release_interface(&before.name.clone(), ifindex);
+            if let Err(error) = self.host.detach(&before.name) {
+                warn!(port = %before.name, "the program is not detached: {error}");
+            }
+        }
+        if before.as_ref() == Some(&link) {
+            return;
+        }
+        let was_up = before.as_ref().is_some_and(|before| before.up);
+        if was_up && !link.up {
+            // One word a next hop, before anything else (invariant 8).
+            self.next_hops_down(ifindex);
+            self.neighbours.retain(|(on, _), _| *on != ifindex);
+        }
+        let Some(state) = self.ports.get(&link.name) else {
+            return;
+        };
+        let fits = state.bound.is_some_and(|bound| {
+            bound.ifindex == ifindex && bound.value.mac == link.mac.0 && bound.value.mtu == link.mtu
+        });
+        if !fits || !matches!(state.attachment, Attachment::Attached(_)) {
+            self.realise(&link.name);
+        }
+        if !fits || was_up != link.up {
+            self.look_again(ifindex);
+        }
+    }
+
+    fn link_gone(&mut self, ifindex: u32) {
+        let Some(link) = self.links.remove(&ifindex) else {
+            return;
+        };
+        self.next_hops_down(ifindex);
+        if self
+            .ports
+            .get(&link.name)
+            .and_then(|state| state.bound)
+            .is_some_and(|bound| bound.ifindex == ifindex)
+        {
+            warn!(port = %link.name, "its interface has vanished; it is attached again when it returns");
+            self.release_interface(&link.name, ifindex);
+        }
+    }
+
+    fn release_interface(&mut self, interface: &InterfaceName, ifindex: u32) {
+        self.next_hops_down(ifindex);
+        for state in self.next_hops.values_mut() {
+            if state.watched == Some(ifindex) {
+                state.watched = None;
+            }
+        }
+        self.neighbours.retain(|(on, _), _| *on != ifindex);
+        if let Some(state) = self.ports.get_mut(interface) {
+            state.attachment = Attachment::Missing;
+            if let Some(bound) = state.bound.take() {
+                self.unbind(bound);
+            }
+        }
+    }
+
+    fn unbind(&mut self, bound: Bound) {
+        if let Err(error) = self.maps.unpublish_port(bound.ifindex) {
+            warn!(ifindex = bound.ifindex, "a port stays published: {error}");
+            return;
+        }
+        self.retired.push(Retired::PortPlace(bound.place));
+    }
+
+    /// Brings a port into being on its interface, if that is there.
+    fn realise(&mut self, interface: &InterfaceName) {
+        let link = self.links.values().find(|link| link.name == *interface);
+        let Some(link) = link.cloned() else {
+            if let Some(state) = self.ports.get_mut(interface) {
+                state.attachment = Attachment::Missing;
+                let bound = state.bound.take();
+                warn!(port = %interface, "its interface does not exist; it is attached as soon as it appears");
+                if let Some(bound) = bound {
+                    self.unbind(bound);
+                }
+            }
+            return;
+        };
+        let attachment = match self.bind(interface, &link) {
+            Ok(attached) => Attachment::Attached(attached),
+            Err(error) => Attachment::Refused(error.to_string()),
+        };
+        let Some(state) = self.ports.get_mut(interface) else {
+            return;
+        };
+        if state.attachment != attachment {
+            match &attachment {
+                Attachment::Refused(reason) => warn!(port = %interface, "not attached: {reason}"),
+                Attachment::Attached(Attached::Generic) => warn!(
+                    port = %interface,
+                    "its driver has no native XDP: attached in the generic mode, which is slower"
+                ),
+                _ => info!(port = %interface, "attached"),
+            }
+        }
+        state.attachment = attachment;
+        self.put_hosts(interface);
+    }
+
+    /// Value, device, publication, program: in this order, so that the program never finds half a
+    /// port (invariant 5).
+    fn bind(&mut self, interface: &InterfaceName, link: &Link) -> Result<Attached, KernelError> {
+        let Some(state) = self.ports.get(interface) else {
+            return Err(KernelError::Refused("not configured".into()));
+        };
+        let (number, before) = (state.number, state.bound);
+        let attached_here = matches!(state.attachment, Attachment::Attached(_))
+            && before.is_some_and(|bound| bound.ifindex == link.ifindex);
+        let value = state.value(link);
+        if !attached_here {
+            self.host.prepare(interface, link.ifindex)?;
+            self.maps.set_device(number, Some(link.ifindex))?;
+        }
+        let stands =
+            before.is_some_and(|bound| bound.ifindex == link.ifindex && bound.value == value);
+        if !stands {
+            let place = self
+                .port_places
+                .take()
+                .ok_or(KernelError::Full { map: "ports" })?;
+            let published = self
+                .maps
+                .write_port(place, value)
+                .and_then(|()| self.maps.publish_port(link.ifindex, place));
+            if let Err(error) = published {
+                self.port_places.release(place);
+                return Err(error);
+            }
+            if let Some(state) = self.ports.get_mut(interface) {
+                state.bound = Some(Bound {
+                    ifindex: link.ifindex,
+                    place,
+                    value,
+                });
+            }
+            match before {
+                Some(before) if before.ifindex != link.ifindex => self.unbind(before),
+                Some(before) => self.retired.push(Retired::PortPlace(before.place)),
+                None => {}
+            }
+        }
+        if attached_here {
+            let Some(PortState {
+                attachment: Attachment::Attached(attached),
+                ..
+            }) = self.ports.get(interface)
+            else {
+                return Ok(Attached::Native);
+            };
+            return Ok(*attached);
+        }
+        self.host.attach(interface, link.ifindex)
+    }
+
+    /// Next hops that may lie behind the port are resolved anew.
+    fn unsettle(&mut self, port: &fib::Port) {
+        let concerned: Vec<_> = self
+            .next_hops
+            .keys()
+            .filter(|next_hop| concerns(next_hop, port))
+            .cloned()
+            .collect();
+        self.unsettled.extend(concerned);
+    }
+
+    /// Next hops and hosts on an interface are asked and resolved anew, at once.
+    fn look_again(&mut self, ifindex: u32) {
+        let Some(link) = self.links.get(&ifindex).cloned() else {
+            return;
+        };
+        let Some(state) = self.ports.get(&link.name) else {
+            return;
+        };
+        let port = state.config.clone();
+        if link.up {
+            self.probe_all();
+        }
+        let concerned: Vec<_> = self
+            .next_hops
+            .keys()
+            .filter(|next_hop| concerns(next_hop, &port))
+            .cloned()
+            .collect();
+        for next_hop in concerned {
+            self.resolve(&next_hop);
+        }
+        self.put_hosts(&link.name);
+    }
+}
+
+impl PortState {
+    fn value(&self, link: &Link) -> maps::Port {
+        let mut value = maps::Port {
+            id: self.number,
+            vnet: self.vnet,
+            own_table: self.own_table,
+            learned_table: self.learned_table,
+            mtu: link.mtu,
+            mac: link.mac.0,
+            ..maps::Port::default()
+        };
+        for gateway in self.config.gateways.iter().rev() {
+            match gateway {
+                IpAddr::V4(address) => value.gateway_v4 = address.octets(),
+                IpAddr::V6(address) => value.gateway_v6 = address.octets(),
+            }
+        }
+        for address in &self.config.addresses {
+            match address {
+                IpAddr::V4(address) if value.flags & port_flags::SOURCE_V4 == 0 => {
+                    value.source_v4 = address.octets();
+                    value.flags |= port_flags::SOURCE_V4;
+                }
+                IpAddr::V6(address) if value.flags & port_flags::SOURCE_V6 == 0 => {
+                    value.source_v6 = address.octets();
+                    value.flags |= port_flags::SOURCE_V6;
+                }
+                _ => value.flags |= port_flags::MORE_SOURCES,
+            }
+        }
+        if let Some(mac) = self.config.mac {
+            value.source_mac = mac.0;
+            value.flags |= port_flags::SOURCE_MAC;
+        }
+        if self.config.ip_forwarding {
+            value.flags |= port_flags::IP_FORWARDING;
+        }
+        value
+    }
+}
