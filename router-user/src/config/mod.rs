@@ -4,7 +4,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -14,6 +14,64 @@ use crate::{
     bgp::{InstanceId, wire::Asn},
     names::{InterfaceName, MacAddr, PeerName, RouteServerName, SubnetName, VnetName},
 };
+
+mod claims;
+mod diff;
+mod fault;
+pub mod host;
+mod network;
+mod parse;
+mod places;
+mod route_server;
+pub mod schema;
+mod section;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use fault::{Fault, Faults};
+pub use parse::{DEFAULT_BPFFS, DEFAULT_SOCKET, LimitActionError, parse, parse_with_warnings};
+pub use places::Places;
+
+/// A configuration that was read, with what else the file told.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The configuration.
+    pub config: Config,
+    /// What is allowed but deserves a second thought.
+    pub warnings: Vec<Fault>,
+    /// Lines of what [`host::check`] looks at.
+    pub places: Places,
+}
+
+/// Why a file gave no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It could not be read.
+    #[error("cannot read {path}: {error}; check the path and its permissions")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// It was read and is not valid.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+///
+/// The file cannot be read, or has faults.
+pub fn load(path: &Path) -> Result<Parsed, LoadError> {
+    let text = std::fs::read_to_string(path).map_err(|error| LoadError::Read {
+        path: path.to_owned(),
+        error,
+    })?;
+    Ok(parse_with_warnings(&text, &path.to_string_lossy())?)
+}
 
 /// A valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

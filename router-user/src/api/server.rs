@@ -1,0 +1,315 @@
+//! The daemon's end of the socket.
+
+use std::{
+    future::Future,
+    io,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use axum::{
+    Json, Router,
+    extract::{
+        Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::{ApiError, Backend, ErrorKind, types::Failure};
+
+/// Who may connect: the owner and the group.
+const MODE: u32 = 0o660;
+
+/// The socket, listening; its file is removed when this is dropped.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+/// Why the socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another daemon answers on it.
+    #[error(
+        "another daemon listens on {0}; stop it (waypost stop --socket {0}) or give this one another socket"
+    )]
+    InUse(PathBuf),
+    /// Something else has the name.
+    #[error("{0} exists and is not a socket; remove it or choose another path")]
+    NotASocket(PathBuf),
+    /// The system refused.
+    #[error(
+        "cannot open the API socket {path}: {error}; check the path (at most 107 bytes) and its folder's permissions"
+    )]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// Opens the socket: makes its folder, takes over the socket of a daemon that is gone.
+///
+/// # Errors
+///
+/// A daemon answers on it, or the system refuses.
+pub async fn bind(path: &Path) -> Result<Socket, BindError> {
+    let failed = |error| BindError::Io {
+        path: path.to_owned(),
+        error,
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(BindError::NotASocket(path.to_owned()));
+        }
+        Ok(_) if UnixStream::connect(path).await.is_ok() => {
+            return Err(BindError::InUse(path.to_owned()));
+        }
+        _ => {}
+    }
+    // Under another name until its permissions are right; renaming replaces a dead daemon's socket.
+    let mut unready = path.as_os_str().to_owned();
+    unready.push(format!(".{}", std::process::id()));
+    let unready = PathBuf::from(unready);
+    let _ = std::fs::remove_file(&unready);
+    let listener = UnixListener::bind(&unready).map_err(failed)?;
+    let ready = std::fs::set_permissions(&unready, PermissionsExt::from_mode(MODE))
+        .and_then(|()| std::fs::rename(&unready, path))
+        .and_then(|()| SocketFile::at(path));
+    match ready {
+        Ok(file) => Ok(Socket { listener, file }),
+        Err(error) => {
+            let _ = std::fs::remove_file(&unready);
+            Err(failed(error))
+        }
+    }
+}
+
+/// Serves requests until `shutdown` completes and the requests under way are answered.
+///
+/// # Errors
+///
+/// The listener failed.
+pub async fn serve(
+    socket: Socket,
+    backend: impl Backend,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let Socket { listener, file } = socket;
+    let served = axum::serve(listener, router(backend))
+        .with_graceful_shutdown(shutdown)
+        .await;
+    drop(file);
+    served
+}
+
+fn router<B: Backend>(backend: B) -> Router {
+    Router::new()
+        .route(
+            "/v1/status",
+            get(async |State(b): State<B>| reply(b.status().await)),
+        )
+        .route(
+            "/v1/peers",
+            get(async |State(b): State<B>, q: Asked<_>| ask(q, |f| b.peers(f)).await),
+        )
+        .route(
+            "/v1/learned",
+            get(async |State(b): State<B>, q: Asked<_>| ask(q, |f| b.learned(f)).await),
+        )
+        .route(
+            "/v1/advertised",
+            get(async |State(b): State<B>, q: Asked<_>| ask(q, |f| b.advertised(f)).await),
+        )
+        .route(
+            "/v1/effective",
+            get(async |State(b): State<B>, q: Asked<_>| ask(q, |f| b.effective(f)).await),
+        )
+        .route(
+            "/v1/fib",
+            get(async |State(b): State<B>, q: Asked<_>| ask(q, |f| b.fib(f)).await),
+        )
+        .route(
+            "/v1/counters",
+            get(async |State(b): State<B>, q: Asked<_>| ask(q, |f| b.counters(f)).await),
+        )
+        .route(
+            "/v1/explain",
+            post(async |State(b): State<B>, o: Ordered<_>| order(o, |o| b.explain(o)).await),
+        )
+        .route(
+            "/v1/reload",
+            post(async |State(b): State<B>| reply(b.reload().await)),
+        )
+        .route(
+            "/v1/instance/stop",
+            post(async |State(b): State<B>, o: Ordered<_>| order(o, |o| b.stop_instance(o)).await),
+        )
+        .route(
+            "/v1/instance/start",
+            post(async |State(b): State<B>, o: Ordered<_>| order(o, |o| b.start_instance(o)).await),
+        )
+        .route(
+            "/v1/stop",
+            post(async |State(b): State<B>, o: Ordered<_>| order(o, |o| b.stop(o)).await),
+        )
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .with_state(backend)
+}
+
+/// The query string, or why it is none.
+type Asked<T> = Result<Query<T>, QueryRejection>;
+
+/// The JSON body of an order, or why it is none.
+type Ordered<T> = Result<Json<T>, JsonRejection>;
+
+async fn ask<Q, T, F>(query: Asked<Q>, answer: impl FnOnce(Q) -> F) -> Response
+where
+    T: serde::Serialize,
+    F: Future<Output = Result<T, ApiError>>,
+{
+    match query {
+        Ok(Query(query)) => reply(answer(query).await),
+        Err(rejection) => ApiError::invalid(
+            rejection.body_text(),
+            "see the filters of \"waypost show\" (waypost help show)",
+        )
+        .into_response(),
+    }
+}
+
+async fn order<O, T, F>(body: Ordered<O>, answer: impl FnOnce(O) -> F) -> Response
+where
+    T: serde::Serialize,
+    F: Future<Output = Result<T, ApiError>>,
+{
+    match body {
+        Ok(Json(order)) => reply(answer(order).await),
+        Err(rejection) => ApiError::invalid(
+            rejection.body_text(),
+            "send the JSON body that this order takes, as application/json",
+        )
+        .into_response(),
+    }
+}
+
+fn reply<T: serde::Serialize>(answer: Result<T, ApiError>) -> Response {
+    match answer {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn unknown(method: Method, uri: Uri) -> ApiError {
+    ApiError::not_found(
+        format!("the API has no {method} {}", uri.path()),
+        "ask for /v1/status, peers, learned, advertised, effective, fib or counters",
+    )
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = match self.kind {
+            ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            ErrorKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let Self { error, remedy, .. } = self;
+        (status, Json(Failure { error, remedy })).into_response()
+    }
+}
+
+/// The socket's file, as this process made it.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            inode: inode(path)?,
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // A successor may have taken the name over.
+        if inode(&self.path).is_ok_and(|now| now == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::{BindError, bind};
+
+    #[tokio::test]
+    async fn the_socket_is_for_owner_and_group_and_its_folder_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/waypost.sock");
+        let socket = bind(&path).await.unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        drop(socket);
+        assert!(!path.exists(), "removed at the end");
+    }
+
+    #[tokio::test]
+    async fn a_live_daemons_socket_is_refused_and_a_dead_ones_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("waypost.sock");
+        let live = bind(&path).await.unwrap();
+        assert!(matches!(bind(&path).await, Err(BindError::InUse(_))));
+        drop(live);
+
+        // As after kill -9: the file stays, nobody listens.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let successor = bind(&path).await.unwrap();
+        assert!(tokio::net::UnixStream::connect(&path).await.is_ok());
+        drop(successor);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("waypost.sock");
+        std::fs::write(&path, "precious").unwrap();
+        assert!(matches!(bind(&path).await, Err(BindError::NotASocket(_))));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_predecessor_that_ends_late_does_not_remove_the_successors_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("waypost.sock");
+        let predecessor = bind(&path).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let successor = bind(&path).await.unwrap();
+        drop(predecessor);
+        assert!(path.exists());
+        drop(successor);
+    }
+}

@@ -1,0 +1,202 @@
+//! Whether the gateway host has what the configuration names: interfaces and addresses.
+//!
+//! A step of its own, since a file can be good on a machine that is not the gateway host.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+
+use anyhow::Context as _;
+use futures::TryStreamExt as _;
+use netlink_packet_route::{address::AddressAttribute, link::LinkAttribute};
+
+use super::{Config, Fault, Faults, Parsed, places::Places};
+use crate::names::InterfaceName;
+
+/// Interfaces of the host and their addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// Addresses by interface.
+    pub interfaces: HashMap<String, HashSet<IpAddr>>,
+}
+
+impl Host {
+    /// Reads the interfaces of this network namespace through netlink.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses netlink.
+    pub async fn read() -> anyhow::Result<Self> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().context("cannot open a netlink socket")?;
+        let connection = tokio::spawn(connection);
+        let host = Self::read_through(&handle)
+            .await
+            .context("cannot list the host's interfaces");
+        connection.abort();
+        host
+    }
+
+    async fn read_through(handle: &rtnetlink::Handle) -> Result<Self, rtnetlink::Error> {
+        let mut host = Self::default();
+        let mut names = HashMap::new();
+        let mut links = handle.link().get().execute();
+        while let Some(link) = links.try_next().await? {
+            for attribute in link.attributes {
+                if let LinkAttribute::IfName(name) = attribute {
+                    host.interfaces.entry(name.clone()).or_default();
+                    names.insert(link.header.index, name);
+                }
+            }
+        }
+        let mut addresses = handle.address().get().execute();
+        while let Some(message) = addresses.try_next().await? {
+            let Some(name) = names.get(&message.header.index) else {
+                continue;
+            };
+            if let Some(address) = own_address(&message.attributes) {
+                host.interfaces
+                    .entry(name.clone())
+                    .or_default()
+                    .insert(address);
+            }
+        }
+        Ok(host)
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.interfaces
+            .values()
+            .any(|addresses| addresses.contains(&address))
+    }
+}
+
+/// IFA_LOCAL is the host's own; where it is missing (IPv6 without a peer), IFA_ADDRESS is.
+fn own_address(attributes: &[AddressAttribute]) -> Option<IpAddr> {
+    let local = attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    local.or_else(|| {
+        attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    })
+}
+
+/// Holds a configuration against the host.
+///
+/// Comes back with the warnings. An interface that the `running` configuration has already and that
+/// vanished since is a warning too: it must not keep an operator from changing something else.
+///
+/// # Errors
+///
+/// Every interface and instance address that the host lacks.
+pub fn check(parsed: &Parsed, host: &Host, running: Option<&Config>) -> Result<Vec<Fault>, Faults> {
+    let Parsed { config, places, .. } = parsed;
+    let known: HashSet<_> = running.into_iter().flat_map(interfaces).collect();
+    let (mut warnings, mut faults) = (Vec::new(), Vec::new());
+    for interface in interfaces(config) {
+        if !host.interfaces.contains_key(interface.as_str()) {
+            let vanished = known.contains(interface);
+            let list = if vanished { &mut warnings } else { &mut faults };
+            list.push(missing_interface(interface, places, host));
+        }
+    }
+    faults.extend(missing_instance_addresses(config, places, host));
+    if faults.is_empty() {
+        warnings.extend(missing_gateways(config, places, host));
+        return Ok(warnings);
+    }
+    faults.sort_by_key(|fault| fault.line);
+    Err(Faults(faults))
+}
+
+fn interfaces(config: &Config) -> impl Iterator<Item = &InterfaceName> {
+    let subnets = config.vnets.iter().flat_map(|vnet| &vnet.subnets);
+    subnets
+        .flat_map(|subnet| &subnet.ports)
+        .map(|port| &port.interface)
+}
+
+fn missing_interface(interface: &InterfaceName, places: &Places, host: &Host) -> Fault {
+    Fault {
+        file: places.file.clone(),
+        line: places.interfaces.get(interface).copied().unwrap_or(1),
+        what: format!("this host has no interface {interface}"),
+        remedy: format!(
+            "create it (\"ip link\" shows those there are) or correct the name{}",
+            nearest(interface.as_str(), host)
+        ),
+    }
+}
+
+fn missing_instance_addresses(config: &Config, places: &Places, host: &Host) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for server in &config.route_servers {
+        for instance in &server.instances {
+            for address in instance
+                .addresses
+                .iter()
+                .filter(|address| !host.has(**address))
+            {
+                faults.push(Fault {
+                    file: places.file.clone(),
+                    line: places.instance_addresses.get(address).copied().unwrap_or(1),
+                    what: format!(
+                        "address {address} of instance {} of route server {} is not on this host",
+                        instance.id, server.name
+                    ),
+                    remedy: format!("ip address add {} dev lo", host_prefix(*address)),
+                });
+            }
+        }
+    }
+    faults
+}
+
+fn missing_gateways(config: &Config, places: &Places, host: &Host) -> Vec<Fault> {
+    let mut warnings = Vec::new();
+    for subnet in config.vnets.iter().flat_map(|vnet| &vnet.subnets) {
+        for port in &subnet.ports {
+            let Some(present) = host.interfaces.get(port.interface.as_str()) else {
+                continue;
+            };
+            for gateway in subnet
+                .gateways
+                .iter()
+                .filter(|address| !present.contains(address))
+            {
+                warnings.push(Fault {
+                    file: places.file.clone(),
+                    line: places.interfaces.get(&port.interface).copied().unwrap_or(1),
+                    what: format!(
+                        "gateway address {gateway} of subnet {} is not on interface {}, so nobody answers ARP/ND for it there",
+                        subnet.name, port.interface
+                    ),
+                    remedy: format!(
+                        "ip address add {} dev {}",
+                        host_prefix(*gateway),
+                        port.interface
+                    ),
+                });
+            }
+        }
+    }
+    warnings
+}
+
+fn nearest(name: &str, host: &Host) -> String {
+    host.interfaces
+        .keys()
+        .map(|known| (strsim::normalized_damerau_levenshtein(known, name), known))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .map_or_else(String::new, |(_, known)| format!(": did you mean {known}?"))
+}
+
+fn host_prefix(address: IpAddr) -> String {
+    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+}

@@ -1,0 +1,16 @@
+//! Lines of what is checked against the host, after the file itself was found good.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use crate::names::InterfaceName;
+
+/// Where in the file interfaces and instance addresses stand.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// The file, as the operator named it.
+    pub(super) file: Arc<str>,
+    /// Line of each port's interface.
+    pub(super) interfaces: HashMap<InterfaceName, usize>,
+    /// Line of each instance's address.
+    pub(super) instance_addresses: HashMap<IpAddr, usize>,
+}

@@ -1,0 +1,433 @@
+//! Answers the API: asks the owners and puts their answers together.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    explain,
+    server::{Server, ServerHandle},
+    supervisor::{Order, Running},
+};
+use crate::{
+    api::{
+        Answer, ApiError, Backend,
+        query::{CounterFilter, EffectiveFilter, FibFilter, InstanceOrder, RouteFilter, StopOrder},
+        types::{
+            AdvertisedRow, Counters, EffectiveRow, ExplainQuery, Explanation, FibView, LearnedRow,
+            PeerRow, ReloadReport, RouteServerStatus, Status,
+        },
+    },
+    bgp::{InstanceId, State},
+    names::{PeerName, RouteServerName, SubnetName, VnetName},
+    route_server::Filter,
+};
+
+/// What the API's requests reach.
+#[derive(Clone)]
+pub(super) struct Control {
+    running: watch::Receiver<Running>,
+    orders: mpsc::UnboundedSender<Order>,
+    started: Instant,
+}
+
+impl Control {
+    pub(super) fn new(
+        running: watch::Receiver<Running>,
+        orders: mpsc::UnboundedSender<Order>,
+    ) -> Self {
+        Self {
+            running,
+            orders,
+            started: Instant::now(),
+        }
+    }
+
+    fn running(&self) -> Running {
+        self.running.borrow().clone()
+    }
+
+    /// The route servers that a filter wants.
+    fn servers(&self, wanted: Option<&str>) -> Answer<BTreeMap<RouteServerName, ServerHandle>> {
+        let mut servers = self.running().servers;
+        let Some(wanted) = wanted else {
+            return Ok(servers);
+        };
+        match servers.remove_entry(wanted) {
+            Some(server) => Ok(BTreeMap::from([server])),
+            None => Err(ApiError::not_found(
+                format!("there is no route server \"{wanted}\""),
+                one_of(servers.keys()),
+            )),
+        }
+    }
+
+    /// Rows of all route servers that a filter wants.
+    async fn gather<R: Send + 'static>(
+        &self,
+        filter: RouteFilter,
+        rows: impl Fn(&mut Server, &Filter, &RouteFilter) -> Vec<R> + Clone + Send + 'static,
+    ) -> Answer<Vec<R>> {
+        let servers = self.servers(filter.route_server.as_deref())?;
+        let peer = self.peer_name(filter.peer.as_deref())?;
+        let narrow = Filter {
+            peer: peer.clone(),
+            instance: filter.instance.map(InstanceId),
+            prefix: filter
+                .prefix
+                .filter(|_| !filter.longer)
+                .map(|prefix| prefix.trunc()),
+        };
+        let filter = RouteFilter {
+            peer: peer.map(|peer| peer.to_string()),
+            ..filter
+        };
+        let mut all = Vec::new();
+        for server in servers.values() {
+            let (rows, narrow, filter) = (rows.clone(), narrow.clone(), filter.clone());
+            let part = server.ask(move |server| rows(server, &narrow, &filter));
+            all.extend(part.await?);
+        }
+        Ok(all)
+    }
+
+    /// The name of the peer that a filter names by name or address.
+    fn peer_name(&self, wanted: Option<&str>) -> Answer<Option<PeerName>> {
+        let Some(wanted) = wanted else {
+            return Ok(None);
+        };
+        let config = self.running().config;
+        let mut peers = config.route_servers.iter().flat_map(|server| &server.peers);
+        let address = wanted.parse().ok();
+        let found =
+            peers.find(|peer| peer.name.as_str() == wanted || Some(peer.address) == address);
+        found.map(|peer| Some(peer.name.clone())).ok_or_else(|| {
+            let peers = config.route_servers.iter().flat_map(|server| &server.peers);
+            ApiError::not_found(
+                format!("there is no peer \"{wanted}\""),
+                one_of(peers.map(|peer| &peer.name)),
+            )
+        })
+    }
+
+    async fn resolve(&self, subnet: String) -> Answer<(VnetName, SubnetName)> {
+        let core = self.running().core;
+        let resolved = core
+            .ask(move |core| core.vnets.resolve_subnet(&subnet))
+            .await?;
+        resolved.map_err(|error| {
+            let error = error.to_string();
+            let (what, remedy) = split(&error);
+            ApiError::not_found(what, remedy)
+        })
+    }
+
+    /// The learned paths that matter in a network.
+    async fn learned_in(
+        &self,
+        vnet: &VnetName,
+        rows: impl FnOnce(&mut Server) -> Vec<LearnedRow> + Send + 'static,
+    ) -> Answer<Vec<LearnedRow>> {
+        let Running { core, servers, .. } = self.running();
+        let vnet = vnet.clone();
+        let used = core
+            .ask(move |core| core.vnets.route_server(&vnet).cloned())
+            .await?;
+        match used.and_then(|name| servers.get(&name).cloned()) {
+            Some(server) => server.ask(rows).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The route server of an order.
+    fn ordered_server(&self, order: &InstanceOrder) -> Answer<ServerHandle> {
+        let servers = self.servers(order.route_server.as_deref())?;
+        if servers.len() > 1 {
+            return Err(ApiError::invalid(
+                "there are several route servers",
+                format!("say which (--route-server): {}", one_of(servers.keys())),
+            ));
+        }
+        let server = servers.into_values().next();
+        server.ok_or_else(|| {
+            ApiError::not_found("there is no route server", "add one to the configuration")
+        })
+    }
+
+    async fn order<R>(&self, order: impl FnOnce(oneshot::Sender<R>) -> Order) -> Answer<R> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || ApiError::unavailable("the daemon is stopping", "start it again");
+        self.orders.send(order(reply)).map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+}
+
+impl Backend for Control {
+    async fn status(&self) -> Answer<Status> {
+        let Running {
+            config,
+            path,
+            core,
+            servers,
+            ..
+        } = self.running();
+        let mut route_servers = Vec::new();
+        for server in &config.route_servers {
+            let Some(handle) = servers.get(&server.name) else {
+                continue;
+            };
+            let (rows, stopped) = handle
+                .ask(|server| {
+                    let rows = server.route_server.peer_rows(Instant::now());
+                    (rows, server.stopped.clone())
+                })
+                .await?;
+            let established = rows.iter().filter(|row| row.state == State::Established);
+            route_servers.push(RouteServerStatus {
+                name: server.name.clone(),
+                asn: server.asn,
+                sessions: rows.len(),
+                established: established.count(),
+                stopped_instances: stopped.into_iter().map(|instance| instance.0).collect(),
+            });
+        }
+        let subnets = config.vnets.iter().flat_map(|vnet| &vnet.subnets);
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            config: path.display().to_string(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            synchronised: core.ask(|core| core.synchronised).await?,
+            route_servers,
+            vnets: config.vnets.len(),
+            ports: subnets.map(|subnet| subnet.ports.len()).sum(),
+        })
+    }
+
+    async fn peers(&self, filter: RouteFilter) -> Answer<Vec<PeerRow>> {
+        self.gather(filter, |server, _, filter| {
+            let mut rows = server.route_server.peer_rows(Instant::now());
+            rows.retain(|row| filter.takes_peer(row));
+            rows
+        })
+        .await
+    }
+
+    async fn learned(&self, filter: RouteFilter) -> Answer<Vec<LearnedRow>> {
+        self.gather(filter, |server, narrow, filter| {
+            let mut rows = server.route_server.learned_rows(narrow);
+            rows.retain(|row| filter.takes_learned(row));
+            rows
+        })
+        .await
+    }
+
+    async fn advertised(&self, filter: RouteFilter) -> Answer<Vec<AdvertisedRow>> {
+        self.gather(filter, |server, narrow, filter| {
+            let mut rows = server.route_server.advertised_rows(narrow);
+            rows.retain(|row| filter.takes_advertised(row));
+            rows
+        })
+        .await
+    }
+
+    async fn effective(&self, filter: EffectiveFilter) -> Answer<Vec<EffectiveRow>> {
+        let core = self.running().core;
+        let subnets = match filter.subnet.clone() {
+            Some(subnet) => vec![self.resolve(subnet).await?],
+            None => {
+                core.ask(|core| {
+                    let subnets = core.vnets.subnets();
+                    subnets
+                        .map(|(vnet, subnet)| (vnet.clone(), subnet.clone()))
+                        .collect()
+                })
+                .await?
+            }
+        };
+        let narrow = Filter {
+            prefix: filter
+                .prefix
+                .filter(|_| !filter.longer)
+                .map(|prefix| prefix.trunc()),
+            ..Filter::default()
+        };
+        let mut all = Vec::new();
+        let mut learned: Option<(VnetName, Arc<[LearnedRow]>)> = None;
+        for (vnet, subnet) in subnets {
+            let paths = match &learned {
+                Some((of, paths)) if *of == vnet => paths.clone(),
+                _ => {
+                    let narrow = narrow.clone();
+                    let asked = self.learned_in(&vnet, move |server| {
+                        server.route_server.learned_rows(&narrow)
+                    });
+                    let paths: Arc<[LearnedRow]> = asked.await?.into();
+                    learned = Some((vnet.clone(), paths.clone()));
+                    paths
+                }
+            };
+            let rows = core.ask(move |core| core.vnets.effective_routes(&vnet, &subnet, &paths));
+            all.extend(rows.await?.into_iter().filter(|row| filter.takes(row)));
+        }
+        Ok(all)
+    }
+
+    async fn fib(&self, filter: FibFilter) -> Answer<FibView> {
+        let mut view = self.running().dataplane.view().await.map_err(dataplane)?;
+        if filter != FibFilter::default() {
+            view.routes.retain(|route| filter.takes(route));
+            let groups: HashSet<_> = view.routes.iter().map(|route| route.group).collect();
+            view.groups.retain(|group| groups.contains(&group.number));
+            let names: HashSet<_> = view
+                .groups
+                .iter()
+                .flat_map(|group| group.shares.keys())
+                .collect();
+            view.next_hops
+                .retain(|next_hop| names.contains(&next_hop.name));
+        }
+        Ok(view)
+    }
+
+    async fn counters(&self, filter: CounterFilter) -> Answer<Counters> {
+        let mut counters = self
+            .running()
+            .dataplane
+            .counters()
+            .await
+            .map_err(dataplane)?;
+        let Some(interface) = filter.interface else {
+            return Ok(counters);
+        };
+        let known = one_of(counters.ports.iter().map(|port| &port.interface));
+        counters
+            .ports
+            .retain(|port| port.interface.as_str() == interface);
+        counters.next_hops.clear();
+        if counters.ports.is_empty() {
+            return Err(ApiError::not_found(
+                format!("there is no port \"{interface}\""),
+                known,
+            ));
+        }
+        Ok(counters)
+    }
+
+    async fn explain(&self, query: ExplainQuery) -> Answer<Explanation> {
+        let Running {
+            config,
+            core,
+            dataplane: handle,
+            ..
+        } = self.running();
+        let flow = explain::Flow::of(&query)?;
+        let (vnet, subnet) = self.resolve(query.subnet.clone()).await?;
+        let to = query.to;
+        let paths = self
+            .learned_in(&vnet, move |server| {
+                let covering = explain::covering(to).map(|prefix| Filter {
+                    prefix: Some(prefix),
+                    ..Filter::default()
+                });
+                covering
+                    .flat_map(|filter| server.route_server.learned_rows(&filter))
+                    .collect()
+            })
+            .await?;
+        let paths: Arc<[LearnedRow]> = paths.into();
+        let (candidates, tables) = {
+            let paths = paths.clone();
+            let (vnet, subnet) = (vnet.clone(), subnet.clone());
+            core.ask(move |core| {
+                let candidates = core.vnets.candidates(&vnet, &subnet, to, &paths);
+                (candidates, core.vnets.tables(&vnet, &subnet))
+            })
+            .await?
+        };
+        let lookup = match tables {
+            Some((own, learned)) => Some(
+                handle
+                    .lookup(&own, learned.as_ref(), to)
+                    .await
+                    .map_err(dataplane)?,
+            ),
+            None => None,
+        };
+        let ports = config
+            .vnets
+            .iter()
+            .filter(|network| network.name == vnet)
+            .flat_map(|network| &network.subnets)
+            .flat_map(|subnet| &subnet.ports);
+        let attached = ports
+            .filter(|port| port.addresses.contains(&to))
+            .map(|port| port.interface.clone())
+            .next();
+        Ok(explain::explain(explain::Facts {
+            attached,
+            vnet,
+            subnet,
+            to,
+            candidates,
+            paths: paths.to_vec(),
+            lookup,
+            flow,
+            flow_seed: config.dataplane.flow_seed,
+        }))
+    }
+
+    async fn reload(&self) -> Answer<ReloadReport> {
+        self.order(Order::Reload).await?
+    }
+
+    async fn stop_instance(&self, order: InstanceOrder) -> Answer<()> {
+        let server = self.ordered_server(&order)?;
+        server.stop_instance(instance(&order)?).await;
+        Ok(())
+    }
+
+    async fn start_instance(&self, order: InstanceOrder) -> Answer<()> {
+        let server = self.ordered_server(&order)?;
+        server.start_instance(instance(&order)?).await;
+        Ok(())
+    }
+
+    async fn stop(&self, order: StopOrder) -> Answer<()> {
+        self.order(|reply| Order::Stop(order, reply)).await
+    }
+}
+
+fn instance(order: &InstanceOrder) -> Answer<InstanceId> {
+    match order.instance {
+        number @ 1..=2 => Ok(InstanceId(number)),
+        number => Err(ApiError::not_found(
+            format!("there is no instance {number}"),
+            "a route server has instances 1 and 2",
+        )),
+    }
+}
+
+fn dataplane(error: anyhow::Error) -> ApiError {
+    ApiError::unavailable(format!("the data plane: {error:#}"), "see the daemon's log")
+}
+
+/// Errors of the stages read `what; remedy`.
+fn split(error: &str) -> (&str, &str) {
+    error
+        .split_once("; ")
+        .unwrap_or((error, "see the configuration"))
+}
+
+fn one_of<T: std::fmt::Display>(names: impl Iterator<Item = T>) -> String {
+    let names: Vec<_> = names.map(|name| name.to_string()).collect();
+    if names.is_empty() {
+        "none is configured".to_owned()
+    } else {
+        format!("there are: {}", names.join(", "))
+    }
+}

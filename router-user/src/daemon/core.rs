@@ -1,0 +1,230 @@
+//! The owner of the networks and the desired forwarding state (invariant 1).
+//!
+//! In: learned routes of the route servers, liveness from the data plane, configurations,
+//! questions. Out: changes to the data plane, and what each route server is to originate.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::question::{self, Question};
+use crate::{
+    api::Answer,
+    config::Config,
+    dataplane,
+    fib::{Fib, Liveness},
+    names::RouteServerName,
+    rib::LearnedChange,
+    vnet::Vnets,
+};
+
+/// Messages handled before their changes are handed on.
+const MESSAGES_AT_ONCE: usize = 256;
+
+/// Reaches the core.
+#[derive(Clone)]
+pub(super) struct CoreHandle(mpsc::UnboundedSender<CoreOrder>);
+
+/// What questions are put to.
+pub(super) struct Core {
+    pub(super) vnets: Vnets,
+    /// What an earlier run left is gone.
+    pub(super) synchronised: bool,
+}
+
+/// What each route server originates.
+pub(super) type Originated = BTreeMap<RouteServerName, BTreeSet<IpNet>>;
+
+enum CoreOrder {
+    Learned(RouteServerName, Vec<LearnedChange>),
+    Synchronised(RouteServerName),
+    Reconfigure(Arc<Config>, oneshot::Sender<Originated>),
+    Ask(Question<Core>),
+    /// Hand nothing on any more and end the data plane's thread; what is pinned goes on.
+    Shutdown(oneshot::Sender<()>),
+}
+
+impl CoreHandle {
+    /// Starts the core with the networks of a configuration. Comes back with what the route servers
+    /// are to originate.
+    pub(super) fn start(
+        config: &Config,
+        dataplane: dataplane::Handle,
+        liveness: mpsc::UnboundedReceiver<Liveness>,
+    ) -> (Self, Originated) {
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let owner = Owner {
+            core: Core {
+                vnets: Vnets::new(config),
+                synchronised: false,
+            },
+            fib: Fib::new(),
+            dataplane,
+            waiting: names(config),
+            stale_until: Instant::now() + config.daemon.stale_time,
+            stale_time: config.daemon.stale_time,
+        };
+        let originated = owner.originated(config);
+        tokio::spawn(owner.run(ordered, liveness));
+        (Self(orders), originated)
+    }
+
+    /// A route server has learned.
+    pub(super) fn learned(&self, route_server: RouteServerName, changes: Vec<LearnedChange>) {
+        self.tell(CoreOrder::Learned(route_server, changes));
+    }
+
+    /// All sessions of a route server have sent End-of-RIB.
+    pub(super) fn synchronised(&self, route_server: RouteServerName) {
+        self.tell(CoreOrder::Synchronised(route_server));
+    }
+
+    /// Takes over other networks. Comes back with what the route servers are to originate.
+    pub(super) async fn reconfigure(&self, config: Arc<Config>) -> Originated {
+        let (done, answer) = oneshot::channel();
+        self.tell(CoreOrder::Reconfigure(config, done));
+        answer.await.unwrap_or_default()
+    }
+
+    /// Asks the core.
+    pub(super) async fn ask<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Core) -> R + Send + 'static,
+    ) -> Answer<R> {
+        question::ask(
+            |question| self.0.send(CoreOrder::Ask(question)).is_ok(),
+            question,
+        )
+        .await
+    }
+
+    /// Ends the core and the data plane's thread. What is pinned goes on forwarding as it is.
+    pub(super) async fn shutdown(&self) {
+        let (done, answer) = oneshot::channel();
+        self.tell(CoreOrder::Shutdown(done));
+        let _ = answer.await;
+    }
+
+    fn tell(&self, order: CoreOrder) {
+        // The core ends only when the daemon does; what comes after that does not matter.
+        let _ = self.0.send(order);
+    }
+}
+
+struct Owner {
+    core: Core,
+    fib: Fib,
+    dataplane: dataplane::Handle,
+    /// Route servers that have not relearned everything yet.
+    waiting: BTreeSet<RouteServerName>,
+    stale_until: Instant,
+    stale_time: Duration,
+}
+
+impl Owner {
+    async fn run(
+        mut self,
+        mut orders: mpsc::UnboundedReceiver<CoreOrder>,
+        mut liveness: mpsc::UnboundedReceiver<Liveness>,
+    ) {
+        loop {
+            self.settle();
+            tokio::select! {
+                order = orders.recv() => {
+                    let mut order = order;
+                    for _ in 0..MESSAGES_AT_ONCE {
+                        match order {
+                            Some(CoreOrder::Shutdown(done)) => {
+                                self.dataplane.clone().shutdown().await;
+                                let _ = done.send(());
+                                return;
+                            }
+                            Some(order) => self.obey(order),
+                            None => return,
+                        }
+                        match orders.try_recv() {
+                            Ok(next) => order = Some(next),
+                            Err(_) => break,
+                        }
+                    }
+                }
+                Some(first) = liveness.recv() => {
+                    self.alive(first);
+                    while let Ok(next) = liveness.try_recv() {
+                        self.alive(next);
+                    }
+                }
+                () = tokio::time::sleep_until(self.stale_until), if !self.core.synchronised => {
+                    tracing::warn!(
+                        waiting_for = ?self.waiting,
+                        "not all was relearned within {:?}; what is left of an earlier run goes",
+                        self.stale_time
+                    );
+                    self.waiting.clear();
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, order: CoreOrder) {
+        match order {
+            CoreOrder::Learned(route_server, changes) => {
+                self.core.vnets.learned(&route_server, changes);
+            }
+            CoreOrder::Synchronised(route_server) => {
+                self.waiting.remove(&route_server);
+            }
+            CoreOrder::Reconfigure(config, done) => {
+                self.core.vnets.reconfigure(&config);
+                let configured = names(&config);
+                self.waiting.retain(|name| configured.contains(name));
+                let _ = done.send(self.originated(&config));
+            }
+            CoreOrder::Ask(question) => question(&mut self.core),
+            CoreOrder::Shutdown(_) => unreachable!("handled by the loop"),
+        }
+    }
+
+    fn alive(&mut self, liveness: Liveness) {
+        tracing::info!(next_hop = %liveness.next_hop, alive = liveness.alive, "next hop");
+        self.fib.liveness(liveness);
+    }
+
+    /// Hands on what the last messages led to, in one batch (invariant 5 holds within it).
+    fn settle(&mut self) {
+        self.core.vnets.apply_to(&mut self.fib);
+        if !self.core.synchronised && self.waiting.is_empty() {
+            self.core.synchronised = true;
+            self.fib.synchronised();
+            tracing::info!("forwarding state is complete; nothing stale is left");
+        }
+        let changes = self.fib.take_changes();
+        if !changes.is_empty() {
+            tracing::debug!(changes = changes.len(), "to the data plane");
+            self.dataplane.apply(changes);
+        }
+    }
+
+    fn originated(&self, config: &Config) -> Originated {
+        names(config)
+            .into_iter()
+            .map(|name| {
+                let prefixes = self.core.vnets.advertised_prefixes(&name);
+                (name, prefixes)
+            })
+            .collect()
+    }
+}
+
+fn names(config: &Config) -> BTreeSet<RouteServerName> {
+    let servers = config.route_servers.iter();
+    servers.map(|server| server.name.clone()).collect()
+}

@@ -1,0 +1,314 @@
+//! The owner of one route server: its RIB and its BGP sessions (invariant 1).
+//!
+//! In: session events, orders, questions. Out: learned routes to the core, commands to sessions.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Instant,
+};
+
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    core::CoreHandle,
+    question::{self, Question},
+};
+use crate::{
+    api::Answer,
+    bgp::{
+        DownReason, InstanceId, SessionEvent, SessionId,
+        session::{SessionConfig, SessionHandle},
+        speaker::{Selection, Speaker},
+        wire::{Family, notification::cease},
+    },
+    config,
+    names::RouteServerName,
+    route_server::RouteServer,
+};
+
+/// Events handled before orders and questions get their turn.
+const EVENTS_AT_ONCE: usize = 64;
+
+/// Reaches the owner of a route server.
+#[derive(Clone)]
+pub(super) struct ServerHandle(mpsc::UnboundedSender<ServerOrder>);
+
+/// What questions are put to.
+pub(super) struct Server {
+    pub(super) route_server: RouteServer,
+    /// Instances stopped by the operator.
+    pub(super) stopped: BTreeSet<InstanceId>,
+}
+
+/// How a route server is to be.
+pub(super) struct Desired {
+    pub(super) config: config::RouteServer,
+    /// Address space of its network.
+    pub(super) space: Vec<IpNet>,
+    /// TCP port of BGP.
+    pub(super) port: u16,
+    /// What it originates.
+    pub(super) originated: BTreeSet<IpNet>,
+}
+
+enum ServerOrder {
+    Reconfigure(Box<Desired>, oneshot::Sender<Vec<String>>),
+    StopInstance(InstanceId, oneshot::Sender<()>),
+    StartInstance(InstanceId, oneshot::Sender<()>),
+    Ask(Question<Server>),
+    /// Close all sessions with this text in the log and end.
+    Shutdown(oneshot::Sender<()>),
+}
+
+impl ServerHandle {
+    /// Starts the owner of a route server. Comes back with what could not be done, in sentences.
+    pub(super) fn start(desired: Desired, core: CoreHandle) -> (Self, Vec<String>) {
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let (events, happened) = mpsc::unbounded_channel();
+        let mut owner = Owner {
+            name: desired.config.name.clone(),
+            server: Server {
+                route_server: RouteServer::new(&desired.config, &desired.space),
+                stopped: BTreeSet::new(),
+            },
+            speaker: Speaker::new(events),
+            sessions: HashMap::new(),
+            core,
+            synchronised: false,
+        };
+        owner.server.route_server.set_originated(desired.originated);
+        let errors = owner.apply_sessions(&desired.config, desired.port);
+        tokio::spawn(owner.run(ordered, happened));
+        (Self(orders), errors)
+    }
+
+    /// Takes over another configuration; sessions that did not change stay up. Comes back with what
+    /// could not be done, in sentences.
+    pub(super) async fn reconfigure(&self, desired: Desired) -> Vec<String> {
+        self.order(|done| ServerOrder::Reconfigure(Box::new(desired), done))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Closes the sessions of an instance and keeps them closed.
+    pub(super) async fn stop_instance(&self, instance: InstanceId) {
+        self.order(|done| ServerOrder::StopInstance(instance, done))
+            .await;
+    }
+
+    /// Lets the sessions of an instance come up again.
+    pub(super) async fn start_instance(&self, instance: InstanceId) {
+        self.order(|done| ServerOrder::StartInstance(instance, done))
+            .await;
+    }
+
+    /// Asks the owner.
+    pub(super) async fn ask<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Server) -> R + Send + 'static,
+    ) -> Answer<R> {
+        question::ask(
+            |question| self.0.send(ServerOrder::Ask(question)).is_ok(),
+            question,
+        )
+        .await
+    }
+
+    /// Closes all sessions with a Cease, which the speaker bounds in time, and ends the owner.
+    pub(super) async fn shutdown(&self) {
+        self.order(ServerOrder::Shutdown).await;
+    }
+
+    /// `None`: the owner has ended.
+    async fn order<R>(&self, order: impl FnOnce(oneshot::Sender<R>) -> ServerOrder) -> Option<R> {
+        let (done, answer) = oneshot::channel();
+        self.0.send(order(done)).ok()?;
+        answer.await.ok()
+    }
+}
+
+struct Owner {
+    name: RouteServerName,
+    server: Server,
+    speaker: Speaker,
+    /// Where commands to Established sessions go.
+    sessions: HashMap<SessionId, SessionHandle>,
+    core: CoreHandle,
+    /// Has told the core so.
+    synchronised: bool,
+}
+
+impl Owner {
+    async fn run(
+        mut self,
+        mut orders: mpsc::UnboundedReceiver<ServerOrder>,
+        mut events: mpsc::UnboundedReceiver<SessionEvent>,
+    ) {
+        loop {
+            self.hand_on();
+            let timeout = self.server.route_server.next_timeout();
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(ServerOrder::Shutdown(done)) => {
+                        self.speaker.shutdown().await;
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(order) => self.obey(order),
+                    None => return,
+                },
+                Some(event) = events.recv() => {
+                    self.handle(event);
+                    for _ in 1..EVENTS_AT_ONCE {
+                        let Ok(event) = events.try_recv() else { break };
+                        self.handle(event);
+                    }
+                }
+                () = sleep_until(timeout) => self.server.route_server.on_timeout(Instant::now()),
+            }
+        }
+    }
+
+    fn obey(&mut self, order: ServerOrder) {
+        match order {
+            ServerOrder::Reconfigure(desired, done) => {
+                let Desired {
+                    config,
+                    space,
+                    port,
+                    originated,
+                } = *desired;
+                let server = &mut self.server.route_server;
+                server.reconfigure(&config, &space, Instant::now());
+                server.set_originated(originated);
+                // What was to be sent goes to the sessions as they were, before any restarts.
+                self.send_commands();
+                let _ = done.send(self.apply_sessions(&config, port));
+            }
+            ServerOrder::StopInstance(instance, done) => {
+                let selection = Selection::Instance(self.name.clone(), instance);
+                let subcode = cease::ADMINISTRATIVE_SHUTDOWN;
+                self.speaker.stop(selection, subcode, "instance stopped");
+                self.server.stopped.insert(instance);
+                tracing::info!(route_server = %self.name, %instance, "instance stopped");
+                let _ = done.send(());
+            }
+            ServerOrder::StartInstance(instance, done) => {
+                let selection = Selection::Instance(self.name.clone(), instance);
+                self.speaker.start(&selection);
+                self.server.stopped.remove(&instance);
+                tracing::info!(route_server = %self.name, %instance, "instance started");
+                let _ = done.send(());
+            }
+            ServerOrder::Ask(question) => question(&mut self.server),
+            ServerOrder::Shutdown(_) => unreachable!("handled by the loop"),
+        }
+    }
+
+    fn handle(&mut self, event: SessionEvent) {
+        match &event {
+            SessionEvent::Up {
+                id,
+                commands,
+                negotiated,
+            } => {
+                // What is queued for the session's former connection must not reach this one.
+                self.send_commands();
+                tracing::debug!(
+                    session = %id,
+                    asn = negotiated.peer_asn,
+                    router_id = %negotiated.peer_router_id,
+                    hold_time = negotiated.hold_time,
+                    families = ?negotiated.families,
+                    "session established"
+                );
+                self.sessions.insert(id.clone(), commands.clone());
+            }
+            SessionEvent::Down { id, reason } => {
+                tracing::debug!(session = %id, reason = %told(reason), "session down");
+                self.sessions.remove(id);
+            }
+            _ => {}
+        }
+        self.server.route_server.handle(event, Instant::now());
+    }
+
+    /// Hands on what the last events led to.
+    fn hand_on(&mut self) {
+        self.send_commands();
+        let learned = self.server.route_server.take_learned();
+        if !learned.is_empty() {
+            self.core.learned(self.name.clone(), learned);
+        }
+        // After the routes, in the same channel: the core knows them when it hears this.
+        if !self.synchronised && self.server.route_server.synchronised() {
+            self.synchronised = true;
+            self.core.synchronised(self.name.clone());
+        }
+    }
+
+    fn send_commands(&mut self) {
+        for (id, command) in self.server.route_server.take_commands() {
+            if let Some(session) = self.sessions.get(&id) {
+                // `false`: it has ended and its Down is on the way.
+                session.send(command);
+            }
+        }
+    }
+
+    fn apply_sessions(&mut self, config: &config::RouteServer, port: u16) -> Vec<String> {
+        let errors = self.speaker.apply(sessions(config, port));
+        for error in &errors {
+            tracing::error!(route_server = %config.name, "{error}");
+        }
+        errors.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// The sessions of a route server: each instance with each peer, from the instance's address of the
+/// peer's family.
+fn sessions(config: &config::RouteServer, port: u16) -> Vec<SessionConfig> {
+    let mut sessions = Vec::new();
+    for instance in &config.instances {
+        for peer in &config.peers {
+            let mut own = instance.addresses.iter();
+            let Some(local) = own.find(|own| own.is_ipv4() == peer.address.is_ipv4()) else {
+                // The configuration refuses such a peer.
+                continue;
+            };
+            sessions.push(SessionConfig {
+                id: SessionId {
+                    route_server: config.name.clone(),
+                    instance: instance.id,
+                    peer: peer.address,
+                },
+                local_asn: config.asn,
+                peer_asn: peer.asn,
+                router_id: instance.router_id,
+                local_address: *local,
+                port,
+                passive: peer.passive,
+                hold_time: peer.hold_time,
+                connect_retry: peer.connect_retry,
+                families: Family::ALL.to_vec(),
+            });
+        }
+    }
+    sessions
+}
+
+fn told(reason: &DownReason) -> String {
+    match reason {
+        DownReason::NotificationSent(notification) => format!("we sent {notification}"),
+        DownReason::NotificationReceived(notification) => format!("the peer sent {notification}"),
+        DownReason::Connection(what) => format!("connection: {what}"),
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,177 @@
+//! Starts the owners of the stages, gives them another configuration, stops them.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    core::{CoreHandle, Originated},
+    server::{Desired, ServerHandle},
+};
+use crate::{
+    api::{Answer, ApiError, query::StopOrder, types::ReloadReport},
+    config::{self, Config, DataplaneConfig, host::Host},
+    dataplane::{self, Dataplane},
+    names::RouteServerName,
+};
+
+/// What the API passes to the main loop.
+pub(super) enum Order {
+    /// Read the file again.
+    Reload(oneshot::Sender<Answer<ReloadReport>>),
+    /// Stop; the reply says that it has begun.
+    Stop(StopOrder, oneshot::Sender<()>),
+}
+
+/// What runs now: for those who ask.
+#[derive(Clone)]
+pub(super) struct Running {
+    pub(super) config: Arc<Config>,
+    pub(super) path: Arc<PathBuf>,
+    pub(super) core: CoreHandle,
+    pub(super) servers: BTreeMap<RouteServerName, ServerHandle>,
+    pub(super) dataplane: dataplane::Handle,
+}
+
+/// The one who starts and stops.
+pub(super) struct Supervisor {
+    /// What runs now; replaced as a whole.
+    running: watch::Sender<Running>,
+}
+
+impl Supervisor {
+    /// Starts all stages.
+    ///
+    /// # Errors
+    ///
+    /// The data plane cannot be opened.
+    pub(super) fn start(
+        config: Config,
+        path: PathBuf,
+    ) -> anyhow::Result<(Self, watch::Receiver<Running>)> {
+        let (dataplane, liveness) =
+            Dataplane::start(config.dataplane.clone()).context("cannot start the data plane")?;
+        let config = Arc::new(config);
+        let (core, originated) = CoreHandle::start(&config, dataplane.clone(), liveness);
+        let servers = config
+            .route_servers
+            .iter()
+            .map(|server| {
+                let desired = desired(&config, server, &originated);
+                // What could not be done was logged and is tried again.
+                let (handle, _) = ServerHandle::start(desired, core.clone());
+                (server.name.clone(), handle)
+            })
+            .collect();
+        let (running, watched) = watch::channel(Running {
+            config,
+            path: Arc::new(path),
+            core,
+            servers,
+            dataplane,
+        });
+        Ok((Self { running }, watched))
+    }
+
+    /// The pins of this daemon.
+    pub(super) fn dataplane_config(&self) -> DataplaneConfig {
+        self.running.borrow().config.dataplane.clone()
+    }
+
+    /// Reads the file again and applies what changed: all of it, or nothing if it has a fault.
+    ///
+    /// # Errors
+    ///
+    /// The file's faults; nothing was changed then.
+    pub(super) async fn reload(&mut self) -> Answer<ReloadReport> {
+        let before = self.running.borrow().clone();
+        let (mut config, mut report) = read(&before).await?;
+        report.changes = before.config.changes(&config);
+        report
+            .warnings
+            .extend(before.config.changes_at_restart(&config));
+        // Read at start only.
+        config.daemon = before.config.daemon.clone();
+        config.dataplane = before.config.dataplane.clone();
+        if *before.config == config {
+            return Ok(report);
+        }
+
+        let config = Arc::new(config);
+        // Route servers that are gone close their sessions first: another may take over their
+        // addresses.
+        let mut servers = before.servers.clone();
+        for (name, server) in &before.servers {
+            if config
+                .route_servers
+                .iter()
+                .all(|wanted| wanted.name != *name)
+            {
+                server.shutdown().await;
+                servers.remove(name);
+            }
+        }
+        let originated = before.core.reconfigure(config.clone()).await;
+        for server in &config.route_servers {
+            let desired = desired(&config, server, &originated);
+            let errors = match servers.get(&server.name) {
+                Some(running) => running.reconfigure(desired).await,
+                None => {
+                    let (handle, errors) = ServerHandle::start(desired, before.core.clone());
+                    servers.insert(server.name.clone(), handle);
+                    errors
+                }
+            };
+            report.warnings.extend(errors);
+        }
+        self.running.send_replace(Running {
+            config,
+            servers,
+            ..before
+        });
+        Ok(report)
+    }
+
+    /// Closes all sessions with a Cease. The pinned data plane goes on forwarding as it is: the
+    /// core ends first, so that routes lost with the sessions are not withdrawn from it.
+    pub(super) async fn shutdown(self) {
+        let running = self.running.borrow().clone();
+        running.core.shutdown().await;
+        let servers = running.servers.values().map(ServerHandle::shutdown);
+        futures::future::join_all(servers).await;
+    }
+}
+
+async fn read(running: &Running) -> Answer<(Config, ReloadReport)> {
+    let refused = |error: &dyn std::fmt::Display| {
+        ApiError::invalid(
+            error.to_string(),
+            "nothing was changed: correct the file and reload again",
+        )
+    };
+    let parsed = config::load(&running.path).map_err(|error| refused(&error))?;
+    let host = Host::read()
+        .await
+        .map_err(|error| refused(&format_args!("{error:#}")))?;
+    let host_warnings = config::host::check(&parsed, &host, Some(&running.config))
+        .map_err(|error| refused(&error))?;
+    let warnings = parsed.warnings.iter().chain(&host_warnings);
+    let report = ReloadReport {
+        changes: Vec::new(),
+        warnings: warnings.map(ToString::to_string).collect(),
+    };
+    Ok((parsed.config, report))
+}
+
+fn desired(config: &Config, server: &config::RouteServer, originated: &Originated) -> Desired {
+    let network = config.vnets.iter().find(|vnet| vnet.name == server.vnet);
+    Desired {
+        config: server.clone(),
+        space: network
+            .map(|vnet| vnet.prefixes.clone())
+            .unwrap_or_default(),
+        port: config.daemon.bgp_port,
+        originated: originated.get(&server.name).cloned().unwrap_or_default(),
+    }
+}

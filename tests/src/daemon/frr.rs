@@ -1,0 +1,256 @@
+//! FRR: zebra, staticd and bgpd.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::{Daemon, Route, Speaker, write_config};
+use crate::lab::{Host, Process, wait::until};
+
+/// FRR, controlled through `vtysh`.
+#[derive(Debug)]
+pub struct Frr {
+    host: Host,
+    speaker: Speaker,
+    sockets: PathBuf,
+    bgpd: Process,
+    _others: Vec<Process>,
+}
+
+impl Frr {
+    /// Starts its daemons and waits until bgpd answers.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub fn start(host: &Host, speaker: Speaker) -> Result<Self> {
+        let sockets = PathBuf::from(format!("/run/{host}-frr"));
+        if sockets.exists() {
+            std::fs::remove_dir_all(&sockets)?;
+        }
+        std::fs::create_dir_all(&sockets)?;
+        // zebra insists on its own user, who may not be able to read where the lab lies.
+        host.run(&format!("chown frr:frr {}", sockets.display()))?;
+        // vtysh wants to read one.
+        write_config(host, "vtysh.conf", "no service integrated-vtysh-config\n")?;
+        let zebra = daemon(host, &sockets, "zebra", "log stdout\n", &[])?;
+        until("zebra answers", Duration::from_secs(10), || {
+            ensure!(
+                sockets.join("zserv.api").exists(),
+                "no zserv.api in {}",
+                sockets.display()
+            );
+            Ok(())
+        })?;
+        let own: Vec<String> = speaker.addresses.iter().map(IpAddr::to_string).collect();
+        let mut arguments = vec!["--skip_runas", "-p", "179"];
+        for address in &own {
+            arguments.extend(["-l", address.as_str()]);
+        }
+        if !speaker.install {
+            arguments.push("-n");
+        }
+        let bgpd = daemon(host, &sockets, "bgpd", &configuration(&speaker), &arguments)?;
+        let frr = Self {
+            host: host.clone(),
+            speaker,
+            sockets,
+            bgpd,
+            _others: vec![zebra],
+        };
+        until("bgpd answers", Duration::from_secs(10), || {
+            let summary = frr.ask(&["show bgp summary json"])?;
+            ensure!(summary.starts_with('{'), "{summary}");
+            Ok(())
+        })?;
+        Ok(frr)
+    }
+
+    /// Asks `vtysh`, one command after the other.
+    ///
+    /// # Errors
+    /// bgpd does not answer, or refuses a command.
+    pub fn ask(&self, commands: &[&str]) -> Result<String> {
+        let mut vtysh = Command::new("vtysh");
+        vtysh.arg("--vty_socket").arg(&self.sockets);
+        vtysh.arg("--config_dir").arg(self.host.folder());
+        for command in commands {
+            vtysh.args(["-c", command]);
+        }
+        let output = vtysh.output().context("cannot run vtysh")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.success() && !text.contains("% "),
+            "vtysh {commands:?}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(text)
+    }
+
+    fn network(&self, prefix: IpNet, no: &str) -> Result<()> {
+        let router = format!("router bgp {}", self.speaker.asn);
+        let family = format!("address-family {} unicast", family(prefix.addr().is_ipv4()));
+        let network = format!("{no}network {prefix}");
+        self.ask(&["configure terminal", &router, &family, &network])?;
+        Ok(())
+    }
+
+    fn json(&self, question: &str) -> Result<Value> {
+        let text = self.ask(&[question])?;
+        serde_json::from_str(&text).with_context(|| format!("vtysh {question}: {text}"))
+    }
+}
+
+impl Daemon for Frr {
+    fn title(&self) -> String {
+        format!("FRR on {}", self.host)
+    }
+
+    fn sessions(&self) -> Result<BTreeMap<IpAddr, String>> {
+        let summary = self.json("show bgp summary json")?;
+        let mut sessions = BTreeMap::new();
+        for family in summary
+            .as_object()
+            .into_iter()
+            .flat_map(|families| families.values())
+        {
+            let peers = family["peers"].as_object().into_iter().flatten();
+            sessions.extend(peers.filter_map(|(address, peer)| {
+                let state = peer["state"].as_str()?.to_lowercase();
+                Some((address.parse().ok()?, state))
+            }));
+        }
+        Ok(sessions)
+    }
+
+    fn received(&self, neighbor: IpAddr) -> Result<Vec<Route>> {
+        let mut routes = Vec::new();
+        for ipv4 in [true, false] {
+            let family = family(ipv4);
+            let answer = self.json(&format!(
+                "show bgp {family} unicast neighbors {neighbor} routes json"
+            ))?;
+            let prefixes = answer["routes"].as_object().into_iter().flatten();
+            routes.extend(prefixes.flat_map(|(prefix, paths)| {
+                let paths = paths.as_array().into_iter().flatten();
+                paths.filter_map(|path| route(prefix, path))
+            }));
+        }
+        routes.sort();
+        Ok(routes)
+    }
+
+    fn announce(&mut self, prefix: IpNet) -> Result<()> {
+        self.network(prefix, "")
+    }
+
+    fn withdraw(&mut self, prefix: IpNet) -> Result<()> {
+        self.network(prefix, "no ")
+    }
+
+    fn process(&mut self) -> &mut Process {
+        &mut self.bgpd
+    }
+}
+
+fn family(ipv4: bool) -> &'static str {
+    if ipv4 { "ipv4" } else { "ipv6" }
+}
+
+fn route(prefix: &str, path: &Value) -> Option<Route> {
+    let next_hops = path["nexthops"].as_array()?;
+    let global = next_hops
+        .iter()
+        .find(|next_hop| next_hop["scope"] != "link-local")?;
+    Some(Route {
+        prefix: prefix.parse().ok()?,
+        next_hop: global["ip"].as_str()?.parse().ok()?,
+        as_path: path["path"].as_str()?.to_owned(),
+    })
+}
+
+fn daemon(
+    host: &Host,
+    sockets: &Path,
+    name: &str,
+    configuration: &str,
+    arguments: &[&str],
+) -> Result<Process> {
+    let config = write_config(host, &format!("{name}.conf"), configuration)?;
+    let mut command = host.command(format!("/usr/lib/frr/{name}"));
+    let readable = sockets.join(format!("{name}.conf"));
+    std::fs::copy(config, &readable)?;
+    command
+        .arg("-f")
+        .arg(readable)
+        .arg("-i")
+        .arg(sockets.join(format!("{name}.pid")))
+        .arg("-z")
+        .arg(sockets.join("zserv.api"))
+        .arg("--vty_socket")
+        .arg(sockets)
+        .args(["-P", "0", "--log", "stdout", "--log-level", "info"])
+        .args(arguments);
+    host.spawn(name, command)
+}
+
+fn configuration(speaker: &Speaker) -> String {
+    let mut text = format!(
+        "log stdout\nrouter bgp {}\n bgp router-id {}\n no bgp ebgp-requires-policy\n no bgp \
+         network import-check\n no bgp default ipv4-unicast\n",
+        speaker.asn, speaker.router_id
+    );
+    for neighbor in &speaker.neighbors {
+        let address = neighbor.address;
+        let _ = writeln!(text, " neighbor {address} remote-as {}", neighbor.asn);
+        let _ = writeln!(text, " neighbor {address} update-source {}", neighbor.local);
+        let _ = writeln!(text, " neighbor {address} timers connect 2");
+        let _ = writeln!(text, " neighbor {address} advertisement-interval 0");
+        if neighbor.multihop {
+            let _ = writeln!(text, " neighbor {address} ebgp-multihop 8");
+        }
+        if neighbor.passive {
+            let _ = writeln!(text, " neighbor {address} passive");
+        }
+    }
+    for ipv4 in [true, false] {
+        let family = family(ipv4);
+        let _ = writeln!(text, " address-family {family} unicast");
+        for prefix in speaker
+            .announce
+            .iter()
+            .filter(|prefix| prefix.addr().is_ipv4() == ipv4)
+        {
+            let _ = writeln!(text, "  network {prefix}");
+        }
+        for neighbor in &speaker.neighbors {
+            let address = neighbor.address;
+            let _ = writeln!(text, "  neighbor {address} activate");
+            let _ = writeln!(text, "  neighbor {address} route-map SELF{family} out");
+        }
+        let _ = writeln!(text, " exit-address-family");
+    }
+    let _ = writeln!(text, "exit");
+    for ipv4 in [true, false] {
+        let family = family(ipv4);
+        let _ = writeln!(text, "route-map SELF{family} permit 10");
+        if let Some(own) = speaker.own(ipv4) {
+            let set = if ipv4 {
+                "ip next-hop"
+            } else {
+                "ipv6 next-hop global"
+            };
+            let _ = writeln!(text, " set {set} {own}");
+        }
+        let _ = writeln!(text, "exit");
+    }
+    text
+}

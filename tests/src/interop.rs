@@ -1,0 +1,135 @@
+//! What every BGP daemon must be able to do with Waypost: hold a session with each instance, over
+//! IPv4 or IPv6, whoever connects, with routes of both families in both directions.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::{
+    daemon::{Daemon, Speaker},
+    lab::{Host, Lab, wait::until},
+    network::Cable,
+    overview::{
+        CONVERGENCE, INSTANCES, NETWORK, Overview, SDWAN_ASN, SITE, nva_speaker, prefixes_of,
+    },
+    waypost::{Waypost, config::Peer},
+};
+
+/// What the session runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP over IPv4.
+    Ipv4,
+    /// TCP over IPv6.
+    Ipv6,
+}
+
+/// Who connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connects {
+    /// Waypost; the daemon waits.
+    Waypost,
+    /// The daemon; Waypost waits.
+    Daemon,
+    /// Both: one of two connections must give way (RFC 4271 §6.8).
+    Both,
+}
+
+/// Runs a daemon on the SD-WAN appliance and demands sessions with both instances and routes of both
+/// families in both directions; withdraws one and announces it again; lets the daemon go and come
+/// back.
+///
+/// # Errors
+/// Something of that does not happen.
+pub fn holds_sessions(
+    lab: &Lab,
+    transport: Transport,
+    connects: Connects,
+    start: impl Fn(&Host, Speaker) -> Result<Box<dyn Daemon>>,
+) -> Result<()> {
+    let world = Overview::build(lab, 0, Cable::Straight)?;
+    let family = usize::from(transport == Transport::Ipv6);
+    let own = world.sdwan.vm.addresses;
+
+    let mut config = world.config()?;
+    *config.peers() = vec![Peer {
+        passive: connects == Connects::Daemon,
+        ..Peer::new("nva", own[family], SDWAN_ASN)
+    }];
+    let waypost = Waypost::start(&world.gw, config)?;
+
+    let mut speaker = nva_speaker(&world.sdwan, SDWAN_ASN)?;
+    speaker.announce = prefixes_of(SITE)?;
+    for (neighbor, addresses) in speaker.neighbors.iter_mut().zip(INSTANCES) {
+        neighbor.address = addresses[family].parse()?;
+        neighbor.local = own[family];
+        neighbor.passive = connects == Connects::Waypost;
+    }
+    let mut daemon = start(world.sdwan.host(), speaker.clone())?;
+
+    exchange(&waypost, daemon.as_ref(), family, own)?;
+    daemon.withdraw(SITE[0].parse()?)?;
+    forgets(&waypost, SITE[0])?;
+    learns(&waypost, SITE[1], own[1])?;
+    daemon.announce(SITE[0].parse()?)?;
+    exchange(&waypost, daemon.as_ref(), family, own)?;
+
+    daemon.process().kill()?;
+    forgets(&waypost, SITE[0])?;
+    forgets(&waypost, SITE[1])?;
+    drop(daemon);
+    let daemon = start(world.sdwan.host(), speaker)?;
+    exchange(&waypost, daemon.as_ref(), family, own)
+}
+
+fn exchange(waypost: &Waypost, daemon: &dyn Daemon, family: usize, own: [IpAddr; 2]) -> Result<()> {
+    for addresses in INSTANCES {
+        let instance: IpAddr = addresses[family].parse()?;
+        daemon.established(&[instance], CONVERGENCE)?;
+        for (prefix, next_hop) in NETWORK.into_iter().zip(addresses) {
+            let route = daemon.learns(prefix.parse()?, instance, CONVERGENCE)?;
+            ensure!(route.as_path == "65515", "{route}");
+            ensure!(route.next_hop == next_hop.parse::<IpAddr>()?, "{route}");
+        }
+    }
+    waypost.established(&["nva"])?;
+    for (prefix, next_hop) in SITE.into_iter().zip(own) {
+        learns(waypost, prefix, next_hop)?;
+    }
+    Ok(())
+}
+
+/// Both instances have learned it, and subnets use it.
+fn learns(waypost: &Waypost, prefix: &str, next_hop: IpAddr) -> Result<()> {
+    let expected = format!("Waypost learns {prefix} by {next_hop} at both instances");
+    until(&expected, CONVERGENCE, || {
+        let rows = learned(waypost, prefix)?;
+        ensure!(rows.len() == 2, "{} paths: {rows:?}", rows.len());
+        for row in &rows {
+            ensure!(row["next_hop"] == next_hop.to_string(), "{row}");
+            ensure!(row["as_path"] == "65010", "{row}");
+            ensure!(row["state"] != "rejected", "{row}");
+        }
+        let effective = waypost.rows("effective")?;
+        let used = effective.iter().find(|row| {
+            row["subnet"] == "apps" && row["prefix"] == prefix && row["state"] == "Active"
+        });
+        used.context("it is learned, but no active route of subnet apps")?;
+        Ok(())
+    })
+}
+
+fn forgets(waypost: &Waypost, prefix: &str) -> Result<()> {
+    until(&format!("Waypost forgets {prefix}"), CONVERGENCE, || {
+        let rows = learned(waypost, prefix)?;
+        ensure!(rows.is_empty(), "{rows:?}");
+        Ok(())
+    })
+}
+
+fn learned(waypost: &Waypost, prefix: &str) -> Result<Vec<Value>> {
+    let mut rows = waypost.rows("learned")?;
+    rows.retain(|row| row["prefix"] == prefix);
+    Ok(rows)
+}

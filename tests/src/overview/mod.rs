@@ -1,0 +1,448 @@
+//! Topology 1, the overview: an SD-WAN appliance with a site behind it, firewalls with the Internet
+//! behind them, two virtual machines, and Waypost on the gateway host between them all.
+//!
+//! ```text
+//!   office ── site ── sdwan ──┐              ┌── fw  ──┐
+//! 10.250.0.10  65011   65010  ├── gw ────────┼── fw2 ──┼── internet 198.51.100.10
+//!                   vm1, vm2 ─┘  Waypost     └── fw3 ──┘
+//!                                 65515          65020
+//! ```
+
+use std::{net::IpAddr, time::Duration};
+
+use anyhow::Result;
+use ipnet::IpNet;
+
+use crate::{
+    daemon::{Bird, Daemon, Frr, Neighbor, Speaker},
+    lab::{Host, Lab, Link},
+    network::{Cable, Nva, Vm},
+    waypost::{
+        Waypost,
+        config::{self, Config, Instance, Peer, RouteServer, Subnet, Vnet},
+    },
+};
+
+pub mod narrator;
+pub mod paths;
+pub mod story;
+
+/// The route server's ASN.
+pub const ROUTE_SERVER_ASN: u32 = 65515;
+/// The SD-WAN appliance's ASN.
+pub const SDWAN_ASN: u32 = 65010;
+/// The site router's ASN.
+pub const SITE_ASN: u32 = 65011;
+/// The firewalls' ASN.
+pub const FIREWALL_ASN: u32 = 65020;
+
+/// Peer addresses of instances 1 and 2, IPv4 and IPv6.
+pub const INSTANCES: [[&str; 2]; 2] = [
+    ["10.1.255.4", "fd00:1:0:ff::4"],
+    ["10.1.255.5", "fd00:1:0:ff::5"],
+];
+/// The network's space.
+pub const NETWORK: [&str; 2] = ["10.1.0.0/16", "fd00:1::/48"];
+/// The site's space.
+pub const SITE: [&str; 2] = ["10.250.0.0/16", "fd00:250::/48"];
+/// A host of the site.
+pub const OFFICE: [&str; 2] = ["10.250.0.10", "fd00:250::10"];
+/// A host of the Internet.
+pub const INTERNET: [&str; 2] = ["198.51.100.10", "2001:db8:100::10"];
+/// The default routes.
+pub const DEFAULT: [&str; 2] = ["0.0.0.0/0", "::/0"];
+
+/// How long BGP may take to bring up a session and spread a route.
+pub const CONVERGENCE: Duration = Duration::from_secs(20);
+
+/// Hosts, links and machines of topology 1, without daemons.
+#[derive(Debug)]
+pub struct Overview {
+    /// The gateway host.
+    pub gw: Host,
+    /// In subnet `apps`.
+    pub vm1: Vm,
+    /// In subnet `data`.
+    pub vm2: Vm,
+    /// In subnet `nva`.
+    pub sdwan: Nva,
+    /// In subnet `firewall`; as many as asked for.
+    pub firewalls: Vec<Nva>,
+    /// The site's router.
+    pub site: Host,
+    /// A host behind it.
+    pub office: Host,
+    /// A host behind the firewalls.
+    pub internet: Host,
+}
+
+impl Overview {
+    /// Builds it with that many firewalls: `fw`, `fw2`, `fw3`.
+    ///
+    /// # Errors
+    /// The lab refuses.
+    pub fn build(lab: &Lab, firewalls: u8, cable: Cable) -> Result<Self> {
+        let gw = lab.host("gw")?;
+        for address in INSTANCES.as_flattened() {
+            let address: IpAddr = address.parse()?;
+            gw.address("lo", address.into())?;
+        }
+        let vm1 = Vm::attach(
+            lab,
+            &gw,
+            "vm1",
+            ["10.1.1.4", "fd00:1:0:1::4"],
+            ["10.1.1.1", "fd00:1:0:1::1"],
+        )?;
+        let vm2 = Vm::attach(
+            lab,
+            &gw,
+            "vm2",
+            ["10.1.2.4", "fd00:1:0:2::4"],
+            ["10.1.2.1", "fd00:1:0:2::1"],
+        )?;
+        let sdwan = Nva::attach(
+            lab,
+            &gw,
+            "sdwan",
+            ["10.1.10.4", "fd00:1:0:a::4"],
+            ["10.1.10.1", "fd00:1:0:a::1"],
+            cable,
+        )?;
+        let (site, office) = build_site(lab, &sdwan)?;
+        let internet = lab.host("internet")?;
+        for address in INTERNET {
+            let address: IpAddr = address.parse()?;
+            internet.address("lo", address.into())?;
+        }
+        let firewalls = (0..firewalls)
+            .map(|number| build_firewall(lab, &gw, &internet, number, cable))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            gw,
+            vm1,
+            vm2,
+            sdwan,
+            firewalls,
+            site,
+            office,
+            internet,
+        })
+    }
+
+    /// The configuration of Waypost: both virtual machines, the SD-WAN and all firewalls as ports,
+    /// the SD-WAN and the first firewall as peers.
+    ///
+    /// # Errors
+    /// Never: the texts are constant.
+    pub fn config(&self) -> Result<Config> {
+        let subnet = |name: &str, prefixes: [&str; 2], port: Vec<config::Port>| -> Result<Subnet> {
+            Ok(Subnet {
+                name: name.to_owned(),
+                prefixes: prefixes_of(prefixes)?,
+                port,
+            })
+        };
+        let firewalls = self.firewalls.iter().map(Nva::port).collect();
+        let network = Vnet {
+            name: "hub".to_owned(),
+            prefixes: prefixes_of(NETWORK)?,
+            uplink: Vec::new(),
+            subnet: vec![
+                subnet(
+                    "RouteServerSubnet",
+                    ["10.1.255.0/27", "fd00:1:0:ff::/64"],
+                    vec![],
+                )?,
+                subnet(
+                    "apps",
+                    ["10.1.1.0/24", "fd00:1:0:1::/64"],
+                    vec![self.vm1.port()],
+                )?,
+                subnet(
+                    "data",
+                    ["10.1.2.0/24", "fd00:1:0:2::/64"],
+                    vec![self.vm2.port()],
+                )?,
+                subnet(
+                    "nva",
+                    ["10.1.10.0/24", "fd00:1:0:a::/64"],
+                    vec![self.sdwan.port()],
+                )?,
+                subnet("firewall", ["10.1.20.0/24", "fd00:1:0:14::/64"], firewalls)?,
+            ],
+        };
+        let mut instance = Vec::new();
+        for (id, addresses) in (1..).zip(INSTANCES) {
+            let addresses = addresses.iter().map(|address| address.parse());
+            instance.push(Instance {
+                id,
+                addresses: addresses.collect::<Result<_, _>>()?,
+            });
+        }
+        let mut peer = vec![Peer::new("sdwan", self.sdwan.vm.addresses[0], SDWAN_ASN)];
+        peer.extend(self.firewalls.first().map(firewall_peer));
+        Ok(Config {
+            daemon: config::Daemon {
+                socket: "/run/waypost/waypost.sock".into(),
+                stale_time: 60,
+            },
+            dataplane: [].into(),
+            vnet: vec![network],
+            route_server: vec![RouteServer {
+                name: "rs1".to_owned(),
+                vnet: "hub".to_owned(),
+                asn: ROUTE_SERVER_ASN,
+                instance,
+                peer,
+            }],
+        })
+    }
+
+    /// Starts BIRD on the SD-WAN: it peers with both instances and with the site's router.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_sdwan(&self) -> Result<Bird> {
+        let mut speaker = nva_speaker(&self.sdwan, SDWAN_ASN)?;
+        for [local, address] in SITE_LINK {
+            speaker.neighbors.push(Neighbor {
+                address: address.parse()?,
+                local: local.parse()?,
+                asn: SITE_ASN,
+                passive: false,
+                multihop: false,
+            });
+        }
+        Bird::start(self.sdwan.host(), speaker)
+    }
+
+    /// Starts BIRD on the site's router: it announces the site.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_site(&self) -> Result<Bird> {
+        let mut neighbors = Vec::new();
+        let mut addresses = Vec::new();
+        for [address, local] in SITE_LINK {
+            addresses.push(local.parse()?);
+            neighbors.push(Neighbor {
+                address: address.parse()?,
+                local: local.parse()?,
+                asn: SDWAN_ASN,
+                passive: false,
+                multihop: false,
+            });
+        }
+        let speaker = Speaker {
+            asn: SITE_ASN,
+            router_id: "10.250.255.2".parse()?,
+            addresses,
+            neighbors,
+            announce: prefixes_of(SITE)?,
+            underlay: Vec::new(),
+            install: true,
+        };
+        Bird::start(&self.site, speaker)
+    }
+
+    /// Starts FRR on a firewall: it announces the default routes.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_firewall(&self, number: usize) -> Result<Frr> {
+        let firewall = &self.firewalls[number];
+        let mut speaker = nva_speaker(firewall, FIREWALL_ASN)?;
+        speaker.announce = prefixes_of(DEFAULT)?;
+        Frr::start(firewall.host(), speaker)
+    }
+
+    /// Brings everything of the overview up: Waypost, the SD-WAN with its site, the first firewall;
+    /// and waits until each has learned, and the kernel's maps hold, what they should.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub fn start(&self) -> Result<Running> {
+        self.start_with(self.config()?)
+    }
+
+    /// The same, with a configuration that differs.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub fn start_with(&self, config: Config) -> Result<Running> {
+        let running = Running {
+            waypost: Waypost::start(&self.gw, config)?,
+            site: self.start_site()?,
+            sdwan: self.start_sdwan()?,
+            firewall: self.start_firewall(0)?,
+        };
+        running.waypost.established(&["sdwan", "fw"])?;
+        for prefix in SITE.into_iter().chain(DEFAULT) {
+            running.waypost.programmed(prefix)?;
+        }
+        let site_link: Vec<IpAddr> = site_link_addresses(0)?;
+        for (prefix, from) in NETWORK.into_iter().zip(site_link) {
+            running.site.learns(prefix.parse()?, from, CONVERGENCE)?;
+        }
+        for prefix in NETWORK {
+            running
+                .firewall
+                .learns(prefix.parse()?, instance(1)?, CONVERGENCE)?;
+        }
+        Ok(running)
+    }
+}
+
+/// The daemons of the overview.
+#[derive(Debug)]
+pub struct Running {
+    /// On the gateway host.
+    pub waypost: Waypost,
+    /// On the site's router.
+    pub site: Bird,
+    /// On the SD-WAN.
+    pub sdwan: Bird,
+    /// On the first firewall.
+    pub firewall: Frr,
+}
+
+/// IPv4 address of an instance.
+///
+/// # Errors
+/// Never: the texts are constant.
+pub fn instance(number: usize) -> Result<IpAddr> {
+    Ok(INSTANCES[number - 1][0].parse()?)
+}
+
+/// A firewall as a peer of the route server.
+#[must_use]
+pub fn firewall_peer(firewall: &Nva) -> Peer {
+    Peer::new(
+        firewall.host().name(),
+        firewall.vm.addresses[0],
+        FIREWALL_ASN,
+    )
+}
+
+/// Texts as prefixes.
+///
+/// # Errors
+/// One is no prefix.
+pub fn prefixes_of(texts: [&str; 2]) -> Result<Vec<IpNet>> {
+    Ok(texts
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<_, _>>()?)
+}
+
+/// An appliance's speaker: it peers with both instances over IPv4, both families in each session,
+/// and forwards by what it learns.
+///
+/// # Errors
+/// Never: the texts are constant.
+pub fn nva_speaker(nva: &Nva, asn: u32) -> Result<Speaker> {
+    let [ipv4, _] = nva.vm.addresses;
+    let router_id = match ipv4 {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => unreachable!("the first address is the IPv4 one"),
+    };
+    let mut neighbors = Vec::new();
+    for number in [1, 2] {
+        neighbors.push(Neighbor {
+            address: instance(number)?,
+            local: ipv4,
+            asn: ROUTE_SERVER_ASN,
+            passive: false,
+            multihop: true,
+        });
+    }
+    let underlay = prefixes_of(NETWORK)?.into_iter().zip(nva.vm.gateways);
+    Ok(Speaker {
+        asn,
+        router_id,
+        addresses: nva.vm.addresses.to_vec(),
+        neighbors,
+        announce: Vec::new(),
+        underlay: underlay.collect(),
+        install: true,
+    })
+}
+
+/// Addresses of the SD-WAN and of the site's router on the link between them.
+const SITE_LINK: [[&str; 2]; 2] = [
+    ["10.250.255.1", "10.250.255.2"],
+    ["fd00:250:0:ff::1", "fd00:250:0:ff::2"],
+];
+
+/// Addresses on the link between SD-WAN (0) and site router (1), IPv4 and IPv6.
+///
+/// # Errors
+/// Never: the texts are constant.
+pub fn site_link_addresses(end: usize) -> Result<Vec<IpAddr>> {
+    let addresses = SITE_LINK.iter().map(|ends| ends[end].parse());
+    Ok(addresses.collect::<Result<_, _>>()?)
+}
+
+fn build_site(lab: &Lab, sdwan: &Nva) -> Result<(Host, Host)> {
+    let (site, office) = (lab.host("site")?, lab.host("office")?);
+    site.forward(true)?;
+    Link::new((sdwan.host(), "site"), (&site, "wan"))?;
+    Link::new((&site, "lan"), (&office, "eth0"))?;
+    for [near, far] in SITE_LINK {
+        let length = if near.contains(':') { 64 } else { 30 };
+        sdwan
+            .host()
+            .address("site", format!("{near}/{length}").parse()?)?;
+        site.address("wan", format!("{far}/{length}").parse()?)?;
+    }
+    let lan = [("10.250.0.1", 24), ("fd00:250::1", 64)];
+    for ((router, length), (host, any)) in lan.into_iter().zip(OFFICE.into_iter().zip(DEFAULT)) {
+        site.address("lan", format!("{router}/{length}").parse()?)?;
+        office.address("eth0", format!("{host}/{length}").parse()?)?;
+        office.route(any.parse()?, router.parse()?, "eth0")?;
+    }
+    Ok((site, office))
+}
+
+/// Firewall `number` (0 is `fw`) and its link to the Internet. Packets to the network come back
+/// through the first.
+fn build_firewall(lab: &Lab, gw: &Host, internet: &Host, number: u8, cable: Cable) -> Result<Nva> {
+    let name = match number {
+        0 => "fw".to_owned(),
+        more => format!("fw{}", more + 1),
+    };
+    let last = 4 + number;
+    let firewall = Nva::attach(
+        lab,
+        gw,
+        &name,
+        [&format!("10.1.20.{last}"), &format!("fd00:1:0:14::{last}")],
+        ["10.1.20.1", "fd00:1:0:14::1"],
+        cable,
+    )?;
+    let host = firewall.host();
+    Link::new((host, "wan"), (internet, &name))?;
+    let four = 4 * number;
+    let links = [
+        (
+            format!("203.0.113.{}", four + 1),
+            format!("203.0.113.{}", four + 2),
+            30,
+        ),
+        (
+            format!("2001:db8:f{number}::1"),
+            format!("2001:db8:f{number}::2"),
+            64,
+        ),
+    ];
+    for (((near, far, length), any), network) in links.iter().zip(DEFAULT).zip(NETWORK) {
+        host.address("wan", format!("{near}/{length}").parse()?)?;
+        internet.address(&name, format!("{far}/{length}").parse()?)?;
+        host.route(any.parse()?, far.parse()?, "wan")?;
+        if number == 0 {
+            internet.route(network.parse()?, near.parse()?, &name)?;
+        }
+    }
+    Ok(firewall)
+}

@@ -1,0 +1,449 @@
+//! The story of the overview: what `cargo xtask demo` tells and the scenario `overview` demands.
+//! Each statement rests on what a packet or a BGP daemon showed.
+
+use std::{collections::BTreeSet, fs, net::IpAddr, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::{
+    CONVERGENCE, DEFAULT, INTERNET, NETWORK, OFFICE, Overview, Running, SITE, firewall_peer,
+    instance,
+    narrator::Narrator,
+    paths::{FlowWatch, Watch, shares},
+    site_link_addresses,
+};
+use crate::{
+    daemon::{Daemon, Frr, as_text},
+    lab::{
+        stream::{Echo, Stream},
+        traceroute,
+        transfer::transfer,
+        wait::until,
+    },
+    network::UPLINK,
+    waypost::{Waypost, pins},
+};
+
+/// Bytes of each TCP transfer.
+const TRANSFER: u64 = 256 << 20;
+
+/// Flows of the ECMP step.
+const FLOWS: u16 = 64;
+
+/// Tells the whole story; returns the daemons, which run on.
+///
+/// # Errors
+/// The stage cannot be set: Waypost or a daemon does not start. What does not hold after that is
+/// the narrator's to tell.
+pub fn tell(world: &Overview, narrator: &mut Narrator) -> Result<(Running, Vec<Frr>)> {
+    let mut running = Running {
+        waypost: Waypost::start(&world.gw, world.config()?)?,
+        site: world.start_site()?,
+        sdwan: world.start_sdwan()?,
+        firewall: world.start_firewall(0)?,
+    };
+    let watch = Watch::start(world)?;
+    control_plane(world, narrator, &running);
+    packets(world, narrator, &running, &watch);
+    instance_away(world, narrator, &running);
+    route_changes(world, narrator, &mut running, &watch);
+    let more = several_firewalls(world, narrator, &mut running);
+    look_inside(world, narrator, &running);
+    Ok((running, more))
+}
+
+fn control_plane(world: &Overview, narrator: &mut Narrator, running: &Running) {
+    narrator.step(
+        "XDP at every port",
+        "the kernel shows a native XDP program at each of the gateway host's ports",
+        || {
+            let ports = ["vm1", "vm2", "sdwan", "fw"];
+            let mut seen = Vec::new();
+            for port in ports {
+                let text = world.gw.run(&format!("ip -json link show dev {port}"))?;
+                let links: Value = serde_json::from_str(&text)?;
+                let xdp = &links[0]["xdp"];
+                // XDP_ATTACHED_DRV of <linux/if_link.h>.
+                ensure!(xdp["mode"] == 1, "{port}: {xdp}");
+                seen.push(format!("{port}: program {}", xdp["prog"]["id"]));
+            }
+            Ok(format!("ip link: {}", seen.join(", ")))
+        },
+    );
+    narrator.step(
+        "Sessions of both appliances with both instances",
+        "BIRD on the SD-WAN and FRR on the firewall each say Established twice",
+        || {
+            let instances = [instance(1)?, instance(2)?];
+            let daemons: [&dyn Daemon; 2] = [&running.sdwan, &running.firewall];
+            let mut seen = Vec::new();
+            for daemon in daemons {
+                daemon.established(&instances, CONVERGENCE)?;
+                seen.push(format!("{}: {:?}", daemon.title(), daemon.sessions()?));
+            }
+            Ok(seen.join("\n"))
+        },
+    );
+    narrator.step(
+        "What the appliances and the site's router learned",
+        "both appliances: 10.1.0.0/16 and fd00:1::/48 from each instance; the firewall: the site \
+         too, by\nreflection; the site's router: the network, passed on by the SD-WAN",
+        || {
+            let daemons: [&dyn Daemon; 2] = [&running.sdwan, &running.firewall];
+            let mut seen = Vec::new();
+            for daemon in daemons {
+                for (number, prefix) in [1, 2].into_iter().flat_map(|n| NETWORK.map(|p| (n, p))) {
+                    let route = daemon.learns(prefix.parse()?, instance(number)?, CONVERGENCE)?;
+                    ensure!(route.as_path == "65515", "{}: {route}", daemon.title());
+                }
+            }
+            for prefix in SITE {
+                let route = running
+                    .firewall
+                    .learns(prefix.parse()?, instance(1)?, CONVERGENCE)?;
+                ensure!(route.as_path == "65515 65010 65011", "{route}");
+            }
+            for daemon in daemons {
+                seen.push(format!(
+                    "{}: {}",
+                    daemon.title(),
+                    as_text(&daemon.received(instance(1)?)?)
+                ));
+            }
+            for (prefix, from) in NETWORK.into_iter().zip(site_link_addresses(0)?) {
+                let route = running.site.learns(prefix.parse()?, from, CONVERGENCE)?;
+                seen.push(format!("{}: {route}", running.site.title()));
+            }
+            Ok(seen.join("\n"))
+        },
+    );
+    narrator.step(
+        "Effective routes of subnet apps",
+        "the site by the SD-WAN (10.1.10.4), everything else by the firewall (10.1.20.4); packets \
+         will tell",
+        || {
+            let mut seen = Vec::new();
+            let wanted = [
+                (SITE[0], "10.1.10.4"),
+                (SITE[1], "fd00:1:0:a::4"),
+                (DEFAULT[0], "10.1.20.4"),
+                (DEFAULT[1], "fd00:1:0:14::4"),
+            ];
+            for (prefix, next_hop) in wanted {
+                running.waypost.programmed(prefix)?;
+                let rows = running.waypost.rows("effective")?;
+                let row = rows.iter().find(|row| {
+                    row["subnet"] == "apps"
+                        && row["prefix"] == prefix
+                        && row["state"] == "Active"
+                        && row["next_hop"] == next_hop
+                });
+                row.with_context(|| format!("no active {prefix} by {next_hop}"))?;
+                seen.push(format!("{prefix} by {next_hop}"));
+            }
+            Ok(seen.join(", "))
+        },
+    );
+}
+
+fn packets(world: &Overview, narrator: &mut Narrator, running: &Running, watch: &Watch) {
+    let ways: [(&str, &str, [&str; 2], &[&str]); 2] = [
+        (
+            "A virtual machine reaches the site through the SD-WAN",
+            "pings of vm1 and vm2 to the office come in at the SD-WAN and the office, nowhere else",
+            OFFICE,
+            &["sdwan", "office"],
+        ),
+        (
+            "A virtual machine reaches the Internet through the firewall",
+            "pings of vm1 and vm2 come in at the firewall and the Internet host, nowhere else",
+            INTERNET,
+            &["fw", "internet"],
+        ),
+    ];
+    for (title, expected, to, through) in ways {
+        narrator.step(title, expected, || {
+            let mut seen = Vec::new();
+            for (vm, to) in [&world.vm1, &world.vm2]
+                .into_iter()
+                .flat_map(|vm| to.map(|to| (vm, to)))
+            {
+                let path = watch.leads(vm, to.parse()?, through, true)?;
+                seen.push(format!("{} → {to}: {path}", vm.host));
+            }
+            Ok(seen.join("\n"))
+        });
+    }
+    narrator.step(
+        "Virtual machines reach each other directly",
+        "pings of vm1 to vm2 are answered and seen at no appliance",
+        || {
+            let mut seen = Vec::new();
+            for to in world.vm2.addresses {
+                let path = watch.leads(&world.vm1, to, &[], true)?;
+                seen.push(format!("{to}: {path}"));
+            }
+            Ok(seen.join("\n"))
+        },
+    );
+    narrator.step(
+        "A TCP transfer from vm1 through each appliance",
+        "every byte arrives as it was sent, over IPv4 and IPv6",
+        || {
+            let mut seen = Vec::new();
+            let ends = [(&world.office, OFFICE), (&world.internet, INTERNET)];
+            for (host, addresses) in ends {
+                for to in addresses {
+                    let moved = transfer(&world.vm1.host, host, to.parse()?, TRANSFER)?;
+                    seen.push(format!("to {to} on {host}: {moved}"));
+                }
+            }
+            Ok(seen.join("\n"))
+        },
+    );
+    narrator.step(
+        "traceroute from vm1 to the office",
+        "the gateway (an answer made in XDP), the SD-WAN, the site's router, the office",
+        || {
+            let mut seen = Vec::new();
+            let ways = [
+                ["10.1.1.1", "10.1.10.4", "10.250.255.2", "10.250.0.10"],
+                [
+                    "fd00:1:0:1::1",
+                    "fd00:1:0:a::4",
+                    "fd00:250:0:ff::2",
+                    "fd00:250::10",
+                ],
+            ];
+            for way in ways {
+                let to: IpAddr = way[3].parse()?;
+                let hops = world.vm1.host.traceroute(to)?;
+                let text = traceroute::as_text(&hops);
+                ensure!(text == way.join(" → "), "{text}");
+                seen.push(text);
+            }
+            Ok(seen.join("\n"))
+        },
+    );
+    narrator.step(
+        "waypost explain says the same",
+        "asked where vm1's packets to the office go, it names the SD-WAN's port",
+        || {
+            let answer = running.waypost.explain("--subnet apps --to 10.250.0.10")?;
+            let port = &answer["next_hops"][0]["port"];
+            ensure!(port == "sdwan", "port {port}: {answer}");
+            let story = answer["story"].as_array().into_iter().flatten();
+            let lines: Vec<&str> = story.filter_map(Value::as_str).collect();
+            Ok(lines.join("\n"))
+        },
+    );
+}
+
+fn instance_away(world: &Overview, narrator: &mut Narrator, running: &Running) {
+    narrator.step(
+        "Instance 1 stopped and started while packets flow",
+        "BIRD loses that session and gets it back; no datagram of vm1 to the office is lost",
+        || {
+            let to = OFFICE[0].parse()?;
+            let _echo = Echo::start(&world.office, to)?;
+            let stream = Stream::start(&world.vm1.host, world.vm1.addresses[0], to, 8, 1000)?;
+            let first = instance(1)?;
+            running.waypost.ask("instance stop 1")?;
+            let down = until(
+                "BIRD's session with instance 1 is down",
+                CONVERGENCE,
+                || {
+                    let state = running.sdwan.sessions()?.remove(&first).unwrap_or_default();
+                    ensure!(state != "established", "{state}");
+                    Ok(state)
+                },
+            )?;
+            stream.flows_on("packets flow while the instance is away")?;
+            running.waypost.ask("instance start 1")?;
+            running.sdwan.established(&[first], CONVERGENCE)?;
+            running.firewall.established(&[first], CONVERGENCE)?;
+            stream.flows_on("packets flow after it is back")?;
+            let report = stream.finish()?;
+            report.nothing_lost()?;
+            Ok(format!(
+                "BIRD with {first}: {down}, then established; datagrams: {report}"
+            ))
+        },
+    );
+}
+
+fn route_changes(world: &Overview, narrator: &mut Narrator, running: &mut Running, watch: &Watch) {
+    narrator.step(
+        "The site withdrawn, and announced again",
+        "without its route the site's packets follow the default route to the firewall, and come \
+         back",
+        || {
+            let mut seen = Vec::new();
+            for (prefix, to) in SITE.into_iter().zip(OFFICE) {
+                let (prefix, to) = (prefix.parse()?, to.parse()?);
+                running.site.withdraw(prefix)?;
+                let path = watch.leads(&world.vm1, to, &["fw", "internet"], false)?;
+                seen.push(format!("{prefix} withdrawn: {path}"));
+                running.site.announce(prefix)?;
+                let path = watch.leads(&world.vm1, to, &["sdwan", "office"], true)?;
+                seen.push(format!("{prefix} announced: {path}"));
+            }
+            Ok(seen.join("\n"))
+        },
+    );
+    narrator.step(
+        "The SD-WAN's BGP daemon killed, and started again",
+        "its routes go with its sessions: packets follow the default route; and come back",
+        || {
+            let to = OFFICE[0].parse()?;
+            running.sdwan.process().kill()?;
+            let without = watch.leads(&world.vm1, to, &["fw", "internet"], false)?;
+            running.sdwan = world.start_sdwan()?;
+            let with = watch.leads(&world.vm1, to, &["sdwan", "office"], true)?;
+            Ok(format!("killed: {without}\nstarted: {with}"))
+        },
+    );
+}
+
+fn several_firewalls(world: &Overview, narrator: &mut Narrator, running: &mut Running) -> Vec<Frr> {
+    let mut more = Vec::new();
+    narrator.step(
+        "Two more firewalls announce the same default route",
+        "64 flows to the Internet spread over three firewalls; each flow stays with its own",
+        || {
+            let mut config = running.waypost.config().clone();
+            for number in 1..world.firewalls.len() {
+                config.peers().push(firewall_peer(&world.firewalls[number]));
+                more.push(world.start_firewall(number)?);
+            }
+            running.waypost.reload(config)?;
+            for daemon in &more {
+                daemon.established(&[instance(1)?, instance(2)?], CONVERGENCE)?;
+            }
+            let mut seen = Vec::new();
+            for (from, to) in world.vm1.addresses.into_iter().zip(INTERNET) {
+                seen.push(spread(world, from, to.parse()?)?);
+            }
+            Ok(seen.join("\n"))
+        },
+    );
+    more
+}
+
+fn spread(world: &Overview, from: IpAddr, to: IpAddr) -> Result<String> {
+    let all: BTreeSet<String> = world
+        .firewalls
+        .iter()
+        .map(|nva| nva.host().name().to_owned())
+        .collect();
+    let _echo = Echo::start(&world.internet, to)?;
+    let flows = FlowWatch::start(world)?;
+    let stream = Stream::start(&world.vm1.host, from, to, FLOWS, 1000)?;
+    until("flows take all three firewalls", CONVERGENCE, || {
+        let used: BTreeSet<String> = flows.paths(0).into_values().flatten().collect();
+        ensure!(used == all, "{used:?}");
+        Ok(())
+    })?;
+    let since = stream.sent();
+    until("each flow sends ten more datagrams", CONVERGENCE, || {
+        ensure!(
+            stream.sent() >= since + 10 * u64::from(FLOWS),
+            "{}",
+            stream.sent()
+        );
+        Ok(())
+    })?;
+    let report = stream.finish()?;
+    let stuck = flows.stuck(since)?;
+    let shares = shares(&stuck);
+    ensure!(
+        stuck.len() == usize::from(FLOWS),
+        "{} flows were seen",
+        stuck.len()
+    );
+    ensure!(
+        shares.len() == all.len() && shares.values().all(|flows| *flows >= 8),
+        "{shares:?}"
+    );
+    Ok(format!(
+        "to {to}: flows by firewall {shares:?}; datagrams: {report}"
+    ))
+}
+
+fn look_inside(world: &Overview, narrator: &mut Narrator, running: &Running) {
+    narrator.step(
+        "bpftool reads the same maps",
+        "the entry for 10.250.0.0/16 in routes_v4, with named fields",
+        || {
+            let all = pins(Path::new("/sys/fs/bpf/waypost"))?;
+            let map = all
+                .iter()
+                .find(|path| path.ends_with("routes_v4"))
+                .with_context(|| format!("no routes_v4 among {all:?}"))?;
+            let command = format!("bpftool map dump pinned {}", map.display());
+            let text = world.gw.run(&command)?;
+            let entries: Vec<Value> = serde_json::from_str(&text).context("no list of entries")?;
+            // 16 bits of prefix and 32 of the table's number.
+            let ours = entries.iter().find(|entry| {
+                let text = entry["key"].to_string().replace(char::is_whitespace, "");
+                text.contains("[10,250,0,0]") && text.contains(":48")
+            });
+            let entry = ours.with_context(|| format!("no 10.250.0.0/16 in {text}"))?;
+            for field in ["group", "prefix_len", "precedence", "flags"] {
+                ensure!(
+                    entry["value"].get(field).is_some(),
+                    "no field {field}: {entry}"
+                );
+            }
+            Ok(format!("$ {command}\n{entry}\n… {} entries", entries.len()))
+        },
+    );
+    narrator.step(
+        "A forged source is dropped and counted",
+        "a ping of vm1 from an address that is not its own goes nowhere; vm1's port counts it as \
+         source_check",
+        || {
+            let before = running.waypost.counted("vm1", "source_check")?;
+            world
+                .vm1
+                .host
+                .run(&format!("ip address add 10.1.1.99/32 dev {UPLINK}"))?;
+            let output = world
+                .vm1
+                .host
+                .output("ping -n -c 3 -i 0.02 -W 1 -I 10.1.1.99 198.51.100.10")?;
+            world
+                .vm1
+                .host
+                .run(&format!("ip address del 10.1.1.99/32 dev {UPLINK}"))?;
+            ensure!(!output.status.success(), "it was answered");
+            let after = running.waypost.counted("vm1", "source_check")?;
+            ensure!(after >= before + 3, "{before} before, {after} after");
+            Ok(format!("no reply; source_check {before} → {after}"))
+        },
+    );
+    narrator.step(
+        "Counters",
+        "what was received at the ports, and what was not forwarded and why",
+        || {
+            let counters = running.waypost.show("counters")?;
+            let mut seen = Vec::new();
+            for port in counters["ports"].as_array().into_iter().flatten() {
+                let name = port["interface"].as_str().unwrap_or_default();
+                let packets = port["rx_packets"].as_u64().unwrap_or_default();
+                ensure!(packets > 0, "no packet was received at {name}: {port}");
+                seen.push(format!(
+                    "{name:6} {packets:>9} packets in; {}",
+                    port["reasons"]
+                ));
+            }
+            ensure!(seen.len() >= 4, "ports are missing: {counters}");
+            fs::write(
+                world.gw.folder().join("counters.json"),
+                counters.to_string(),
+            )?;
+            Ok(seen.join("\n"))
+        },
+    );
+}
