@@ -183,7 +183,9 @@ impl Host {
         } else {
             ""
         };
-        self.run(&format!("ip address add {address} dev {interface} {nodad}"))?;
+        self.run(&format!(
+            "ip address replace {address} dev {interface} {nodad}"
+        ))?;
         Ok(())
     }
 
