@@ -101,8 +101,8 @@ impl Rib {
         self.core.attributes.sweep();
     }
 
-    /// Removes all paths of a session that stays up.
-    pub fn clear(&mut self, session: SessionIndex) {
+    /// Removes all paths of a session.
+    fn clear(&mut self, session: SessionIndex) {
         let Self { tables, core, .. } = self;
         let [v4, v6] = core.sessions[session].totals.received;
         if v4 > 0 {
