@@ -276,6 +276,21 @@ fn a_next_hop_without_a_way_is_found_when_the_host_learns_one() {
 }
 
 #[test]
+fn a_next_hop_that_is_put_again_is_reported_anew() {
+    let (_world, mut reconciler) = start();
+    let changes = [via_nva(), port("nva", &["10.1.10.4"])];
+    apply(&mut reconciler, &changes);
+    answers(&mut reconciler, 7);
+    neighbour(&mut reconciler, Reachability::Failed);
+    // The last word that `fib` gets about its former life may arrive after it is put again.
+    apply(&mut reconciler, &[Change::RemoveNextHop(nva())]);
+    apply(&mut reconciler, &changes);
+    reconciler.take_liveness();
+    answers(&mut reconciler, 7);
+    assert_eq!(reconciler.take_liveness(), [told(true)]);
+}
+
+#[test]
 fn an_adopted_next_hop_forwards_on_until_its_port_is_configured() {
     let (world, mut reconciler) = start();
     apply(
@@ -331,6 +346,7 @@ fn a_neighbour_that_fails_is_down_and_one_that_is_only_forgotten_is_not() {
         &[via_nva(), group(1, &[nva()]), port("nva", &["10.1.10.4"])],
     );
     answers(&mut reconciler, 7);
+    assert_eq!(reconciler.take_liveness(), [told(true)]);
     neighbour(&mut reconciler, Reachability::Unknown);
     assert_eq!(world.borrow().next_hops[&1].down, 0);
     neighbour(&mut reconciler, Reachability::Failed);
