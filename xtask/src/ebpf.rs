@@ -5,9 +5,7 @@
 //! `bpf-linker`, which must be built with the compiler's major version of LLVM or a newer one.
 
 use std::{
-    env,
-    ffi::OsString,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -136,8 +134,6 @@ pub fn build(programs: &[&str]) -> Result<()> {
     for variable in ["WAYPOST_EBPF_RUSTC", "PATH"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    let compiler = Compiler::find()?;
-    let linker = find_linker()?;
     let out = PathBuf::from(env::var_os("OUT_DIR").context("not in a build script")?);
     // OUT_DIR is <target>/<profile>/build/<crate>/out: one eBPF target folder serves all profiles.
     let target = out
@@ -145,11 +141,35 @@ pub fn build(programs: &[&str]) -> Result<()> {
         .nth(4)
         .context("OUT_DIR is not where cargo puts it")?
         .join("ebpf");
+    cargo_build(root, &target, &[])?;
+    for program in programs {
+        let object = target.join(bpf_target()).join("release").join(program);
+        fs::copy(&object, out.join(format!("{program}.bpf.o")))
+            .with_context(|| format!("{} was not built", object.display()))?;
+    }
+    Ok(())
+}
 
+/// Builds `router-ebpf` of the workspace at `root` with warnings as errors.
+///
+/// # Errors
+/// The toolchain is missing, or the programs do not compile without a warning.
+pub fn check(root: &Path) -> Result<()> {
+    cargo_build(root, &root.join("target/ebpf-check"), &["-Dwarnings"])
+}
+
+fn cargo_build(root: &Path, target: &Path, extra_flags: &[&str]) -> Result<()> {
+    let compiler = Compiler::find()?;
+    let linker = find_linker()?;
     let mut path = vec![linker.parent().map(Path::to_owned).unwrap_or_default()];
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(cargo);
+    // v3: 32-bit arithmetic and jumps, known to every kernel since 5.1.
+    let flags = [
+        &["-Ctarget-cpu=v3", "-Cdebuginfo=2", "-Clink-arg=--btf"],
+        extra_flags,
+    ]
+    .concat();
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(root.join("router-ebpf"))
         .args([
@@ -161,15 +181,11 @@ pub fn build(programs: &[&str]) -> Result<()> {
             bpf_target(),
         ])
         .arg("--target-dir")
-        .arg(&target)
+        .arg(target)
         .env("RUSTC", &compiler.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("PATH", env::join_paths(path)?)
-        // v3: 32-bit arithmetic and jumps, known to every kernel since 5.1.
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            "-Ctarget-cpu=v3\x1f-Cdebuginfo=2\x1f-Clink-arg=--btf",
-        );
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     for variable in [
         "RUSTC_WRAPPER",
         "RUSTC_WORKSPACE_WRAPPER",
@@ -184,11 +200,6 @@ pub fn build(programs: &[&str]) -> Result<()> {
             "router-ebpf does not build:\n{}",
             String::from_utf8_lossy(&output.stderr)
         );
-    }
-    for program in programs {
-        let object = target.join(bpf_target()).join("release").join(program);
-        fs::copy(&object, out.join(format!("{program}.bpf.o")))
-            .with_context(|| format!("{} was not built", object.display()))?;
     }
     Ok(())
 }

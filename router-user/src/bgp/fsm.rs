@@ -9,24 +9,19 @@
 //! owns them all: at most one connection attempt of ours and two connections, of which at most one
 //! is Established.
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{
     DownReason, State,
-    wire::{
-        Negotiated, Notification, Open,
-        notification::{cease, error},
-    },
+    wire::{Negotiated, Notification, Open},
 };
 
 mod backoff;
 mod connection;
+mod ending;
 mod event;
 mod open;
+mod opening;
 mod text;
 
 #[cfg(test)]
@@ -37,7 +32,7 @@ mod tests;
 pub use event::{Action, ConnectionId, Event, Outgoing, Received, Settings};
 
 use backoff::Backoff;
-use connection::{Connection, Phase};
+use connection::Connection;
 
 /// How long a connection may wait for the peer's OPEN (RFC 4271 §8.2.2: "a large value").
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(240);
@@ -184,266 +179,6 @@ impl Fsm {
         }
         self.cancel_attempt();
         self.activity = until.map_or(Activity::Stopped, Activity::IdleHold);
-    }
-
-    // -- Connecting ----------------------------------------------------------------------------
-
-    fn connect(&mut self, now: Instant) {
-        self.activity = Activity::Connecting(now + self.backoff.attempt());
-        self.actions.push(Action::Connect);
-    }
-
-    fn cancel_attempt(&mut self) {
-        if matches!(self.activity, Activity::Connecting(_)) {
-            self.actions.push(Action::CancelConnect);
-        }
-        if !matches!(self.activity, Activity::Stopped | Activity::IdleHold(_)) {
-            self.activity = Activity::Waiting;
-        }
-    }
-
-    fn connected(&mut self, id: ConnectionId, local_address: IpAddr, now: Instant) {
-        if !matches!(self.activity, Activity::Connecting(_)) {
-            self.actions.push(Action::Close { connection: id });
-            return;
-        }
-        self.activity = Activity::Waiting;
-        self.open(Connection::outgoing(id, local_address, now));
-    }
-
-    fn connect_failed(&mut self, reason: String, now: Instant) {
-        if matches!(self.activity, Activity::Connecting(_)) {
-            self.activity = Activity::ConnectAt(now + self.backoff.retry());
-            self.actions.push(Action::Report(reason));
-        }
-    }
-
-    fn accepted(&mut self, id: ConnectionId, local_address: IpAddr, now: Instant) {
-        if matches!(self.activity, Activity::Stopped | Activity::IdleHold(_)) {
-            self.actions.push(Action::Close { connection: id });
-            return;
-        }
-        // A peer has one connection of its own: a second one means that it has forgotten the first.
-        let forgotten = self
-            .connections
-            .iter()
-            .position(|other| !other.outgoing && other.state() != State::Established);
-        if let Some(index) = forgotten {
-            let old = self.connections.swap_remove(index);
-            self.dismiss(&old, Notification::connection_collision());
-        }
-        // If the peer has restarted, its kernel answers this with a reset.
-        if let Some(established) = self.find(State::Established) {
-            self.send(established, Outgoing::Keepalive);
-        }
-        if let Activity::ConnectAt(at) = self.activity {
-            self.activity = Activity::ConnectAt(at.max(now + self.backoff.base()));
-        }
-        self.open(Connection::incoming(id, local_address, now));
-    }
-
-    fn open(&mut self, connection: Connection) {
-        self.actions.push(Action::Send {
-            connection: connection.id,
-            message: Outgoing::Open(open::ours(&self.settings)),
-        });
-        self.connections.push(connection);
-    }
-
-    // -- Messages ------------------------------------------------------------------------------
-
-    fn received(&mut self, id: ConnectionId, message: Received, now: Instant) {
-        let Some(index) = self.index(id) else {
-            return;
-        };
-        let connection = &mut self.connections[index];
-        match (&mut connection.phase, message) {
-            (_, Received::Notification(notification)) => {
-                self.notified(index, notification, now);
-            }
-            (Phase::OpenSent, Received::Open(theirs)) => self.opened(index, &theirs, now),
-            (Phase::Held { confirmed, .. }, Received::Keepalive) => *confirmed = true,
-            (Phase::OpenConfirm(_), Received::Keepalive) => self.establish(index, now),
-            (
-                Phase::Established(_),
-                Received::Update | Received::Keepalive | Received::RouteRefresh,
-            ) => connection.heard(now),
-            (_, message) => {
-                let state = connection.state();
-                let notification = Notification::unexpected_message(state, message.code());
-                let reason = text::unexpected(state, message.code());
-                self.fail(index, notification, reason, now);
-            }
-        }
-    }
-
-    fn opened(&mut self, index: usize, theirs: &Open, now: Instant) {
-        let local_address = self.connections[index].local_address;
-        let negotiated = match open::negotiate(&self.settings, theirs, local_address) {
-            Ok(negotiated) => Arc::new(negotiated),
-            Err(refusal) => {
-                self.fail(index, refusal.notification, refusal.reason, now);
-                return;
-            }
-        };
-        if let Some(established) = self.find(State::Established) {
-            if !self.settings.replace_established {
-                self.connections[index].hold_back(negotiated, now + PROBE_TIMEOUT);
-                return;
-            }
-            let id = self.connections[index].id;
-            self.collide(established, now);
-            self.confirm(id, negotiated, now);
-        } else if let Some(other) = self.find(State::OpenConfirm) {
-            let keep_outgoing = open::ours_wins(&negotiated);
-            let id = self.connections[index].id;
-            if self.connections[index].outgoing == keep_outgoing {
-                self.collide(other, now);
-                self.confirm(id, negotiated, now);
-            } else {
-                self.collide(index, now);
-            }
-        } else {
-            let id = self.connections[index].id;
-            self.confirm(id, negotiated, now);
-        }
-    }
-
-    fn confirm(&mut self, id: ConnectionId, negotiated: Arc<Negotiated>, now: Instant) {
-        let Some(index) = self.index(id) else {
-            return;
-        };
-        self.cancel_attempt();
-        let jitter = self.backoff.jitter();
-        self.connections[index].confirm(negotiated, jitter, now);
-        self.send(index, Outgoing::Keepalive);
-    }
-
-    fn establish(&mut self, index: usize, now: Instant) {
-        let mut survivor = self.connections.swap_remove(index);
-        for other in std::mem::take(&mut self.connections) {
-            self.dismiss(&other, Notification::connection_collision());
-        }
-        self.cancel_attempt();
-        let Some(negotiated) = survivor.establish(now) else {
-            return;
-        };
-        self.actions.push(Action::Established {
-            connection: survivor.id,
-            negotiated,
-        });
-        self.connections.push(survivor);
-        self.backoff.established(now);
-    }
-
-    // -- The end of connections ----------------------------------------------------------------
-
-    fn notified(&mut self, index: usize, notification: Notification, now: Instant) {
-        let collision = (notification.code, notification.subcode)
-            == (error::CEASE, cease::CONNECTION_COLLISION);
-        let connection = self.connections.swap_remove(index);
-        if !collision || connection.state() == State::Established {
-            let reason = text::received(self.settings.peer.ip(), &notification);
-            self.actions.push(Action::Report(reason));
-        }
-        self.actions.push(Action::Close {
-            connection: connection.id,
-        });
-        self.lost(
-            &connection,
-            DownReason::NotificationReceived(notification),
-            !collision,
-            now,
-        );
-    }
-
-    fn closed(&mut self, id: ConnectionId, reason: String, now: Instant) {
-        let Some(index) = self.index(id) else {
-            return;
-        };
-        let connection = self.connections.swap_remove(index);
-        let reason = text::closed(&self.settings, &connection, &reason);
-        self.actions.push(Action::Report(reason.clone()));
-        self.lost(&connection, DownReason::Connection(reason), false, now);
-    }
-
-    /// An error: tells peer and operator, closes, and holds the session idle for a while.
-    fn fail(&mut self, index: usize, notification: Notification, reason: String, now: Instant) {
-        let connection = self.connections.swap_remove(index);
-        self.actions.push(Action::Report(reason));
-        self.part(&connection, notification.clone());
-        self.lost(
-            &connection,
-            DownReason::NotificationSent(notification),
-            true,
-            now,
-        );
-    }
-
-    /// The loser of a collision is closed; nobody is to blame.
-    fn collide(&mut self, index: usize, now: Instant) {
-        let connection = self.connections.swap_remove(index);
-        let notification = Notification::connection_collision();
-        self.part(&connection, notification.clone());
-        self.lost(
-            &connection,
-            DownReason::NotificationSent(notification),
-            false,
-            now,
-        );
-    }
-
-    /// Closes a connection whose loss does not change what the session does.
-    fn dismiss(&mut self, connection: &Connection, notification: Notification) {
-        self.part(connection, notification.clone());
-        if connection.state() == State::Established {
-            let reason = DownReason::NotificationSent(notification);
-            self.actions.push(Action::Down(reason));
-        }
-    }
-
-    fn part(&mut self, connection: &Connection, notification: Notification) {
-        let id = connection.id;
-        self.actions.push(Action::Send {
-            connection: id,
-            message: Outgoing::Notification(notification),
-        });
-        self.actions.push(Action::Close { connection: id });
-    }
-
-    /// What the session does after it lost a connection.
-    fn lost(&mut self, connection: &Connection, reason: DownReason, error: bool, now: Instant) {
-        if connection.state() == State::Established {
-            self.actions.push(Action::Down(reason));
-            self.backoff.lost(now);
-            self.release(now);
-        }
-        if self.connections.is_empty() && error {
-            self.cancel_attempt();
-            self.activity = Activity::IdleHold(now + self.backoff.idle_hold());
-        }
-        let connecting = self
-            .connections
-            .iter()
-            .any(|other| other.outgoing || other.state() != State::OpenSent);
-        if self.activity == Activity::Waiting && !self.settings.passive && !connecting {
-            self.activity = Activity::ConnectAt(now + self.backoff.retry());
-        }
-    }
-
-    /// The connection that waited for the Established one to prove itself takes its place.
-    fn release(&mut self, now: Instant) {
-        let released = self
-            .connections
-            .iter_mut()
-            .find_map(|other| Some((other.id, other.release()?)));
-        let Some((id, (negotiated, confirmed))) = released else {
-            return;
-        };
-        self.confirm(id, negotiated, now);
-        if let Some(index) = self.index(id).filter(|_| confirmed) {
-            self.establish(index, now);
-        }
     }
 
     // -- Timers --------------------------------------------------------------------------------

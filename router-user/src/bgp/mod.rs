@@ -150,6 +150,18 @@ pub enum DownReason {
     Connection(String),
 }
 
+impl std::fmt::Display for DownReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (who, notification) = match self {
+            Self::NotificationSent(notification) => ("we sent", notification),
+            Self::NotificationReceived(notification) => ("the peer sent", notification),
+            Self::Connection(text) => return f.write_str(text),
+        };
+        let wire::Notification { code, subcode, .. } = notification;
+        write!(f, "{who} NOTIFICATION {code}/{subcode} ({notification})")
+    }
+}
+
 /// States of RFC 4271 §8.2.2.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum State {

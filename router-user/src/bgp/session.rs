@@ -10,9 +10,7 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,20 +19,23 @@ use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
     task::JoinSet,
 };
-use tracing::{debug, info};
 
 use super::{
-    DownReason, RouteChange, SessionCommand, SessionEvent, SessionId,
+    RouteChange, SessionCommand, SessionEvent,
     credit::Credits,
-    fsm::{Action, ConnectionId, Event, Fsm, Outgoing, Settings},
+    fsm::{ConnectionId, Event, Fsm},
     link::{self, BURST, LINGER, Link, Progress},
     socket,
-    wire::{Asn, Family, Negotiated, Notification, notification::cease},
+    wire::{Notification, notification::cease},
 };
 use status::Status;
 
+mod actions;
+mod config;
 mod receive;
 mod status;
+
+pub use config::SessionConfig;
 
 /// What may wait to be sent to one peer, in bytes; beyond, the session is closed.
 pub const MAX_BACKLOG: usize = 256 << 20;
@@ -47,45 +48,6 @@ const MAX_CLOSING: usize = 8;
 
 /// Commands carried out before connections get their turn.
 const COMMANDS_AT_ONCE: usize = 64;
-
-/// What a session needs to know.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SessionConfig {
-    /// Instance and peer.
-    pub id: SessionId,
-    /// The route server's ASN.
-    pub local_asn: Asn,
-    /// The peer's ASN.
-    pub peer_asn: Asn,
-    /// The instance's BGP identifier.
-    pub router_id: Ipv4Addr,
-    /// The instance's address of the peer's family: listened on, and connected from.
-    pub local_address: IpAddr,
-    /// TCP port, to listen on and to connect to.
-    pub port: u16,
-    /// Wait for the peer's connection instead of connecting as well.
-    pub passive: bool,
-    /// Offered hold time, seconds: 0 or at least 3.
-    pub hold_time: u16,
-    /// Delay between connection attempts, seconds; grows while they fail.
-    pub connect_retry: u16,
-    /// Families to exchange.
-    pub families: Vec<Family>,
-}
-
-impl SessionConfig {
-    /// The peer's address and port.
-    #[must_use]
-    pub const fn peer(&self) -> SocketAddr {
-        SocketAddr::new(self.id.peer, self.port)
-    }
-
-    /// The address and port to listen on.
-    #[must_use]
-    pub const fn listen(&self) -> SocketAddr {
-        SocketAddr::new(self.local_address, self.port)
-    }
-}
 
 /// Where commands to an Established session go.
 #[derive(Clone, Debug)]
@@ -168,7 +130,7 @@ impl Session {
         incoming: mpsc::Receiver<TcpStream>,
     ) -> Self {
         Self {
-            fsm: Fsm::new(settings(&config)),
+            fsm: Fsm::new(config.settings()),
             status: Status::new(config.id.clone()),
             config,
             stopped: true,
@@ -261,7 +223,7 @@ impl Session {
             Some(Control::Reconfigure(config)) => {
                 self.stop(cease::CONFIGURATION_CHANGE, String::new(), None);
                 self.config = *config;
-                self.fsm = Fsm::new(settings(&self.config));
+                self.fsm = Fsm::new(self.config.settings());
                 if !self.stopped {
                     self.event(Event::Start);
                 }
@@ -404,136 +366,6 @@ impl Session {
                 self.progress(index, progress);
             }
         }
-    }
-
-    // -- What the state machine decides --------------------------------------------------------
-
-    fn event(&mut self, event: Event) {
-        let before = self.fsm.state();
-        for action in self.fsm.handle(event, Instant::now()) {
-            self.act(action);
-        }
-        let state = self.fsm.state();
-        if state != before {
-            debug!(session = %self.config.id, "{before:?} → {state:?}");
-            self.report_status();
-        }
-    }
-
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Connect => {
-                let (local, peer) = (self.config.local_address, self.config.peer());
-                self.attempt = Some(Box::pin(socket::connect(local, peer)));
-            }
-            Action::CancelConnect => self.attempt = None,
-            Action::Send {
-                connection,
-                message,
-            } => {
-                if let Some(link) = find(&mut self.links, Some(connection)) {
-                    link.send(|out| encode(&message, out));
-                }
-            }
-            Action::Close { connection } => self.close(connection),
-            Action::Established {
-                connection,
-                negotiated,
-            } => self.up(connection, negotiated),
-            Action::Down(reason) => self.down(reason),
-            Action::Report(text) => self.status.error(text),
-        }
-    }
-
-    fn close(&mut self, connection: ConnectionId) {
-        let Some(index) = self.links.iter().position(|link| link.id == connection) else {
-            return;
-        };
-        let link = self.links.swap_remove(index);
-        if self.closing.len() < MAX_CLOSING {
-            self.closing.spawn(link.close());
-        }
-    }
-
-    fn up(&mut self, connection: ConnectionId, negotiated: Arc<Negotiated>) {
-        let Some(link) = find(&mut self.links, Some(connection)) else {
-            return;
-        };
-        link.context = negotiated.context();
-        self.established = Some(connection);
-        let (handle, commands) = SessionHandle::new();
-        self.commands = Some(commands);
-        info!(session = %self.config.id, "Established");
-        self.status.established(negotiated.clone());
-        self.emit(SessionEvent::Up {
-            id: self.config.id.clone(),
-            negotiated,
-            commands: handle,
-        });
-    }
-
-    fn down(&mut self, reason: DownReason) {
-        self.flush();
-        info!(session = %self.config.id, "down");
-        self.established = None;
-        self.commands = None;
-        self.status.down();
-        self.emit(SessionEvent::Down {
-            id: self.config.id.clone(),
-            reason,
-        });
-    }
-
-    // -- What others are told ------------------------------------------------------------------
-
-    /// Hands on the changes that have gathered.
-    fn flush(&mut self) {
-        let Pending { changes, bytes } = std::mem::take(&mut self.pending);
-        if !changes.is_empty() {
-            self.emit(SessionEvent::Routes {
-                id: self.config.id.clone(),
-                changes,
-                credit: self.credits.take(bytes),
-            });
-        }
-    }
-
-    fn report_status(&mut self) {
-        let status = self.status.report(self.fsm.state(), Instant::now());
-        self.emit(SessionEvent::Status {
-            id: self.config.id.clone(),
-            status,
-        });
-    }
-
-    fn emit(&self, event: SessionEvent) {
-        // The owner of the RIB is gone only while the daemon ends.
-        let _ = self.events.send(event);
-    }
-}
-
-fn settings(config: &SessionConfig) -> Settings {
-    use std::hash::BuildHasher;
-    Settings {
-        local_asn: config.local_asn,
-        peer_asn: config.peer_asn,
-        router_id: config.router_id,
-        peer: config.peer(),
-        passive: config.passive,
-        hold_time: config.hold_time,
-        connect_retry: Duration::from_secs(config.connect_retry.into()),
-        families: config.families.clone(),
-        extended_next_hop: false,
-        replace_established: false,
-        seed: std::hash::RandomState::new().hash_one(&config.id),
-    }
-}
-
-fn encode(message: &Outgoing, out: &mut bytes::BytesMut) {
-    match message {
-        Outgoing::Open(open) => open.encode(out),
-        Outgoing::Keepalive => super::wire::encode_keepalive(out),
-        Outgoing::Notification(notification) => notification.encode(out),
     }
 }
 

@@ -100,7 +100,8 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             buckets: Ranges::new(sizes.buckets, &ranges),
             neighbor_places: Slots::new(sizes.neighbors, &neighbor_places),
             port_places: Slots::new(sizes.ports, &port_places),
-            groups: FxHashSet::default(),
+            groups: FxHashMap::default(),
+            tables: FxHashMap::default(),
             next_hops: FxHashMap::default(),
             adopted: Some(Adopted {
                 routes,

@@ -48,7 +48,7 @@ pub(super) struct Sizes {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KernelError {
     /// No room for a new entry.
-    #[error("{map} is full")]
+    #[error("{map} is full: its size is fixed in this build")]
     Full {
         /// The map.
         map: &'static str,

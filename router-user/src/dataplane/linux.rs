@@ -196,6 +196,13 @@ impl Host for Linux {
                 bpf::link_ifindex(link.as_fd())
             });
             let result = match result {
+                // The interface has vanished meanwhile; it gets a new link when it returns.
+                Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {
+                    if let Err(error) = self.detach(&name) {
+                        warn!(port = %name, "{error}");
+                    }
+                    continue;
+                }
                 Ok(ifindex) => Ok(self.mode(ifindex)),
                 Err(error) => Err(KernelError::call(
                     "the older build's program cannot be replaced",
@@ -232,7 +239,7 @@ impl Host for Linux {
 
     fn redirect_failed(&mut self, name: &InterfaceName, ifindex: u32) -> u64 {
         ethtool::xdp_transmit_errors(name.as_str()).unwrap_or(0)
-            + self.requests.tx_dropped(ifindex).unwrap_or(0)
+            + self.requests.dropped(ifindex).unwrap_or(0)
     }
 }
 

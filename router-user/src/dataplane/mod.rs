@@ -5,8 +5,8 @@
 //! interfaces; nobody else knows them. It subscribes first, takes the full state, then deltas, and
 //! starts over on failure (invariant 7).
 //!
-//! [`reconciler`] decides what is written and in which order; [`kernel`] is what it writes to;
-//! [`linux`] is the real one; [`task`] is the thread they live on.
+//! `reconciler` decides what is written and in which order; `kernel` says what it writes to, `maps`
+//! and `linux` are the real ones, `fake` the one of unit tests; `task` is the thread they live on.
 
 mod adopt;
 mod bpf;

@@ -30,8 +30,9 @@ use rtnetlink::{
 use super::kernel::{Event, Link, Reachability};
 use crate::names::MacAddr;
 
-/// Neighbour timers of a port. A neighbour that falls silent is known to have failed after at most
-/// reachable (450..1,350 × 0.6 ms) + poll (500 ms) + delay + probes × retransmission, under 3 s.
+/// Neighbour timers of a port. A neighbour that falls silent has failed after at most: reachable
+/// (the kernel takes 0.5 to 1.5 of the base, so 900 ms), the next question (500 ms), the delay and
+/// three probes (850 ms): 2.25 s.
 const BASE_REACHABLE_MS: u64 = 600;
 const DELAY_PROBE_MS: u64 = 100;
 const RETRANS_MS: u64 = 250;
@@ -79,8 +80,9 @@ impl Requests {
         Ok(all)
     }
 
-    /// Packets that the interface dropped on the way out.
-    pub(super) fn tx_dropped(&mut self, ifindex: u32) -> io::Result<u64> {
+    /// Packets that the interface's driver dropped, in and out. A frame that cannot be redirected
+    /// is dropped where it came in, before the device that it should have left by sees it.
+    pub(super) fn dropped(&mut self, ifindex: u32) -> io::Result<u64> {
         let mut message = LinkMessage::default();
         message.header.index = ifindex;
         let answers = self.request(RouteNetlinkMessage::GetLink(message), 0)?;
@@ -92,7 +94,7 @@ impl Requests {
             })
             .flat_map(|link| link.attributes)
             .find_map(|attribute| match attribute {
-                LinkAttribute::Stats64(stats) => Some(stats.tx_dropped),
+                LinkAttribute::Stats64(stats) => Some(stats.rx_dropped + stats.tx_dropped),
                 _ => None,
             })
             .unwrap_or(0))

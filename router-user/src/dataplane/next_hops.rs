@@ -26,8 +26,8 @@ pub(super) struct NextHopState {
     /// Published place in `neighbors` and what stands there.
     pub(super) published: Option<(u32, Neighbor)>,
     pub(super) down: bool,
-    /// `fib` was told that it is dead.
-    told_dead: bool,
+    /// What `fib` was told last; nothing yet in this life of the next hop.
+    told: Option<bool>,
     /// Interface on which the kernel keeps it resolved.
     pub(super) watched: Option<u32>,
 }
@@ -67,7 +67,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             number,
             published: None,
             down: via,
-            told_dead: false,
+            told: None,
             watched: None,
         };
         let held = self.maps.next_hop(number);
@@ -222,9 +222,9 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
     fn set_alive(&mut self, next_hop: &NextHop, alive: bool) {
         self.set_down(next_hop, !alive);
         if let Some(state) = self.next_hops.get_mut(next_hop)
-            && state.told_dead == alive
+            && state.told != Some(alive)
         {
-            state.told_dead = !alive;
+            state.told = Some(alive);
             self.liveness.push(Liveness {
                 next_hop: next_hop.clone(),
                 alive,

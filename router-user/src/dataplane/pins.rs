@@ -115,7 +115,7 @@ pub(super) fn layout(definitions: &[Definition]) -> String {
 #[derive(Debug)]
 pub(super) struct Pins {
     root: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Pins {
@@ -151,10 +151,7 @@ impl Pins {
             }
             return Err(error).with_context(|| format!("{} cannot be locked", root.display()));
         }
-        Ok(Self {
-            root,
-            _lock: folder,
-        })
+        Ok(Self { root, lock: folder })
     }
 
     /// The folder of a layout, made if it is not there.
@@ -208,6 +205,14 @@ impl Pins {
             let _ = fs::remove_dir(parent);
         }
         Ok(removed)
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // Closing is not enough while a child between fork and exec holds the descriptor too.
+        // SAFETY: a descriptor that is open, and no memory.
+        unsafe { libc::flock(self.lock.as_raw_fd(), libc::LOCK_UN) };
     }
 }
 

@@ -184,12 +184,12 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         }
     }
 
-    /// Every half a second: neighbours are asked, refused ports tried again.
-    pub(super) fn tick(&mut self) {
+    /// Every half a second: neighbours are asked, refused ports tried again. `quiet`: no change
+    /// waits, so a next hop without a port has none.
+    pub(super) fn tick(&mut self, quiet: bool) {
         self.ticks += 1;
         self.probe_all();
-        self.settle();
-        if self.ticks.is_multiple_of(2) {
+        if quiet && self.ticks.is_multiple_of(2) {
             let lost: Vec<_> = self
                 .next_hops
                 .iter()

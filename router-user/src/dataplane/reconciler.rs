@@ -42,7 +42,9 @@ pub(super) struct Reconciler<M, H> {
     pub(super) buckets: Ranges,
     pub(super) neighbor_places: Slots,
     pub(super) port_places: Slots,
-    pub(super) groups: FxHashSet<GroupId>,
+    /// Numbers of the groups that stand and of the tables in use.
+    pub(super) groups: FxHashMap<GroupId, u32>,
+    pub(super) tables: FxHashMap<TableName, u32>,
     pub(super) next_hops: FxHashMap<NextHop, NextHopState>,
     pub(super) hosts: FxHashMap<HostKey, HostState>,
     pub(super) ports: BTreeMap<InterfaceName, PortState>,
@@ -223,6 +225,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             }
             Change::RemoveRoute { table, prefix } => self.remove_route(table, prefix.trunc()),
             Change::RemoveTable(table) => {
+                self.tables.remove(table);
                 if let Some(number) = self.forget(&encode(Kind::Table, table.as_str()), Kind::Table)
                 {
                     self.retired.push(Retired::Number(Kind::Table, number));
@@ -281,17 +284,17 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         prefix: IpNet,
         route: Route,
     ) -> Result<(RouteKey, RouteEntry), KernelError> {
-        let group = self
-            .groups
-            .contains(&route.group)
-            .then(|| {
-                self.numbers[Kind::Group as usize].number(Kind::Group, &route.group.to_string())
-            })
-            .flatten()
-            .ok_or_else(|| {
-                KernelError::Refused(format!("its group {} is not programmed", route.group))
-            })?;
-        let table = self.claim(Kind::Table, table.as_str())?.number();
+        let group = *self.groups.get(&route.group).ok_or_else(|| {
+            KernelError::Refused(format!("its group {} is not programmed", route.group))
+        })?;
+        let table = match self.tables.get(table) {
+            Some(number) => *number,
+            None => {
+                let number = self.claim(Kind::Table, table.as_str())?.number();
+                self.tables.insert(table.clone(), number);
+                number
+            }
+        };
         let entry = RouteEntry {
             group,
             prefix_len: prefix.prefix_len(),
@@ -413,7 +416,8 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         if let Some(old) = old
             && old.mask + 1 == count
         {
-            self.claim(Kind::Group, &name)?;
+            let number = self.claim(Kind::Group, &name)?.number();
+            self.groups.insert(id, number);
             for (place, word) in (old.first_bucket..).zip(words) {
                 if self.maps.bucket(place) != word {
                     self.maps.set_bucket(place, word);
@@ -441,6 +445,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                     mask: count - 1,
                 },
             );
+            self.groups.insert(id, number);
             if let Some(old) = old {
                 self.retired.push(Retired::Buckets {
                     first: old.first_bucket,
@@ -448,7 +453,6 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 });
             }
         }
-        self.groups.insert(id);
         Ok(())
     }
 

@@ -129,7 +129,7 @@ impl Task {
                     }
                     self.host_events();
                 }
-                _ = ticks.tick() => self.reconciler.tick(),
+                _ = ticks.tick() => self.reconciler.tick(self.inbox.is_empty()),
                 (result, retired) = async {
                     match &mut grace {
                         Some(grace) => grace.await,
@@ -146,7 +146,8 @@ impl Task {
                     Some(command) => self.inbox.push_back(command),
                     None => return,
                 },
-                () = std::future::ready(()), if self.busy() => {}
+                // Yields to the runtime, which is what finds new events.
+                () = tokio::task::yield_now(), if self.busy() => {}
             }
             if self.work() {
                 return;

@@ -245,6 +245,52 @@ fn what_is_not_relearned_goes_at_the_end_routes_first() {
 }
 
 #[test]
+fn a_daemon_killed_before_the_grace_period_leaves_no_words_behind() {
+    let (world, mut reconciler) = start();
+    apply(&mut reconciler, &[host(), group(1, &[NextHop::Host])]);
+    apply(
+        &mut reconciler,
+        &[
+            Change::RemoveGroup(GroupId(1)),
+            Change::RemoveNextHop(NextHop::Host),
+        ],
+    );
+    assert_ne!(world.borrow().groups[&1].first_bucket, 0);
+    let _reconciler = restart(&world, reconciler);
+    assert_eq!(world.borrow().groups[&1].first_bucket, 0);
+    assert_eq!(world.borrow().next_hops[&1].kind, 0);
+}
+
+#[test]
+fn a_next_hop_without_a_way_is_found_when_the_host_learns_one() {
+    let (world, mut reconciler) = start();
+    let address = "10.1.10.4".parse().unwrap();
+    apply(&mut reconciler, &[via_nva(), port("nva", &[])]);
+    assert_eq!(reconciler.take_liveness(), [told(false)]);
+    world.borrow_mut().towards.insert(address, 3);
+    reconciler.tick(true);
+    reconciler.tick(true);
+    assert!(world.borrow().probed.contains(&(3, address)));
+    answers(&mut reconciler, 7);
+    assert_eq!(reconciler.take_liveness(), [told(true)]);
+}
+
+#[test]
+fn a_next_hop_that_is_put_again_is_reported_anew() {
+    let (_world, mut reconciler) = start();
+    let changes = [via_nva(), port("nva", &["10.1.10.4"])];
+    apply(&mut reconciler, &changes);
+    answers(&mut reconciler, 7);
+    neighbour(&mut reconciler, Reachability::Failed);
+    // The last word that `fib` gets about its former life may arrive after it is put again.
+    apply(&mut reconciler, &[Change::RemoveNextHop(nva())]);
+    apply(&mut reconciler, &changes);
+    reconciler.take_liveness();
+    answers(&mut reconciler, 7);
+    assert_eq!(reconciler.take_liveness(), [told(true)]);
+}
+
+#[test]
 fn an_adopted_next_hop_forwards_on_until_its_port_is_configured() {
     let (world, mut reconciler) = start();
     apply(
@@ -300,6 +346,7 @@ fn a_neighbour_that_fails_is_down_and_one_that_is_only_forgotten_is_not() {
         &[via_nva(), group(1, &[nva()]), port("nva", &["10.1.10.4"])],
     );
     answers(&mut reconciler, 7);
+    assert_eq!(reconciler.take_liveness(), [told(true)]);
     neighbour(&mut reconciler, Reachability::Unknown);
     assert_eq!(world.borrow().next_hops[&1].down, 0);
     neighbour(&mut reconciler, Reachability::Failed);

@@ -1,4 +1,4 @@
-//! The decision process (RFC 4271 §9.1.2, with the steps of `docs` "Which route wins in the RIB").
+//! The decision process (RFC 4271 §9.1.2): the steps of [`Step`], in their order.
 //!
 //! In: the paths of one prefix. Out: the ECMP set, the single best path, and for each loser the
 //! step that it lost in. Elimination goes over the whole set, step by step, never by pairs: MED is
@@ -110,11 +110,13 @@ type Survivors<'p> = SmallVec<[&'p Path; 8]>;
 
 impl Decision<'_> {
     /// The single best of the candidates: the one that is advertised.
-    pub(super) fn best<'p>(&self, candidates: impl Iterator<Item = &'p Path>) -> Choice<'p> {
+    pub(super) fn best<'p>(
+        &self,
+        paths: &'p [Path],
+        is_candidate: impl Fn(&Path) -> bool,
+    ) -> Choice<'p> {
         let mut hinges_on_losers = false;
-        let survivors = self.survivors(candidates.collect(), |_, step| {
-            hinges_on_losers |= step >= Step::Med;
-        });
+        let survivors = self.survivors(paths, is_candidate, |_, _| hinges_on_losers = true);
         let path = match survivors[..] {
             [] => None,
             [only] => Some(only),
@@ -131,9 +133,10 @@ impl Decision<'_> {
     /// The ECMP set: best first, one member a next hop, at most `max_paths`.
     pub(super) fn multipath<'p>(
         &self,
-        candidates: impl Iterator<Item = &'p Path>,
+        paths: &'p [Path],
+        is_candidate: impl Fn(&Path) -> bool,
     ) -> Survivors<'p> {
-        let mut survivors = self.survivors(candidates.collect(), |_, _| ());
+        let mut survivors = self.survivors(paths, is_candidate, |_, _| ());
         self.sort(&mut survivors);
         let mut members = Survivors::new();
         for path in survivors {
@@ -149,10 +152,20 @@ impl Decision<'_> {
 
     /// What became of each of `paths`, in their order; what is originated here does not take part.
     pub(super) fn verdicts(&self, paths: &[Path], reasons: &Reasons) -> Vec<Verdict> {
+        let is_candidate = |path: &Path| path.is_eligible() && !path.is_local();
+        let mut late_losers = Vec::new();
+        let mut survivors = self.survivors(paths, is_candidate, |path, step| {
+            late_losers.push((path, step));
+        });
+        self.sort(&mut survivors);
+        let best = survivors.first().map(|path| path.rank);
         let mut verdicts: Vec<Verdict> = paths
             .iter()
             .map(|path| match reasons.judgement(path.standing) {
-                Judgement::Eligible => Verdict::Best,
+                Judgement::Eligible => {
+                    let step = best.and_then(|best| path.rank.differs_in(best));
+                    step.map_or(Verdict::Best, Verdict::Lost)
+                }
                 Judgement::Unresolvable(reason) | Judgement::Rejected(reason) => {
                     Verdict::Rejected(reason.clone())
                 }
@@ -162,13 +175,9 @@ impl Decision<'_> {
             let found = paths.iter().position(|path| std::ptr::eq(path, wanted));
             found.expect("candidates are taken from these paths")
         };
-        let candidates = paths
-            .iter()
-            .filter(|path| path.is_eligible() && !path.is_local());
-        let mut survivors = self.survivors(candidates.collect(), |path, step| {
+        for (path, step) in late_losers {
             verdicts[place(path)] = Verdict::Lost(step);
-        });
-        self.sort(&mut survivors);
+        }
         let mut members = Survivors::new();
         for path in survivors {
             verdicts[place(path)] = if has_next_hop(&members, path) {
@@ -177,34 +186,39 @@ impl Decision<'_> {
                 Verdict::NotNeeded("the ECMP set is full")
             } else {
                 members.push(path);
-                if members.len() == 1 {
-                    Verdict::Best
-                } else {
-                    Verdict::Multipath
+                match members.len() {
+                    1 => Verdict::Best,
+                    _ => Verdict::Multipath,
                 }
             };
         }
         verdicts
     }
 
-    /// Steps 0 to 8; `lost` hears of each loser and its step.
+    /// Steps 0 to 8; `lost` hears of those that lose in step 7 or 8. Whether a path is a candidate
+    /// is asked only if its rank is not worse than what has been seen so far.
     fn survivors<'p>(
         &self,
-        mut paths: Survivors<'p>,
+        paths: &'p [Path],
+        is_candidate: impl Fn(&Path) -> bool,
         mut lost: impl FnMut(&'p Path, Step),
     ) -> Survivors<'p> {
-        let Some(best) = paths.iter().map(|path| path.rank).min() else {
-            return paths;
-        };
-        paths.retain(|path| {
-            let step = path.rank.differs_in(best);
-            step.inspect(|step| lost(path, *step)).is_none()
-        });
-        if paths.len() > 1 {
-            self.eliminate_by_med(&mut paths, &mut lost);
-            self.eliminate_ibgp(&mut paths, &mut lost);
+        let mut left = Survivors::new();
+        for path in paths {
+            let best = left.first().map(|best: &&Path| best.rank);
+            if best.is_some_and(|best| best < path.rank) || !is_candidate(path) {
+                continue;
+            }
+            if best.is_some_and(|best| path.rank < best) {
+                left.clear();
+            }
+            left.push(path);
         }
-        paths
+        if left.len() > 1 {
+            self.eliminate_by_med(&mut left, &mut lost);
+            self.eliminate_ibgp(&mut left, &mut lost);
+        }
+        left
     }
 
     /// Step 7: within each neighbour AS the lowest MED stays (RFC 4271 §9.1.2.2 c).

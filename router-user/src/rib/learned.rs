@@ -73,12 +73,8 @@ impl LearnedRoutes {
         reasons: &Reasons,
         paths: &[Path],
     ) -> Option<LearnedRoute> {
-        let eligible = || {
-            paths
-                .iter()
-                .filter(|path| path.is_eligible() && !path.is_local())
-        };
-        let members = decision.multipath(eligible());
+        let is_candidate = |path: &Path| path.is_eligible() && !path.is_local();
+        let members = decision.multipath(paths, is_candidate);
         if members.is_empty() {
             let unresolvable = paths.iter().any(|path| {
                 let judgement = reasons.judgement(path.standing);
@@ -89,11 +85,11 @@ impl LearnedRoutes {
                 backups: self.set(&[]),
             });
         }
-        let is_member = |path: &&Path| {
+        let is_member = |path: &Path| {
             let next_hop = path.next_hop();
             members.iter().any(|member| member.next_hop() == next_hop)
         };
-        let backups = decision.multipath(eligible().filter(|path| !is_member(path)));
+        let backups = decision.multipath(paths, |path| is_candidate(path) && !is_member(path));
         Some(LearnedRoute {
             members: self.set(&members),
             backups: self.set(&backups),

@@ -16,11 +16,11 @@
 //! in `vnet`. Peers are sent the best of all paths that they may receive; there what is originated
 //! here wins (step 0), so a learned path of the same prefix is never advertised.
 //!
-//! - [`attributes`]: equal attribute sets are one allocation.
-//! - [`table`]: prefixes and their paths, in slots; [`adj_rib_in`]: how sessions change them.
-//! - [`decision`]: which path wins, and why the others lose.
-//! - [`learned`]: what subnets learn.
-//! - [`view`], [`pack`], [`adj_rib_out`]: what peers are sent.
+//! - `attributes`: equal attribute sets are one allocation.
+//! - `table`: prefixes and their paths, in slots; `adj_rib_in`: how sessions change them.
+//! - `decision`: which path wins, and why the others lose.
+//! - `learned`: what subnets learn.
+//! - `view`, `pack`, `adj_rib_out`: what peers are sent.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -101,8 +101,8 @@ impl Rib {
         self.core.attributes.sweep();
     }
 
-    /// Removes all paths of a session that stays up.
-    pub fn clear(&mut self, session: SessionIndex) {
+    /// Removes all paths of a session.
+    fn clear(&mut self, session: SessionIndex) {
         let Self { tables, core, .. } = self;
         let [v4, v6] = core.sessions[session].totals.received;
         if v4 > 0 {

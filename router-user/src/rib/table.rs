@@ -23,6 +23,9 @@ pub(super) trait Address: Copy + Eq + Hash {
 
     /// The prefix with this address and length.
     fn prefix(self, length: u8) -> IpNet;
+
+    /// Mixes the address into a hash: whole words, FxHash's strength.
+    fn mix(self, hasher: &mut FxHasher);
 }
 
 impl Address for Ipv4Addr {
@@ -31,6 +34,10 @@ impl Address for Ipv4Addr {
     fn prefix(self, length: u8) -> IpNet {
         Ipv4Net::new_assert(self, length).into()
     }
+
+    fn mix(self, hasher: &mut FxHasher) {
+        hasher.write_u32(self.to_bits());
+    }
 }
 
 impl Address for Ipv6Addr {
@@ -38,6 +45,12 @@ impl Address for Ipv6Addr {
 
     fn prefix(self, length: u8) -> IpNet {
         Ipv6Net::new_assert(self, length).into()
+    }
+
+    fn mix(self, hasher: &mut FxHasher) {
+        let bits = self.to_bits();
+        hasher.write_u64((bits >> 64) as u64);
+        hasher.write_u64(bits as u64);
     }
 }
 
@@ -202,9 +215,85 @@ impl<A: Address> Table<A> {
     }
 }
 
-fn hash<A: Hash>(address: A, length: u8) -> u64 {
+fn hash<A: Address>(address: A, length: u8) -> u64 {
     let mut hasher = FxHasher::default();
-    address.hash(&mut hasher);
+    address.mix(&mut hasher);
     hasher.write_u8(length);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::rib::{
+        decision::Rank,
+        path::{Path, SessionIndex, Standing},
+    };
+
+    #[test]
+    fn a_prefix_keeps_its_slot_while_it_has_paths_and_leaves_it_to_another_one_then() {
+        let mut table = Table::default();
+        let [a, b, c] = [1, 2, 3].map(|last| Ipv4Addr::new(10, 0, 0, last));
+        let slots = [a, b].map(|address| add(&mut table, address));
+        end_batch(&mut table);
+        assert_eq!(
+            [a, b].map(|address| table.find(address, 32)),
+            slots.map(Some)
+        );
+        assert_eq!(table.find(a, 31), None, "the length is part of the key");
+
+        table.paths_mut(slots[0]).clear();
+        assert_eq!(table.find(a, 32), Some(slots[0]), "until the batch ends");
+        end_batch(&mut table);
+        assert_eq!(table.find(a, 32), None);
+        assert_eq!(add(&mut table, c), slots[0]);
+        assert_eq!(table.slot(slots[0]).prefix().to_string(), "10.0.0.3/32");
+    }
+
+    #[test]
+    fn an_empty_table_keeps_no_slots() {
+        let mut table = Table::default();
+        let slot = add(&mut table, Ipv6Addr::LOCALHOST);
+        end_batch(&mut table);
+        assert_eq!(table.len(), 1);
+        table.paths_mut(slot).clear();
+        end_batch(&mut table);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_batch_keeps_the_paths_as_they_were_before_its_first_change() {
+        let mut table = Table::default();
+        let slot = add(&mut table, Ipv4Addr::LOCALHOST);
+        end_batch(&mut table);
+        table.paths_mut(slot).push(path(1));
+        table.paths_mut(slot).clear();
+        let changed = table.take_changed();
+        let before: Vec<usize> = changed.iter().map(|change| change.before.len()).collect();
+        assert_eq!(before, [1], "changed twice, noted once");
+        assert!(!table.has_changes());
+    }
+
+    fn add<A: Address>(table: &mut Table<A>, address: A) -> usize {
+        let slot = table.find_or_add(address, 32);
+        table.paths_mut(slot).push(path(0));
+        slot
+    }
+
+    fn end_batch<A: Address>(table: &mut Table<A>) {
+        let changed = table.take_changed();
+        table.free_empty(&changed);
+    }
+
+    fn path(path_id: u32) -> Path {
+        Path {
+            attributes: Arc::default(),
+            rank: Rank::ORIGINATED,
+            path_id,
+            session: SessionIndex::LOCAL,
+            standing: Standing::ELIGIBLE,
+        }
+    }
 }

@@ -59,11 +59,11 @@ impl View {
         paths: &'p [Path],
         member: Option<&SessionInfo>,
     ) -> Choice<'p> {
-        let mut choice = decision.best(paths.iter().filter(|path| {
+        let mut choice = decision.best(paths, |path| {
             path.is_local()
                 || self.may_carry(decision.sessions, family, path)
                     && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
-        }));
+        });
         let inexpressible = self.own_next_hop(family).is_none();
         choice.path.take_if(|best| best.is_local() && inexpressible);
         choice

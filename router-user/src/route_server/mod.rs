@@ -135,14 +135,7 @@ impl RouteServer {
     pub fn handle(&mut self, event: SessionEvent, now: Instant) {
         match event {
             SessionEvent::Up { id, negotiated, .. } => self.session_up(&id, negotiated, now),
-            SessionEvent::Routes {
-                id,
-                changes,
-                credit,
-            } => {
-                self.routes(&id, changes, now);
-                drop(credit);
-            }
+            SessionEvent::Routes { id, changes, .. } => self.routes(&id, changes, now),
             SessionEvent::RefreshRequested { id, family } => self.refresh(&id, family),
             SessionEvent::Down { id, .. } => self.session_down(&id),
             SessionEvent::Status { id, status } => {
@@ -195,6 +188,7 @@ impl RouteServer {
 
     fn session_up(&mut self, id: &SessionId, negotiated: Arc<Negotiated>, now: Instant) {
         self.session_down(id);
+        self.shutdowns.retain(|(other, _)| other != id);
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };

@@ -75,6 +75,7 @@ pub(crate) fn machine(name: &str, subnet: u8) {
          ip link add {name} address 02:00:00:00:{subnet:02x}:01 type veth \
             peer name eth0 address 02:00:00:00:{subnet:02x}:04 netns {name}
          ip netns exec {name} ethtool -K eth0 gro on
+         ip netns exec {name} sysctl -qw net.ipv6.conf.eth0.keep_addr_on_down=1
          ip netns exec {name} ip link set eth0 up
          ip netns exec {name} ip link set lo up
          ip netns exec {name} ip addr add 10.1.{subnet}.4/24 dev eth0
@@ -203,20 +204,23 @@ pub(crate) fn route(table: &str, prefix: &str, group: u64) -> Change {
 }
 
 /// The virtual network 10.1.0.0/16 with the machines `vm1` and `vm2`, and an NVA at 10.1.10.4 that
-/// announces 10.250.0.0/16.
+/// announces 10.250.0.0/16 and fd00:250::/48.
 pub(crate) fn network() -> Vec<Change> {
     vec![
         Change::PutNextHop(attached()),
         Change::PutNextHop(NextHop::Host),
         Change::PutNextHop(via("10.1.10.4")),
+        Change::PutNextHop(via("fd00:1:0:10::4")),
         single(1, attached()),
         single(2, NextHop::Host),
         single(3, via("10.1.10.4")),
+        single(4, via("fd00:1:0:10::4")),
         route(OWN, "10.1.0.0/16", 1),
         route(OWN, "fd00:1::/48", 1),
         route(OWN, "10.1.1.1/32", 2),
         route(OWN, "fd00:1:0:1::1/128", 2),
         route(LEARNED, "10.250.0.0/16", 3),
+        route(LEARNED, "fd00:250::/48", 4),
         Change::PutPort(port("vm1", 1)),
         Change::PutPort(port("vm2", 2)),
         Change::PutPort(Port {
@@ -233,7 +237,9 @@ pub(crate) fn machines() {
     machine("vm2", 2);
     machine("nva", 10);
     sh("ip netns exec nva sysctl -qw net.ipv4.ip_forward=1
-        ip netns exec nva ip addr add 10.250.0.10/32 dev lo");
+        ip netns exec nva sysctl -qw net.ipv6.conf.all.forwarding=1
+        ip netns exec nva ip addr add 10.250.0.10/32 dev lo
+        ip netns exec nva ip addr add fd00:250::10/128 dev lo");
 }
 
 /// Folder of the only layout.

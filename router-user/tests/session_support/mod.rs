@@ -375,7 +375,10 @@ pub(crate) fn in_private_network<F: Future<Output = ()>>(
         );
         ip(&["link", "set", "lo", "up"]);
         for address in &addresses {
-            ip(&["address", "add", address, "dev", "lo"]);
+            // Without nodad an IPv6 address is tentative for a moment, and cannot be listened on.
+            let nodad = address.contains(':').then_some("nodad");
+            let add = ["address", "add", address, "dev", "lo"];
+            ip(&add.into_iter().chain(nodad).collect::<Vec<_>>());
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -13,14 +13,21 @@ pub(super) struct Refusal {
     pub(super) reason: String,
 }
 
-/// The OPEN that we send. Enhanced route refresh and graceful restart are not announced: who
-/// announces them must honour them.
+/// The OPEN that we send. Enhanced route refresh is not announced: who announces it must honour
+/// it. Graceful restart is announced without families.
 pub(super) fn ours(settings: &Settings) -> Open {
     let families = settings.families.iter().copied();
     let mut capabilities: Vec<_> = families.map(Capability::multiprotocol).collect();
     capabilities.push(Capability::RouteRefresh);
     capabilities.push(Capability::FourOctetAsn(settings.local_asn));
     capabilities.push(Capability::ExtendedMessage);
+    // FRR, for one, sends End-of-RIB only to those who announce this capability, and what an earlier
+    // run left in the kernel waits for it. No families: nothing of ours is to be kept (RFC 4724 §3).
+    capabilities.push(Capability::GracefulRestart {
+        flags: 0,
+        restart_time: 0,
+        families: Vec::new(),
+    });
     if settings.extended_next_hop {
         capabilities.push(Capability::ExtendedNextHop(vec![IPV4_OVER_IPV6]));
     }

@@ -40,33 +40,29 @@ pub enum MessageType {
 /// The NOTIFICATION of RFC 4271 §6.1: the header is malformed, and so is everything after it.
 /// A wrong marker is found as soon as its first wrong byte has arrived.
 pub fn frame(buffer: &[u8], max_len: usize) -> Result<Option<usize>, Notification> {
+    let header = parse(buffer, max_len)?;
+    Ok(header.and_then(|(len, _)| (len <= buffer.len()).then_some(len)))
+}
+
+/// Splits a whole message into its type and its body.
+pub(super) fn split(message: &[u8], max_len: usize) -> Result<(MessageType, &[u8]), Notification> {
+    match parse(message, max_len)? {
+        Some((len, kind)) if len == message.len() => Ok((kind, &message[HEADER_LEN..])),
+        _ => Err(Notification::bad_message_length(
+            u16::try_from(message.len()).unwrap_or(u16::MAX),
+        )),
+    }
+}
+
+/// Length and type; `None`: the header has not arrived in full.
+fn parse(buffer: &[u8], max_len: usize) -> Result<Option<(usize, MessageType)>, Notification> {
     let marker = &buffer[..buffer.len().min(MARKER.len())];
-    if marker.iter().any(|octet| *octet != 0xff) {
+    if marker != &MARKER[..marker.len()] {
         return Err(Notification::connection_not_synchronized());
     }
     let Some(header) = buffer.first_chunk::<HEADER_LEN>() else {
         return Ok(None);
     };
-    let (len, _) = parse(header, max_len)?;
-    Ok((len <= buffer.len()).then_some(len))
-}
-
-/// Splits a whole message into its type and its body.
-pub(super) fn split(message: &[u8]) -> Result<(MessageType, &[u8]), Notification> {
-    if frame(message, MAX_LEN_EXTENDED)? != Some(message.len()) {
-        let claimed = message.get(16..18).map_or([0, 0], |len| [len[0], len[1]]);
-        return Err(Notification::bad_message_length(u16::from_be_bytes(
-            claimed,
-        )));
-    }
-    let (header, body) = message
-        .split_first_chunk::<HEADER_LEN>()
-        .ok_or_else(Notification::connection_not_synchronized)?;
-    let (_, kind) = parse(header, MAX_LEN_EXTENDED)?;
-    Ok((kind, body))
-}
-
-fn parse(header: &[u8; HEADER_LEN], max_len: usize) -> Result<(usize, MessageType), Notification> {
     let claimed = u16::from_be_bytes([header[16], header[17]]);
     let len = usize::from(claimed);
     if len < HEADER_LEN || len > max_len {
@@ -76,7 +72,7 @@ fn parse(header: &[u8; HEADER_LEN], max_len: usize) -> Result<(usize, MessageTyp
     if !kind.lengths(max_len).contains(&len) {
         return Err(Notification::bad_message_length(claimed));
     }
-    Ok((len, kind))
+    Ok(Some((len, kind)))
 }
 
 impl MessageType {

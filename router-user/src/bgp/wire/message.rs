@@ -27,7 +27,7 @@ pub enum Message<'a> {
 /// The NOTIFICATION that the session is to be closed with (RFC 4271 §6). UPDATEs with errors that
 /// do not call for that (RFC 7606) decode; see [`Update::faults`].
 pub fn decode<'a>(message: &'a [u8], context: &Context) -> Result<Message<'a>, Notification> {
-    let (kind, body) = header::split(message)?;
+    let (kind, body) = header::split(message, context.max_message_len())?;
     Ok(match kind {
         MessageType::Open => Message::Open(Open::decode(body)?),
         MessageType::Update => Message::Update(Update::decode(body, context)?),
@@ -35,4 +35,49 @@ pub fn decode<'a>(message: &'a [u8], context: &Context) -> Result<Message<'a>, N
         MessageType::Keepalive => Message::Keepalive,
         MessageType::RouteRefresh => Message::RouteRefresh(RouteRefresh::decode(message)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_decoded_only_in_the_length_that_its_header_says() {
+        let mut keepalive = vec![0xff; 16];
+        keepalive.extend([0, 19, 4]);
+        let context = Context::default();
+        assert_eq!(decode(&keepalive, &context), Ok(Message::Keepalive));
+        assert_eq!(
+            decode(&keepalive[..18], &context),
+            Err(Notification::bad_message_length(18))
+        );
+        keepalive.push(0);
+        assert_eq!(
+            decode(&keepalive, &context),
+            Err(Notification::bad_message_length(20))
+        );
+    }
+
+    #[test]
+    fn rfc8654_a_long_update_is_refused_where_it_was_not_agreed_on() {
+        let mut update = vec![0xff; 16];
+        update.extend(5000_u16.to_be_bytes());
+        update.push(2);
+        update.resize(5000, 0);
+        let ordinary = Context::default();
+        assert_eq!(
+            decode(&update, &ordinary),
+            Err(Notification::bad_message_length(5000))
+        );
+        let extended = Context {
+            extended_message: true,
+            ..ordinary
+        };
+        // All zeros behind the two empty fields: default routes without attributes.
+        let Ok(Message::Update(update)) = decode(&update, &extended) else {
+            panic!("a long UPDATE");
+        };
+        assert_eq!(update.announced().next().unwrap().prefixes.len(), 5000 - 23);
+        assert!(update.malformed().is_some());
+    }
 }

@@ -134,12 +134,12 @@ impl Iterator for Prefixes<'_> {
         self.count -= 1;
         let prefix = match self.family {
             Family::Ipv4Unicast => {
-                let address = u32::from_be_bytes(padded(octets)?);
+                let address = ipv4_bits(octets)?;
                 let mask = u32::MAX.checked_shl(32 - u32::from(*bits)).unwrap_or(0);
                 Ipv4Net::new(Ipv4Addr::from_bits(address & mask), *bits).map(IpNet::from)
             }
             Family::Ipv6Unicast => {
-                let address = u128::from_be_bytes(padded(octets)?);
+                let address = ipv6_bits(octets)?;
                 let mask = u128::MAX.checked_shl(128 - u32::from(*bits)).unwrap_or(0);
                 Ipv6Net::new(Ipv6Addr::from_bits(address & mask), *bits).map(IpNet::from)
             }
@@ -155,11 +155,24 @@ impl Iterator for Prefixes<'_> {
 
 impl ExactSizeIterator for Prefixes<'_> {}
 
-/// `octets` with zeros behind; `None`: they are more than `N`.
-fn padded<const N: usize>(octets: &[u8]) -> Option<[u8; N]> {
-    let mut address = [0; N];
+/// The address that begins with `octets`; `None`: they are too many. The lengths are spelt out as
+/// copying a handful of bytes by `memcpy` would cost more than all the rest.
+fn ipv4_bits(octets: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(match *octets {
+        [] => [0; 4],
+        [a] => [a, 0, 0, 0],
+        [a, b] => [a, b, 0, 0],
+        [a, b, c] => [a, b, c, 0],
+        [a, b, c, d] => [a, b, c, d],
+        _ => return None,
+    }))
+}
+
+/// The address that begins with `octets`; `None`: they are too many.
+fn ipv6_bits(octets: &[u8]) -> Option<u128> {
+    let mut address = [0; 16];
     address.get_mut(..octets.len())?.copy_from_slice(octets);
-    Some(address)
+    Some(u128::from_be_bytes(address))
 }
 
 /// What is wrong with a field of prefixes.

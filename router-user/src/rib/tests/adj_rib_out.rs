@@ -108,7 +108,11 @@ fn no_advertise_and_no_export_keep_a_route_from_peers_but_not_from_subnets() {
 fn what_is_originated_wins_over_what_is_learned() {
     let mut lab = Lab::new();
     let [a, b] = [4, 5].map(|host| lab.nva(host));
-    lab.announce(a, "10.1.0.0/16", attributes(&[65010], 4));
+    let path = PathAttributes {
+        local_pref: Some(300),
+        ..attributes(&[65010], 4)
+    };
+    lab.announce(a, "10.1.0.0/16", path);
     lab.settle();
     lab.rib.originate(prefix("10.1.0.0/16"));
     lab.settle();
@@ -167,6 +171,27 @@ fn an_originated_prefix_without_a_next_hop_is_not_advertised_nor_is_a_learned_on
         lab.holds(a, "fd00:1::/48").is_some(),
         "once there is one, it is"
     );
+}
+
+#[test]
+fn an_originated_prefix_is_sent_again_when_its_next_hop_changes_and_a_learned_one_is_not() {
+    let mut lab = Lab::new();
+    let [a, b] = [4, 5].map(|host| lab.nva(host));
+    lab.announce(a, "10.250.0.0/16", attributes(&[65010], 4));
+    lab.rib.originate(prefix("10.1.0.0/16"));
+    lab.settle();
+    let moved = View {
+        next_hop_v4: Some(IpAddr::from([10, 1, 255, 9]).into()),
+        ..view()
+    };
+    let before = lab.peers[b].announced;
+    lab.rib.set_views(vec![(lab.peers[b].index, moved.clone())]);
+    lab.settle();
+    assert_eq!(lab.peers[b].announced, before + 1);
+    let next_hop = lab.holds(b, "10.1.0.0/16").unwrap().next_hop;
+    assert_eq!(next_hop, moved.next_hop_v4);
+    let next_hop = lab.holds(a, "10.1.0.0/16").unwrap().next_hop;
+    assert_eq!(next_hop, view().next_hop_v4, "the other one keeps its own");
 }
 
 #[test]
@@ -293,6 +318,66 @@ fn a_refresh_sends_the_family_again_and_withdraws_nothing() {
 }
 
 #[test]
+fn a_refresh_asked_for_again_halfway_starts_again_once() {
+    let mut lab = Lab::new();
+    let [a, b] = [4, 5].map(|host| lab.nva(host));
+    for number in 0..20_000_u32 {
+        let net = format!("11.{}.{}.0/24", number / 256, number % 256);
+        lab.announce(a, &net, attributes(&[65010], 4));
+    }
+    lab.settle();
+    lab.rib.refresh(lab.peers[b].index, Family::Ipv4Unicast);
+    lab.rib.step();
+    lab.rib.refresh(lab.peers[b].index, Family::Ipv4Unicast);
+    lab.rib.refresh(lab.peers[b].index, Family::Ipv4Unicast);
+    lab.settle();
+    assert_eq!(lab.peers[b].announced, 3 * 20_000);
+}
+
+#[test]
+fn what_is_shown_as_advertised_during_a_dump_is_what_has_been_sent() {
+    let mut lab = Lab::new();
+    let a = lab.nva(4);
+    for number in 0..20_000_u32 {
+        let net = format!("11.{}.{}.0/24", number / 256, number % 256);
+        lab.announce(a, &net, attributes(&[65010], 4));
+    }
+    let b = lab.source(info(5));
+    lab.rib.join(lab.peers[b].index, view());
+    lab.rib.step();
+    lab.deliver();
+    let shown = lab.rib.advertised(lab.peers[b].index, None).count();
+    assert_eq!(shown, lab.peers[b].holds.len());
+    assert!(shown < 20_000);
+}
+
+#[test]
+fn an_ipv4_route_with_an_ipv6_next_hop_goes_to_those_who_can_take_it() {
+    let mut lab = Lab::new();
+    let a = lab.nva(4);
+    let [plain, extended] = [false, true].map(|extended_next_hop| {
+        let peer = lab.source(info(if extended_next_hop { 6 } else { 5 }));
+        let context = Context {
+            extended_next_hop,
+            ..context()
+        };
+        lab.peers[peer].context = context;
+        lab.rib
+            .join(lab.peers[peer].index, View { context, ..view() });
+        peer
+    });
+    let path = PathAttributes {
+        next_hop: Some("fd00:1:0:a::4".parse::<IpAddr>().unwrap().into()),
+        ..attributes(&[65010], 4)
+    };
+    lab.announce(a, "10.250.0.0/16", path);
+    lab.announce(a, "10.251.0.0/16", attributes(&[65010], 4));
+    lab.settle();
+    assert_eq!(lab.peers[plain].holds.len(), 1);
+    assert_eq!(lab.peers[extended].holds.len(), 2);
+}
+
+#[test]
 fn a_session_that_ends_takes_its_routes_and_its_messages_with_it() {
     let mut lab = Lab::new();
     let [a, b] = [4, 5].map(|host| lab.nva(host));
@@ -346,6 +431,27 @@ fn paths_with_their_own_ids_live_side_by_side() {
         lab.holds(b, "10.250.0.0/16"),
         Some(&attributes(&[ASN, 65010], 41))
     );
+}
+
+#[test]
+fn an_ebgp_peer_gets_neither_what_is_internal_nor_a_link_local_next_hop() {
+    let global = "fd00:1:0:a::4".parse().unwrap();
+    let internal = PathAttributes {
+        next_hop: Some(NextHop::V6 {
+            global,
+            link_local: Some("fe80::4".parse().unwrap()),
+        }),
+        local_pref: Some(200),
+        originator_id: Some(Ipv4Addr::new(192, 0, 2, 1)),
+        cluster_list: vec![Ipv4Addr::new(192, 0, 2, 2)],
+        ..attributes(&[65010], 4)
+    };
+    let sent = view().outbound(Family::Ipv6Unicast, &internal);
+    let expected = PathAttributes {
+        next_hop: Some(IpAddr::V6(global).into()),
+        ..attributes(&[ASN, 65010], 4)
+    };
+    assert_eq!(sent, expected);
 }
 
 #[test]

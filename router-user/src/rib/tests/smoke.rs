@@ -13,8 +13,8 @@ fn a_hundred_thousand_prefixes_from_eight_peers_reach_all_of_them() {
         let host = place as u8 + 4;
         let index = lab.peers[peer].index;
         for batch in 0..PREFIXES / 1000 {
-            // The peer's paths get shorter from one peer to the next: each takes over.
-            let path = vec![65000 + u32::from(host); usize::from(PEERS) - place];
+            // Paths get longer from one peer to the next: the first peer's are used.
+            let path = vec![65000 + u32::from(host); place + 1];
             let path = [path, vec![4_200_000_000 + batch]].concat();
             let path = lab.rib.intern(Arc::new(attributes(&path, host)));
             for number in batch * 1000..(batch + 1) * 1000 {
@@ -39,7 +39,12 @@ fn a_hundred_thousand_prefixes_from_eight_peers_reach_all_of_them() {
     assert!(bytes.iter().all(|bytes| *bytes > 0));
     assert!(lab.rib.attribute_sets() <= 800);
 
-    for &peer in &peers {
+    // The second peer takes over from the first; the others were not used.
+    let taken_over = lab.rib.take_learned().len();
+    assert!(taken_over >= PREFIXES as usize);
+    lab.rib.remove_session(lab.peers[peers[0]].index);
+    assert_eq!(lab.rib.take_learned().len(), PREFIXES as usize);
+    for &peer in peers[1..].iter().rev() {
         lab.rib.remove_session(lab.peers[peer].index);
     }
     assert_eq!(lab.rib.attribute_sets(), 0);

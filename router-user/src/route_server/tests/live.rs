@@ -167,6 +167,50 @@ fn a_peer_with_another_asn_loses_its_routes_and_comes_back_under_the_new_one() {
 }
 
 #[test]
+fn an_instance_with_another_address_starts_its_sessions_anew() {
+    let mut lab = with_route();
+    let mut moved = config();
+    moved.instances[0].addresses[0] = IpAddr::from([10, 1, 255, 9]);
+    for peer in ["sdwan", "fw"] {
+        lab.sessions.remove(&lab.id(peer, 1));
+    }
+    lab.originate(&["10.1.0.0/16"]);
+    lab.reconfigure(&moved);
+    assert!(
+        lab.members(SITE).is_some(),
+        "instance 2 still has the route"
+    );
+    assert_eq!(lab.server.peer_rows(lab.now)[0].received, 0);
+    lab.up("fw", 1);
+    lab.settle();
+    let next_hop = lab.holds("fw", 1, "10.1.0.0/16").unwrap().next_hop;
+    assert_eq!(next_hop, Some(IpAddr::from([10, 1, 255, 9]).into()));
+}
+
+#[test]
+fn an_instance_without_an_ipv4_address_names_its_ipv6_address_to_those_who_can_take_it() {
+    let mut config = config();
+    for instance in &mut config.instances {
+        instance.addresses.remove(0);
+    }
+    config.peers[0].address = "fd00:1:0:a::4".parse().unwrap();
+    let mut lab = Lab::new(&config);
+    lab.originate(&["10.1.0.0/16"]);
+    for extended_next_hop in [false, true] {
+        let (id, mut negotiated) = lab.negotiated("sdwan", 1);
+        negotiated.extended_next_hop = extended_next_hop;
+        lab.up_with(id, negotiated);
+        lab.settle();
+        let held = lab.holds("sdwan", 1, "10.1.0.0/16");
+        assert_eq!(held.is_some(), extended_next_hop);
+        let warned = lab
+            .warnings("sdwan", 1)
+            .contains("not advertised: 10.1.0.0/16");
+        assert_eq!(warned, !extended_next_hop);
+    }
+}
+
+#[test]
 fn a_limit_lowered_below_what_is_announced_is_enforced() {
     let mut lab = with_route();
     let mut lower = config();

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::*;
 use crate::{
     bgp::{
-        Credit, InstanceId,
+        InstanceId,
         wire::{AsPath, Asn, Context, Message, PathAttributes, decode, frame},
     },
     rib::LearnedRoute,
@@ -110,14 +110,7 @@ impl Lab {
 
     fn send(&mut self, peer: &str, instance: u8, changes: Vec<RouteChange>) {
         let id = self.id(peer, instance);
-        self.server.handle(
-            SessionEvent::Routes {
-                id,
-                changes,
-                credit: Credit::default(),
-            },
-            self.now,
-        );
+        self.server.routes(&id, changes, self.now);
     }
 
     fn originate(&mut self, nets: &[&str]) {
@@ -208,8 +201,9 @@ impl Lab {
         let id = self.id(peer, instance);
         let config = &self.server.config;
         let asn = self.server.sessions[&id].peer.asn;
-        let IpAddr::V4(router_id) = id.peer else {
-            unreachable!("peers of these tests have IPv4 addresses");
+        let router_id = match id.peer {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(_) => Ipv4Addr::new(192, 0, 2, 6),
         };
         let negotiated = Negotiated {
             local_asn: config.asn,

@@ -530,6 +530,20 @@ fn events_of_unknown_sessions_and_routes_of_sessions_that_are_down_are_ignored()
     assert!(lab.learned.is_empty());
 }
 
+#[test]
+fn a_session_that_comes_up_anew_starts_without_routes() {
+    let mut lab = Lab::new(&config());
+    lab.up("fw", 1);
+    lab.up("sdwan", 1);
+    lab.announce("sdwan", 1, &[SITE], &route(&[65010], SDWAN));
+    lab.settle();
+    lab.up("sdwan", 1);
+    lab.settle();
+    assert_eq!(lab.members(SITE), None);
+    assert!(lab.holds("fw", 1, SITE).is_none());
+    assert_eq!(lab.far("sdwan", 1).ended, Family::ALL);
+}
+
 fn limited(max_prefixes: u32, limit_action: LimitAction) -> config::RouteServer {
     let mut config = config();
     config.peers[0].max_prefixes = max_prefixes;

@@ -24,7 +24,7 @@ pub use name::AttributeCode;
 pub use next_hop::NextHop;
 pub use origin::Origin;
 pub(super) use raw::{Header, flags};
-pub(super) use reader::{Attributes, read};
+pub(super) use reader::Attributes;
 
 use super::Asn;
 

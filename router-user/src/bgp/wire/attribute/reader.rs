@@ -29,31 +29,31 @@ pub(in super::super) struct Attributes<'a> {
     as4_aggregator: Option<Aggregator>,
 }
 
-/// Reads all attributes.
-///
-/// # Errors
-///
-/// The NOTIFICATION where the RFC leaves nothing but a session reset.
-pub(in super::super) fn read<'a>(
-    bytes: &'a [u8],
-    context: &Context,
-) -> Result<Attributes<'a>, Notification> {
-    let mut attributes = Attributes::default();
-    let mut cursor = Cursor::new(bytes);
-    while !cursor.is_empty() {
-        match RawAttribute::take(&mut cursor) {
-            Ok(raw) => attributes.take(raw, context)?,
-            Err(overrun) => {
-                attributes.overrun(overrun)?;
-                break;
+impl<'a> Attributes<'a> {
+    /// Reads all attributes.
+    ///
+    /// # Errors
+    ///
+    /// The NOTIFICATION where the RFC leaves nothing but a session reset.
+    pub(in super::super) fn read(
+        &mut self,
+        bytes: &'a [u8],
+        context: &Context,
+    ) -> Result<(), Notification> {
+        let mut cursor = Cursor::new(bytes);
+        while !cursor.is_empty() {
+            match RawAttribute::take(&mut cursor) {
+                Ok(raw) => self.take(raw, context)?,
+                Err(overrun) => {
+                    self.overrun(overrun)?;
+                    break;
+                }
             }
         }
+        self.merge_as4();
+        Ok(())
     }
-    attributes.merge_as4();
-    Ok(attributes)
-}
 
-impl<'a> Attributes<'a> {
     /// Whether an attribute of this type came, well-formed or not.
     pub(in super::super) fn has(&self, code: AttributeCode) -> bool {
         self.seen.contains(code)

@@ -3,7 +3,7 @@
 
 mod encode;
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 pub use encode::{EncodeError, encode_announce, encode_end_of_rib, encode_withdraw};
 
@@ -111,17 +111,18 @@ impl<'a> Update<'a> {
         };
         let withdrawn = plain_prefixes(withdrawn, context)?;
         let announced = plain_prefixes(cursor.rest(), context)?;
-        let attributes = attribute::read(attributes, context)?;
+        let mut read = Attributes::default();
+        read.read(attributes, context)?;
         if body == [0; 4] && context.families.contains(Family::Ipv4Unicast) {
             return Ok(Self::of_end_of_rib(Family::Ipv4Unicast));
         }
-        Self::new(withdrawn, announced, attributes, context)
+        Self::new(withdrawn, announced, &mut read, context)
     }
 
     fn new(
         withdrawn: Prefixes<'a>,
         announced: Prefixes<'a>,
-        mut attributes: Attributes<'a>,
+        attributes: &mut Attributes<'a>,
         context: &Context,
     ) -> Result<Self, Notification> {
         if let Some(unreach) = attributes.unreach
@@ -139,25 +140,19 @@ impl<'a> Update<'a> {
         };
         let announces = !announced.is_empty() || reaches;
         if announces {
-            require_mandatory(&mut attributes, !announced.is_empty(), context);
+            require_mandatory(attributes, !announced.is_empty(), context);
         } else {
-            refuse_faults_without_routes(&attributes)?;
+            refuse_faults_without_routes(attributes)?;
         }
-        let Attributes {
-            path,
-            reach,
-            unreach,
-            faults,
-            ..
-        } = attributes;
+        let unreach = attributes.unreach;
         Ok(Self {
             withdrawn: [
                 withdrawn,
                 unreach.unwrap_or(Prefixes::empty(Family::Ipv6Unicast)),
             ],
-            announced: share(path, announced, reach),
+            announced: share(&mut attributes.path, announced, attributes.reach),
             end_of_rib: None,
-            faults,
+            faults: mem::take(&mut attributes.faults),
         })
     }
 
@@ -212,31 +207,24 @@ fn refuse_faults_without_routes(attributes: &Attributes<'_>) -> Result<(), Notif
 /// Gives each field's routes their attributes with their next hop; one set serves both fields
 /// unless both are there.
 fn share<'a>(
-    path: PathAttributes,
+    path: &mut PathAttributes,
     plain: Prefixes<'a>,
     reach: Option<attribute::mp::Reach<'a>>,
 ) -> [Option<Announced<'a>>; 2] {
     let reach = reach.filter(|reach| !reach.prefixes.is_empty());
-    let announced = |attributes, prefixes| {
-        Some(Announced {
-            attributes: Arc::new(attributes),
-            prefixes,
-        })
-    };
-    match reach {
-        None if plain.is_empty() => [None, None],
-        None => [announced(path, plain), None],
-        Some(reach) => {
-            let first = if plain.is_empty() {
-                None
-            } else {
-                announced(path.clone(), plain)
-            };
-            let path = PathAttributes {
-                next_hop: Some(reach.next_hop),
-                ..path
-            };
-            [first, announced(path, reach.prefixes)]
+    let plain = (!plain.is_empty()).then(|| Announced {
+        attributes: Arc::new(match reach {
+            Some(_) => path.clone(),
+            None => mem::take(path),
+        }),
+        prefixes: plain,
+    });
+    let reach = reach.map(|reach| {
+        path.next_hop = Some(reach.next_hop);
+        Announced {
+            attributes: Arc::new(mem::take(path)),
+            prefixes: reach.prefixes,
         }
-    }
+    });
+    [plain, reach]
 }

@@ -1,0 +1,160 @@
+//! From a connection attempt to Established: connections made and accepted, OPENs, collisions.
+
+use std::{net::IpAddr, sync::Arc, time::Instant};
+
+use super::{
+    Action, Activity, Connection, ConnectionId, Fsm, Negotiated, Notification, Open, Outgoing,
+    PROBE_TIMEOUT, Received, State, connection::Phase, open, text,
+};
+
+impl Fsm {
+    // -- Connecting ----------------------------------------------------------------------------
+
+    pub(super) fn connect(&mut self, now: Instant) {
+        self.activity = Activity::Connecting(now + self.backoff.attempt());
+        self.actions.push(Action::Connect);
+    }
+
+    pub(super) fn cancel_attempt(&mut self) {
+        if matches!(self.activity, Activity::Connecting(_)) {
+            self.actions.push(Action::CancelConnect);
+        }
+        if !matches!(self.activity, Activity::Stopped | Activity::IdleHold(_)) {
+            self.activity = Activity::Waiting;
+        }
+    }
+
+    pub(super) fn connected(&mut self, id: ConnectionId, local_address: IpAddr, now: Instant) {
+        if !matches!(self.activity, Activity::Connecting(_)) {
+            self.actions.push(Action::Close { connection: id });
+            return;
+        }
+        self.activity = Activity::Waiting;
+        self.open(Connection::outgoing(id, local_address, now));
+    }
+
+    pub(super) fn connect_failed(&mut self, reason: String, now: Instant) {
+        if matches!(self.activity, Activity::Connecting(_)) {
+            self.activity = Activity::ConnectAt(now + self.backoff.retry());
+            self.actions.push(Action::Report(reason));
+        }
+    }
+
+    pub(super) fn accepted(&mut self, id: ConnectionId, local_address: IpAddr, now: Instant) {
+        if matches!(self.activity, Activity::Stopped | Activity::IdleHold(_)) {
+            self.actions.push(Action::Close { connection: id });
+            return;
+        }
+        // A peer has one connection of its own: a second one means that it has forgotten the first.
+        let forgotten = self
+            .connections
+            .iter()
+            .position(|other| !other.outgoing && other.state() != State::Established);
+        if let Some(index) = forgotten {
+            let old = self.connections.swap_remove(index);
+            self.dismiss(&old, Notification::connection_collision());
+        }
+        // If the peer has restarted, its kernel answers this with a reset.
+        if let Some(established) = self.find(State::Established) {
+            self.send(established, Outgoing::Keepalive);
+        }
+        if let Activity::ConnectAt(at) = self.activity {
+            self.activity = Activity::ConnectAt(at.max(now + self.backoff.base()));
+        }
+        self.open(Connection::incoming(id, local_address, now));
+    }
+
+    fn open(&mut self, connection: Connection) {
+        self.actions.push(Action::Send {
+            connection: connection.id,
+            message: Outgoing::Open(open::ours(&self.settings)),
+        });
+        self.connections.push(connection);
+    }
+
+    // -- Messages ------------------------------------------------------------------------------
+
+    pub(super) fn received(&mut self, id: ConnectionId, message: Received, now: Instant) {
+        let Some(index) = self.index(id) else {
+            return;
+        };
+        let connection = &mut self.connections[index];
+        match (&mut connection.phase, message) {
+            (_, Received::Notification(notification)) => {
+                self.notified(index, notification, now);
+            }
+            (Phase::OpenSent, Received::Open(theirs)) => self.opened(index, &theirs, now),
+            (Phase::Held { confirmed, .. }, Received::Keepalive) => *confirmed = true,
+            (Phase::OpenConfirm(_), Received::Keepalive) => self.establish(index, now),
+            (
+                Phase::Established(_),
+                Received::Update | Received::Keepalive | Received::RouteRefresh,
+            ) => connection.heard(now),
+            (_, message) => {
+                let state = connection.state();
+                let notification = Notification::unexpected_message(state, message.code());
+                let reason = text::unexpected(state, message.code());
+                self.fail(index, notification, reason, now);
+            }
+        }
+    }
+
+    fn opened(&mut self, index: usize, theirs: &Open, now: Instant) {
+        let local_address = self.connections[index].local_address;
+        let negotiated = match open::negotiate(&self.settings, theirs, local_address) {
+            Ok(negotiated) => Arc::new(negotiated),
+            Err(refusal) => {
+                self.fail(index, refusal.notification, refusal.reason, now);
+                return;
+            }
+        };
+        if let Some(established) = self.find(State::Established) {
+            if !self.settings.replace_established {
+                self.connections[index].hold_back(negotiated, now + PROBE_TIMEOUT);
+                return;
+            }
+            let id = self.connections[index].id;
+            self.collide(established, now);
+            self.confirm(id, negotiated, now);
+        } else if let Some(other) = self.find(State::OpenConfirm) {
+            let keep_outgoing = open::ours_wins(&negotiated);
+            let id = self.connections[index].id;
+            if self.connections[index].outgoing == keep_outgoing {
+                self.collide(other, now);
+                self.confirm(id, negotiated, now);
+            } else {
+                self.collide(index, now);
+            }
+        } else {
+            let id = self.connections[index].id;
+            self.confirm(id, negotiated, now);
+        }
+    }
+
+    pub(super) fn confirm(&mut self, id: ConnectionId, negotiated: Arc<Negotiated>, now: Instant) {
+        let Some(index) = self.index(id) else {
+            return;
+        };
+        self.cancel_attempt();
+        let jitter = self.backoff.jitter();
+        self.connections[index].confirm(negotiated, jitter, now);
+        self.send(index, Outgoing::Keepalive);
+    }
+
+    pub(super) fn establish(&mut self, index: usize, now: Instant) {
+        let mut survivor = self.connections.swap_remove(index);
+        for other in std::mem::take(&mut self.connections) {
+            self.dismiss(&other, Notification::connection_collision());
+        }
+        self.cancel_attempt();
+        let Some(negotiated) = survivor.establish(now) else {
+            return;
+        };
+        self.actions.push(Action::Established {
+            connection: survivor.id,
+            negotiated,
+        });
+        self.connections.push(survivor);
+        self.backoff.established(now);
+    }
+}

@@ -1,0 +1,70 @@
+//! What a session needs to know.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use crate::bgp::{
+    SessionId,
+    fsm::Settings,
+    wire::{Asn, Family},
+};
+
+/// What a session needs to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionConfig {
+    /// Instance and peer.
+    pub id: SessionId,
+    /// The route server's ASN.
+    pub local_asn: Asn,
+    /// The peer's ASN.
+    pub peer_asn: Asn,
+    /// The instance's BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// The instance's address of the peer's family: listened on, and connected from.
+    pub local_address: IpAddr,
+    /// TCP port, to listen on and to connect to.
+    pub port: u16,
+    /// Wait for the peer's connection instead of connecting as well.
+    pub passive: bool,
+    /// Offered hold time, seconds: 0 or at least 3.
+    pub hold_time: u16,
+    /// Delay between connection attempts, seconds; grows while they fail.
+    pub connect_retry: u16,
+    /// Families to exchange.
+    pub families: Vec<Family>,
+}
+
+impl SessionConfig {
+    /// The peer's address and port.
+    #[must_use]
+    pub const fn peer(&self) -> SocketAddr {
+        SocketAddr::new(self.id.peer, self.port)
+    }
+
+    /// The address and port to listen on.
+    #[must_use]
+    pub const fn listen(&self) -> SocketAddr {
+        SocketAddr::new(self.local_address, self.port)
+    }
+
+    /// What the state machine has to know, with fresh jitter.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            local_asn: self.local_asn,
+            peer_asn: self.peer_asn,
+            router_id: self.router_id,
+            peer: self.peer(),
+            passive: self.passive,
+            hold_time: self.hold_time,
+            connect_retry: Duration::from_secs(self.connect_retry.into()),
+            families: self.families.clone(),
+            // Not honoured by the stages behind yet.
+            extended_next_hop: false,
+            replace_established: false,
+            seed: RandomState::new().hash_one(&self.id),
+        }
+    }
+}
