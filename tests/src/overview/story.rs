@@ -131,7 +131,10 @@ fn control_plane(world: &Overview, narrator: &mut Narrator, running: &Running) {
                 row.with_context(|| format!("no active {prefix} by {next_hop}"))?;
                 seen.push(format!("{prefix} by {next_hop}"));
             }
-            Ok(seen.join(", "))
+            let table = running.waypost.ask("show effective --subnet apps")?;
+            let used = table.lines().filter(|line| !line.contains(" Invalid "));
+            seen.extend(used.map(str::to_owned));
+            Ok(seen.join("\n"))
         },
     );
 }
