@@ -149,7 +149,8 @@ impl Linux {
 impl Host for Linux {
     fn prepare(&mut self, name: &InterfaceName, ifindex: u32) -> Result<(), KernelError> {
         switch_forwarding_off(name)?;
-        if let Err(error) = self.requests.set_neighbour_timers(ifindex) {
+        let timers = self.requests.set_neighbour_timers(ifindex);
+        if let Err(error) = timers.and_then(|()| self.requests.doubt_neighbours(ifindex)) {
             warn!(port = %name, "neighbour timers stay as they are, a silent death shows later: {error}");
         }
         Ok(())

@@ -177,6 +177,39 @@ impl Requests {
         Ok(())
     }
 
+    /// Makes neighbours that are taken for reachable prove it anew: the timer of such an entry still
+    /// runs as the interface's timers were when it was last confirmed.
+    pub(super) fn doubt_neighbours(&mut self, ifindex: u32) -> io::Result<()> {
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = NeighbourMessage::default();
+            message.header.family = family;
+            let answers = self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP)?;
+            for answer in answers {
+                let RouteNetlinkMessage::NewNeighbour(mut entry) = answer else {
+                    continue;
+                };
+                if entry.header.ifindex != ifindex
+                    || entry.header.state != NeighbourState::Reachable
+                {
+                    continue;
+                }
+                entry.header.state = NeighbourState::Stale;
+                entry.attributes.retain(|attribute| {
+                    matches!(
+                        attribute,
+                        NeighbourAttribute::Destination(_)
+                            | NeighbourAttribute::LinkLayerAddress(_)
+                    )
+                });
+                self.request(
+                    RouteNetlinkMessage::NewNeighbour(entry),
+                    NLM_F_ACK | NLM_F_REPLACE,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
     /// The interface by which the host itself would send to an address.
     pub(super) fn interface_towards(&mut self, address: IpAddr) -> io::Result<Option<u32>> {
         let mut message = RouteMessage::default();

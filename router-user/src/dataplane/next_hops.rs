@@ -252,10 +252,10 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         let Some(interface) = self.links.get(&ifindex).map(|link| link.name.clone()) else {
             return;
         };
+        let before = self.neighbours.insert((ifindex, address), reachability);
         if !self.ports.contains_key(&interface) {
             return;
         }
-        let before = self.neighbours.insert((ifindex, address), reachability);
         if before == Some(reachability) {
             return;
         }

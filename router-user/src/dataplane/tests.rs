@@ -276,6 +276,15 @@ fn a_next_hop_without_a_way_is_found_when_the_host_learns_one() {
 }
 
 #[test]
+fn a_neighbour_that_answered_before_its_port_was_configured_is_known() {
+    let (world, mut reconciler) = start();
+    answers(&mut reconciler, 7);
+    apply(&mut reconciler, &[via_nva(), port("nva", &["10.1.10.4"])]);
+    assert_eq!(reconciler.take_liveness(), [told(true)]);
+    assert_eq!(published_mac(&world), 7);
+}
+
+#[test]
 fn a_next_hop_that_is_put_again_is_reported_anew() {
     let (_world, mut reconciler) = start();
     let changes = [via_nva(), port("nva", &["10.1.10.4"])];

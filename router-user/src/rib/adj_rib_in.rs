@@ -128,9 +128,13 @@ impl Core {
             return;
         }
         let totals = &mut self.sessions.get_mut(path.session).totals;
-        let hash = fingerprint(&(address, length, path.path_id, Arc::as_ptr(&path.attributes)));
         let received = &mut totals.received[family as usize];
-        let accepted = usize::from(path.is_eligible());
+        let (accepted, hash) = if path.is_eligible() {
+            let told = (address, length, path.path_id, Arc::as_ptr(&path.attributes));
+            (1, fingerprint(&told))
+        } else {
+            (0, 0)
+        };
         match count {
             Count::Add => {
                 *received += 1;

@@ -142,8 +142,9 @@ pub struct SessionTotals {
     pub accepted: usize,
     /// Routes sent and not withdrawn.
     pub advertised: usize,
-    /// Sum of the hashes of all paths in Adj-RIB-In: two sessions that were told the same things
-    /// have the same, in whatever order they were told.
+    /// Sum of the hashes of the eligible paths: two sessions that were told the same things have the
+    /// same, in whatever order they were told. What is rejected does not count: a peer reflects what
+    /// one instance told it to the other, and such loops differ by instance.
     pub fingerprint: u64,
 }
 

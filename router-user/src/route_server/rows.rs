@@ -174,12 +174,12 @@ impl RouteServer {
         let ours = self.rib.totals(up.index);
         (ours.fingerprint != theirs.fingerprint).then(|| {
             format!(
-                "announces other routes to instance {} ({}) than to instance {} ({}); see `waypost \
+                "announces other routes to instance {} ({} accepted) than to instance {} ({} accepted); see `waypost \
                  show learned`",
                 id.instance,
-                ours.received.iter().sum::<usize>(),
+                ours.accepted,
                 other.instance,
-                theirs.received.iter().sum::<usize>(),
+                theirs.accepted,
             )
         })
     }
@@ -285,19 +285,27 @@ impl RouteServer {
     }
 }
 
-/// Why the best path won: the last step in which another one lost.
+/// Why the best path won: the last step in which another one lost. The same peer's path to the
+/// other instance is no other.
 fn why_best(prefix: &PrefixView) -> String {
-    let verdicts = || prefix.paths.iter().map(|path| &path.verdict);
-    let last_step = verdicts().filter_map(|verdict| match verdict {
-        Verdict::Lost(step) => Some(*step),
+    let best = prefix
+        .paths
+        .iter()
+        .find(|path| path.verdict == Verdict::Best);
+    let others = || {
+        let others = prefix.paths.iter();
+        others.filter(|path| best.is_none_or(|best| path.session.peer != best.session.peer))
+    };
+    let equals =
+        others().any(|path| matches!(path.verdict, Verdict::Multipath | Verdict::NotNeeded(_)));
+    let last_step = others().filter_map(|path| match path.verdict {
+        Verdict::Lost(step) => Some(step),
         _ => None,
     });
-    let equals =
-        verdicts().any(|verdict| matches!(verdict, Verdict::Multipath | Verdict::NotNeeded(_)));
     match last_step.max() {
         _ if equals => "equal paths: lowest router id, then lowest peer address".to_owned(),
         Some(step) => step.wins().to_owned(),
-        None => "the only path".to_owned(),
+        None => "no other peer's path may be used".to_owned(),
     }
 }
 

@@ -289,6 +289,10 @@ fn an_nva_that_tells_the_instances_different_things_is_flagged() {
     lab.announce_to_both("sdwan", &[SITE, "10.251.0.0/16"], &route(&[65010], SDWAN));
     assert_eq!(lab.warnings("sdwan", 1), "");
 
+    // What one instance told it comes back to the other, and is rejected there as a loop.
+    lab.announce("sdwan", 2, &["10.1.0.0/16"], &route(&[65010, 65515], SDWAN));
+    assert_eq!(lab.warnings("sdwan", 1), "");
+
     lab.announce("sdwan", 2, &[SITE], &route(&[65010, 65010], SDWAN));
     for instance in [1, 2] {
         let warnings = lab.warnings("sdwan", instance);
