@@ -32,7 +32,7 @@ const ROUTER_CPU: usize = 0;
 const GENERATOR_CPU: usize = 1;
 
 /// Frames that the generator sends in one call.
-const BURST: u32 = 1 << 17;
+const BURST: u32 = 1 << 20;
 
 pub type Mac = [u8; 6];
 
