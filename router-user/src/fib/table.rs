@@ -72,9 +72,11 @@ impl Table {
         self.unsettled.len()
     }
 
-    /// What changed since this was last called.
+    /// What changed since this was last called, by prefix: in this order a trie is filled nearly
+    /// twice as fast, and neighbouring nodes lie together.
     pub(super) fn settle(&mut self) -> impl Iterator<Item = Difference> {
-        let unsettled = std::mem::take(&mut self.unsettled);
+        let mut unsettled: Vec<_> = std::mem::take(&mut self.unsettled).into_iter().collect();
+        unsettled.sort_unstable_by_key(|(prefix, _)| *prefix);
         unsettled
             .into_iter()
             .filter_map(|(prefix, emitted)| match self.packed(&prefix) {

@@ -88,9 +88,11 @@ impl Waypost {
         Ok(waypost)
     }
 
-    /// Adds learned routes.
+    /// Adds learned routes, in the order in which the daemon writes a batch.
     pub fn learn(&mut self, prefixes: &[Ipv4Net]) -> Result<()> {
-        for prefix in prefixes {
+        let mut prefixes = prefixes.to_vec();
+        prefixes.sort_unstable();
+        for prefix in &prefixes {
             self.route(LEARNED, *prefix, GROUP_OF_FOUR, precedence::LEARNED, 0)?;
         }
         Ok(())

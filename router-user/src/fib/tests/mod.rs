@@ -24,6 +24,24 @@ fn a_route_comes_after_its_group_and_that_after_its_next_hops() {
 }
 
 #[test]
+fn the_routes_of_a_batch_are_in_the_order_of_their_prefixes() {
+    let mut fib = Fib::new();
+    let nets: Vec<IpNet> = (0..200_u8)
+        .map(|n| net(&format!("{}.0.0.0/8", n.wrapping_mul(77) % 200)))
+        .collect();
+    for prefix in &nets {
+        fib.put_route(&"own/a".into(), *prefix, to(&[4]));
+    }
+    let changes = fib.take_changes();
+    let prefixes = changes.iter().filter_map(|change| match change {
+        Change::PutRoute { prefix, .. } => Some(*prefix),
+        _ => None,
+    });
+    let prefixes: Vec<IpNet> = prefixes.collect();
+    assert!(prefixes.len() > 100 && prefixes.is_sorted(), "{prefixes:?}");
+}
+
+#[test]
 fn removal_goes_the_other_way_round() {
     let mut fib = Fib::new();
     fib.put_port(port("eth0", "own/a"));
