@@ -6,7 +6,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -179,7 +179,10 @@ fn apt_install(packages: &[&str]) -> Result<()> {
         command
             .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
             .args(arguments);
-        command.env("DEBIAN_FRONTEND", "noninteractive");
+        // What dpkg does line by line is of no interest; faults go to standard error.
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null());
         command
     };
     shell::run(&mut apt(&["update"]))
