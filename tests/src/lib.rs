@@ -22,7 +22,7 @@
 //! - [`waypost`]: the daemon under test, its configuration and what it says.
 //! - [`network`]: virtual machines and appliances around one gateway host.
 //! - [`interop`]: what every BGP daemon must be able to do with Waypost.
-//! - [`bench`]: the form that all benchmarks report in.
+//! - [`mod@bench`]: the form that all benchmarks report in.
 //! - [`undisturbed`]: proof that an event left traffic and other sessions alone.
 //! - [`overview`]: topology 1, which the demo and most scenarios use, and its story.
 

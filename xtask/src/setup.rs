@@ -27,12 +27,8 @@ const LAB: &[(&str, &str)] = &[
     ("bpftool", "bpftool"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
-    ("tcpdump", "tcpdump"),
-    ("iperf3", "iperf3"),
     ("traceroute", "traceroute"),
     ("ping", "iputils-ping"),
-    ("capsh", "libcap2-bin"),
-    ("sysctl", "procps"),
 ];
 
 /// The newest LLVM that [`ebpf::BPF_LINKER_VERSION`] knows.

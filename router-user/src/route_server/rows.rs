@@ -305,7 +305,7 @@ fn why_best(prefix: &PrefixView) -> String {
     match last_step.max() {
         _ if equals => "equal paths: lowest router id, then lowest peer address".to_owned(),
         Some(step) => step.wins().to_owned(),
-        None => "no other peer's path may be used".to_owned(),
+        None => "the only usable path".to_owned(),
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Path {
 impl std::fmt::Display for Path {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let through = match self.through.as_slice() {
-            [] => "nowhere".to_owned(),
+            [] => "no appliance".to_owned(),
             hosts => hosts.join(" and "),
         };
         write!(f, "seen at {through}; {}", self.ping)
