@@ -17,8 +17,10 @@ pub(crate) fn run() -> Result<()> {
         "warnings",
     ]))?;
     shell::run(
-        shell::cargo(&["doc", "--no-deps", "--document-private-items"])
-            .env("RUSTDOCFLAGS", "-D warnings"),
+        shell::cargo(&["doc", "--no-deps", "--document-private-items"]).env(
+            "RUSTDOCFLAGS",
+            "-D warnings -A rustdoc::private-intra-doc-links",
+        ),
     )?;
     println!("router-ebpf, warnings as errors");
     ebpf::check(&shell::root())

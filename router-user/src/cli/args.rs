@@ -282,7 +282,7 @@ pub(super) struct StopArguments {
     /// Detach the programs and remove all pins too: forwarding ends.
     #[arg(long)]
     pub(super) flush: bool,
-    /// Where no daemon runs: the file that says which pins ([dataplane]); default pins without it.
+    /// Where no daemon runs: the file that says which pins (`[dataplane]`); default pins without it.
     #[arg(long, value_name = "FILE", requires = "flush")]
     pub(super) config: Option<PathBuf>,
 }
