@@ -14,7 +14,20 @@ use super::{
 };
 
 const EXAMPLE: &str = include_str!("../../../docs/example.toml");
+const README: &str = include_str!("../../../README.md");
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
+
+#[test]
+fn the_first_configuration_of_the_readme_is_accepted() {
+    let (_, rest) = README.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let parsed = parse_with_warnings(text, "README.md").unwrap();
+    assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
+    assert_eq!(
+        parsed.config.route_servers[0].peers[0].name.as_str(),
+        "sdwan"
+    );
+}
 
 #[test]
 fn the_example_is_a_whole_configuration_without_warnings() {
