@@ -36,6 +36,31 @@ pub enum Connects {
     Both,
 }
 
+/// The tests that each daemon must pass: over each transport, whoever connects.
+#[macro_export]
+macro_rules! interop_scenarios {
+    ($daemon:ty) => {
+        $crate::interop_scenarios! { $daemon:
+            over_ipv4_when_waypost_connects = Ipv4, Waypost;
+            over_ipv4_when_the_daemon_connects = Ipv4, Daemon;
+            over_ipv6_when_waypost_connects = Ipv6, Waypost;
+            over_ipv6_when_the_daemon_connects = Ipv6, Daemon;
+            when_both_connect = Ipv4, Both;
+        }
+    };
+    ($daemon:ty: $($name:ident = $transport:ident, $connects:ident;)+) => {$(
+        #[test]
+        fn $name() -> anyhow::Result<()> {
+            use $crate::interop::{Connects, Transport, holds_sessions};
+            $crate::scenario(|lab| {
+                holds_sessions(lab, Transport::$transport, Connects::$connects, |host, speaker| {
+                    Ok(Box::new(<$daemon>::start(host, speaker)?))
+                })
+            })
+        }
+    )+};
+}
+
 /// Runs a daemon on the SD-WAN appliance and demands sessions with both instances and routes of both
 /// families in both directions; withdraws one and announces it again; lets the daemon go and come
 /// back.
