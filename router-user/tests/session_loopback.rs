@@ -579,6 +579,22 @@ async fn a_request_for_all_routes_is_handed_on_and_one_for_another_family_is_not
 }
 
 #[tokio::test]
+async fn a_request_for_all_routes_on_another_connection_is_a_fault_and_not_handed_on() {
+    let config = passive("127.20.25.1", "127.20.25.2");
+    let mut ours = Node::with(vec![config.clone()]);
+    let mut peer = RawPeer::establish(&config, 90).await;
+    ours.up(&config.id).await;
+    let mut other = RawPeer::connect(&config).await;
+    let refresh = RouteRefresh::new(Family::Ipv4Unicast, RefreshKind::Request);
+    other.send(|out| refresh.encode(out)).await;
+    let notification = other.notification().await;
+    assert_eq!((notification.code, notification.subcode), (5, 1));
+    let is_request = |event: &SessionEvent| matches!(event, SessionEvent::RefreshRequested { .. });
+    assert!(ours.quiet(Duration::from_millis(300), is_request).await);
+    assert!(peer.stays_open(Duration::from_millis(300)).await);
+}
+
+#[tokio::test]
 async fn a_peer_without_capabilities_gets_a_session_with_ipv4() {
     let config = passive("127.20.23.1", "127.20.23.2");
     let mut ours = Node::with(vec![config.clone()]);

@@ -60,7 +60,10 @@ impl Session {
             }
             Ok(Message::RouteRefresh(refresh)) => {
                 self.message(connection, Received::RouteRefresh);
-                self.refresh(&refresh);
+                // Elsewhere it is a fault, and none of the Established connection's business.
+                if is_established {
+                    self.refresh(&refresh);
+                }
             }
             Err(notification) => self.malformed(connection, message, notification),
         }
@@ -91,7 +94,7 @@ impl Session {
         let agreed = self.status.families();
         let family = refresh.family().filter(|family| agreed.contains(family));
         match (family, refresh.kind) {
-            (Some(family), RefreshKind::Request) if self.established.is_some() => {
+            (Some(family), RefreshKind::Request) => {
                 self.flush();
                 self.emit(SessionEvent::RefreshRequested {
                     id: self.config.id.clone(),
