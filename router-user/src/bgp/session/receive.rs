@@ -1,6 +1,8 @@
 //! Bytes received become messages, and messages become events of the state machine and changes
 //! of routes.
 
+use std::time::Instant;
+
 use tracing::debug;
 
 use super::{Session, find};
@@ -81,8 +83,8 @@ impl Session {
         self.status.update();
         if let Some(fault) = update.faults().first() {
             let peer = self.config.id.peer;
-            self.status
-                .malformed(format!("UPDATE from {peer}: {fault}"));
+            let text = format!("UPDATE from {peer}: {fault}");
+            self.status.malformed(text, Instant::now());
         }
         self.pending.bytes += len;
         self.pending.changes.extend(update.into_changes());
