@@ -579,6 +579,24 @@ async fn a_request_for_all_routes_is_handed_on_and_one_for_another_family_is_not
 }
 
 #[tokio::test]
+async fn requests_for_all_routes_in_quick_succession_are_handed_on_as_one() {
+    let config = passive("127.20.24.1", "127.20.24.2");
+    let mut ours = Node::with(vec![config.clone()]);
+    let mut peer = RawPeer::establish(&config, 90).await;
+    let refresh = RouteRefresh::new(Family::Ipv4Unicast, RefreshKind::Request);
+    let is_request = |event: &SessionEvent| matches!(event, SessionEvent::RefreshRequested { .. });
+
+    peer.send(|out| (0..1000).for_each(|_| refresh.encode(out)))
+        .await;
+    ours.wait(|event| is_request(&event).then_some(())).await;
+    let quiet = Duration::from_millis(500);
+    assert!(ours.quiet(quiet, is_request).await, "handed on each");
+
+    peer.send(|out| refresh.encode(out)).await;
+    ours.wait(|event| is_request(&event).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_request_for_all_routes_on_another_connection_is_a_fault_and_not_handed_on() {
     let config = passive("127.20.25.1", "127.20.25.2");
     let mut ours = Node::with(vec![config.clone()]);

@@ -7,7 +7,6 @@ use tracing::debug;
 
 use super::{Session, find};
 use crate::bgp::{
-    SessionEvent,
     fsm::{ConnectionId, Event, Received},
     wire::{
         self, Message, MessageType, Notification, RefreshKind, RouteRefresh, notification::error,
@@ -96,13 +95,7 @@ impl Session {
         let agreed = self.status.families();
         let family = refresh.family().filter(|family| agreed.contains(family));
         match (family, refresh.kind) {
-            (Some(family), RefreshKind::Request) => {
-                self.flush();
-                self.emit(SessionEvent::RefreshRequested {
-                    id: self.config.id.clone(),
-                    family,
-                });
-            }
+            (Some(family), RefreshKind::Request) => self.refreshes.ask(family),
             _ => debug!(session = %self.config.id, "ignored {refresh:?}"),
         }
     }
