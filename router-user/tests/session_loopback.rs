@@ -240,6 +240,19 @@ async fn a_wrong_asn_is_answered_with_2_2_and_named() {
 }
 
 #[tokio::test]
+async fn a_hold_time_below_three_seconds_is_answered_with_2_6_and_not_called_malformed() {
+    let config = passive("127.20.26.1", "127.20.26.2");
+    let mut ours = Node::with(vec![config.clone()]);
+    let mut peer = RawPeer::connect(&config).await;
+    let open = open_of_peer(&config, 2);
+    peer.send(|out| open.encode(out)).await;
+    let notification = peer.notification().await;
+    assert_eq!((notification.code, notification.subcode), (2, 6));
+    ours.error("127.20.26.2 sent an OPEN that cannot be accepted")
+        .await;
+}
+
+#[tokio::test]
 async fn an_unknown_peer_is_refused_at_accept() {
     let config = passive("127.20.9.1", "127.20.9.2");
     let ours = Node::with(vec![config.clone()]);

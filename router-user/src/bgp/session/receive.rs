@@ -108,7 +108,8 @@ impl Session {
             .collect();
         let what = match notification.code {
             error::MESSAGE_HEADER => "what is no BGP message",
-            error::OPEN => "a malformed OPEN",
+            error::OPEN if notification.subcode == 0 => "a malformed OPEN",
+            error::OPEN => "an OPEN that cannot be accepted",
             error::UPDATE => "a malformed UPDATE",
             error::ROUTE_REFRESH => "a malformed ROUTE-REFRESH",
             _ => "a malformed message",
