@@ -240,6 +240,19 @@ async fn a_wrong_asn_is_answered_with_2_2_and_named() {
 }
 
 #[tokio::test]
+async fn a_hold_time_below_three_seconds_is_answered_with_2_6_and_not_called_malformed() {
+    let config = passive("127.20.26.1", "127.20.26.2");
+    let mut ours = Node::with(vec![config.clone()]);
+    let mut peer = RawPeer::connect(&config).await;
+    let open = open_of_peer(&config, 2);
+    peer.send(|out| open.encode(out)).await;
+    let notification = peer.notification().await;
+    assert_eq!((notification.code, notification.subcode), (2, 6));
+    ours.error("127.20.26.2 sent an OPEN that cannot be accepted")
+        .await;
+}
+
+#[tokio::test]
 async fn an_unknown_peer_is_refused_at_accept() {
     let config = passive("127.20.9.1", "127.20.9.2");
     let ours = Node::with(vec![config.clone()]);
@@ -576,6 +589,40 @@ async fn a_request_for_all_routes_is_handed_on_and_one_for_another_family_is_not
         })
         .await;
     assert_eq!(asked, Family::Ipv4Unicast);
+}
+
+#[tokio::test]
+async fn requests_for_all_routes_in_quick_succession_are_handed_on_as_one() {
+    let config = passive("127.20.24.1", "127.20.24.2");
+    let mut ours = Node::with(vec![config.clone()]);
+    let mut peer = RawPeer::establish(&config, 90).await;
+    let refresh = RouteRefresh::new(Family::Ipv4Unicast, RefreshKind::Request);
+    let is_request = |event: &SessionEvent| matches!(event, SessionEvent::RefreshRequested { .. });
+
+    peer.send(|out| (0..1000).for_each(|_| refresh.encode(out)))
+        .await;
+    ours.wait(|event| is_request(&event).then_some(())).await;
+    let quiet = Duration::from_millis(500);
+    assert!(ours.quiet(quiet, is_request).await, "handed on each");
+
+    peer.send(|out| refresh.encode(out)).await;
+    ours.wait(|event| is_request(&event).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_request_for_all_routes_on_another_connection_is_a_fault_and_not_handed_on() {
+    let config = passive("127.20.25.1", "127.20.25.2");
+    let mut ours = Node::with(vec![config.clone()]);
+    let mut peer = RawPeer::establish(&config, 90).await;
+    ours.up(&config.id).await;
+    let mut other = RawPeer::connect(&config).await;
+    let refresh = RouteRefresh::new(Family::Ipv4Unicast, RefreshKind::Request);
+    other.send(|out| refresh.encode(out)).await;
+    let notification = other.notification().await;
+    assert_eq!((notification.code, notification.subcode), (5, 1));
+    let is_request = |event: &SessionEvent| matches!(event, SessionEvent::RefreshRequested { .. });
+    assert!(ours.quiet(Duration::from_millis(300), is_request).await);
+    assert!(peer.stays_open(Duration::from_millis(300)).await);
 }
 
 #[tokio::test]

@@ -2,12 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, IoSlice},
+    io::{self, IoSlice, Read},
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,6 +21,9 @@ pub(super) const BURST: usize = 1 << 16;
 
 /// Parts of the backlog given to the kernel at a time.
 const SLICES: usize = 64;
+
+/// What is still read, at the most, of a connection that cannot be written to any more.
+const LAST_WORDS: usize = 1 << 20;
 
 /// How long a closed connection may take to deliver its last message.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
@@ -76,12 +80,16 @@ impl Link {
     /// Reads and writes what is possible now.
     pub(super) fn poll(&mut self, cx: &mut TaskContext<'_>, may_read: bool) -> Poll<Progress> {
         let mut progress = Progress::default();
-        let result = self.poll_write(cx, &mut progress).and_then(|()| {
-            if may_read {
-                self.poll_read(cx, &mut progress)?;
+        let result = match self.poll_write(cx, &mut progress) {
+            Ok(()) if may_read => self.poll_read(cx, &mut progress),
+            Ok(()) => Ok(()),
+            Err(error) => {
+                if may_read {
+                    self.read_last_words(&mut progress);
+                }
+                Err(error)
             }
-            Ok(())
-        });
+        };
         if let Err(error) = result {
             progress.ended = Some(socket::connection_error(&error));
         }
@@ -124,6 +132,21 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// A peer that has closed the connection may have said why before: it lies behind everything
+    /// that has arrived and was not read.
+    fn read_last_words(&mut self, progress: &mut Progress) {
+        // Not through tokio, which may not know yet that there is something to read.
+        let socket = SockRef::from(&self.stream);
+        let mut part = [0; 4096];
+        while self.received.len() < LAST_WORDS {
+            match (&*socket).read(&mut part) {
+                Ok(len @ 1..) => self.received.extend_from_slice(&part[..len]),
+                Ok(0) | Err(_) => return,
+            }
+            progress.read = true;
+        }
     }
 
     /// Delivers the last message, drops the backlog, and closes; bounded in time.
@@ -270,12 +293,17 @@ fn message_len(messages: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::io::IoSlice;
+    use std::{
+        io::{IoSlice, Write},
+        time::Duration,
+    };
 
     use bytes::{Bytes, BytesMut};
     use proptest::prelude::*;
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
 
-    use super::{HEADER_LEN, Outbox, SLICES, message_len};
+    use super::{ConnectionId, HEADER_LEN, Link, Outbox, SLICES, message_len};
 
     proptest! {
         #[test]
@@ -338,6 +366,28 @@ mod tests {
         sent.extend_from_slice(&out.into_last());
         assert_eq!(sent.len(), 69 + 21);
         assert_eq!(sent[69 + 18], 3);
+    }
+
+    #[tokio::test]
+    async fn what_the_peer_said_before_it_closed_is_read_though_nothing_can_be_sent_any_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut peer = std::net::TcpStream::connect(address).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut link = Link::new(ConnectionId(1), stream);
+
+        peer.write_all(&message(3, 2)).unwrap();
+        // The peer's kernel resets the connection, as it does where something was left unread.
+        SockRef::from(&peer)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(peer);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+
+        link.enqueue(message(2, 50).into());
+        let progress = std::future::poll_fn(|cx| link.poll(cx, true)).await;
+        assert_eq!(link.received, message(3, 2), "{progress:?}");
+        assert!(progress.read && progress.ended.is_some(), "{progress:?}");
     }
 
     /// The socket takes `room` bytes at the most.

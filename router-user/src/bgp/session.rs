@@ -28,11 +28,13 @@ use super::{
     socket,
     wire::{Notification, notification::cease},
 };
+use refreshes::Refreshes;
 use status::Status;
 
 mod actions;
 mod config;
 mod receive;
+mod refreshes;
 mod status;
 
 pub use config::SessionConfig;
@@ -98,6 +100,7 @@ pub(super) struct Session {
     closing: JoinSet<()>,
     connections: u64,
     pending: Pending,
+    refreshes: Refreshes,
     credits: Credits,
     status: Status,
 }
@@ -144,6 +147,7 @@ impl Session {
             closing: JoinSet::new(),
             connections: 0,
             pending: Pending::default(),
+            refreshes: Refreshes::default(),
             credits: Credits::new(),
         }
     }
@@ -157,6 +161,7 @@ impl Session {
                 break;
             }
             self.timers();
+            self.hand_on_refreshes();
             if self.status.is_due(Instant::now()) {
                 self.report_status();
             }
@@ -169,10 +174,14 @@ impl Session {
     async fn next_input(&mut self) -> Input {
         let established = self.established;
         let credit = self.credits.suffice(BURST);
-        let deadline = [self.fsm.next_timeout(), self.status.due_at()]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadline = [
+            self.fsm.next_timeout(),
+            self.status.due_at(),
+            self.refreshes.due_at(Instant::now()),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         tokio::select! {
             control = self.control.recv() => Input::Control(control),
             command = next(&mut self.commands) => Input::Command(command),

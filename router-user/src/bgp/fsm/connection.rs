@@ -179,7 +179,9 @@ impl Connection {
     fn hold_deadline(&self) -> Option<Instant> {
         let hold_time = match self.phase {
             Phase::OpenSent | Phase::Held { .. } => Some(OPEN_TIMEOUT),
-            Phase::OpenConfirm(_) | Phase::Established(_) => self.hold_time(),
+            // Without keepalives, too, the first one has to come some time.
+            Phase::OpenConfirm(_) => self.hold_time().or(Some(OPEN_TIMEOUT)),
+            Phase::Established(_) => self.hold_time(),
         };
         hold_time.map(|hold_time| self.heard_at + hold_time)
     }

@@ -64,6 +64,9 @@ pub(super) fn no_answer(peer: SocketAddr) -> String {
 /// The hold timer expired.
 pub(super) fn silent(peer: IpAddr, connection: &Connection) -> String {
     match connection.hold_time() {
+        None if connection.state() == State::OpenConfirm => format!(
+            "{peer} sent an OPEN, but no KEEPALIVE after it: is it up, and does it accept our OPEN?"
+        ),
         None => format!(
             "{peer} is connected but sent no OPEN: is what runs there a BGP daemon, and is the \
              session enabled?"

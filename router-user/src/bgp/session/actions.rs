@@ -83,6 +83,7 @@ impl Session {
         info!(session = %self.config.id, "down: {reason}");
         self.established = None;
         self.commands = None;
+        self.refreshes.forget();
         self.status.down();
         self.emit(SessionEvent::Down {
             id: self.config.id.clone(),
@@ -100,6 +101,16 @@ impl Session {
                 id: self.config.id.clone(),
                 changes,
                 credit: self.credits.take(bytes),
+            });
+        }
+    }
+
+    /// Hands on what the peer has asked for again, after the changes that it sent before.
+    pub(super) fn hand_on_refreshes(&mut self) {
+        for family in self.refreshes.take(Instant::now()).iter() {
+            self.emit(SessionEvent::RefreshRequested {
+                id: self.config.id.clone(),
+                family,
             });
         }
     }

@@ -1,11 +1,12 @@
 //! Bytes received become messages, and messages become events of the state machine and changes
 //! of routes.
 
+use std::time::Instant;
+
 use tracing::debug;
 
 use super::{Session, find};
 use crate::bgp::{
-    SessionEvent,
     fsm::{ConnectionId, Event, Received},
     wire::{
         self, Message, MessageType, Notification, RefreshKind, RouteRefresh, notification::error,
@@ -60,7 +61,10 @@ impl Session {
             }
             Ok(Message::RouteRefresh(refresh)) => {
                 self.message(connection, Received::RouteRefresh);
-                self.refresh(&refresh);
+                // Elsewhere it is a fault, and none of the Established connection's business.
+                if is_established {
+                    self.refresh(&refresh);
+                }
             }
             Err(notification) => self.malformed(connection, message, notification),
         }
@@ -78,8 +82,8 @@ impl Session {
         self.status.update();
         if let Some(fault) = update.faults().first() {
             let peer = self.config.id.peer;
-            self.status
-                .malformed(format!("UPDATE from {peer}: {fault}"));
+            let text = format!("UPDATE from {peer}: {fault}");
+            self.status.malformed(text, Instant::now());
         }
         self.pending.bytes += len;
         self.pending.changes.extend(update.into_changes());
@@ -91,13 +95,7 @@ impl Session {
         let agreed = self.status.families();
         let family = refresh.family().filter(|family| agreed.contains(family));
         match (family, refresh.kind) {
-            (Some(family), RefreshKind::Request) if self.established.is_some() => {
-                self.flush();
-                self.emit(SessionEvent::RefreshRequested {
-                    id: self.config.id.clone(),
-                    family,
-                });
-            }
+            (Some(family), RefreshKind::Request) => self.refreshes.ask(family),
             _ => debug!(session = %self.config.id, "ignored {refresh:?}"),
         }
     }
@@ -110,7 +108,8 @@ impl Session {
             .collect();
         let what = match notification.code {
             error::MESSAGE_HEADER => "what is no BGP message",
-            error::OPEN => "a malformed OPEN",
+            error::OPEN if notification.subcode == 0 => "a malformed OPEN",
+            error::OPEN => "an OPEN that cannot be accepted",
             error::UPDATE => "a malformed UPDATE",
             error::ROUTE_REFRESH => "a malformed ROUTE-REFRESH",
             _ => "a malformed message",

@@ -15,6 +15,9 @@ use crate::bgp::{
 /// Counters alone are reported at most this often.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Log lines about malformed UPDATEs: one in so much time.
+const MALFORMED_LOGGED: Duration = Duration::from_secs(5);
+
 /// The status and whether others know it already.
 pub(super) struct Status {
     session: SessionId,
@@ -24,6 +27,8 @@ pub(super) struct Status {
     changed: bool,
     /// An error changed since: reported at once.
     urgent: bool,
+    /// When a malformed UPDATE was last logged.
+    malformed_logged_at: Option<Instant>,
 }
 
 impl Status {
@@ -34,6 +39,7 @@ impl Status {
             reported_at: None,
             changed: true,
             urgent: true,
+            malformed_logged_at: None,
         }
     }
 
@@ -81,10 +87,27 @@ impl Status {
         self.shown.updates_received += 1;
     }
 
-    /// An UPDATE was malformed, the session is kept (RFC 7606).
-    pub(super) fn malformed(&mut self, text: String) {
+    /// An UPDATE was malformed, the session is kept (RFC 7606). The peer may send as many of them as
+    /// it likes: they are logged and reported now and then.
+    pub(super) fn malformed(&mut self, text: String, now: Instant) {
         self.shown.updates_malformed += 1;
-        self.error(text);
+        if self.is_worth_a_line(&text, now) {
+            warn!(session = %self.session, "{text}");
+        } else {
+            debug!(session = %self.session, "{text}");
+        }
+        self.shown.last_error = Some(text);
+        self.changed = true;
+    }
+
+    fn is_worth_a_line(&mut self, malformed: &str, now: Instant) -> bool {
+        let known = self.shown.last_error.as_deref() == Some(malformed);
+        let lately = |logged: Instant| now.duration_since(logged) < MALFORMED_LOGGED;
+        if known || self.malformed_logged_at.is_some_and(lately) {
+            return false;
+        }
+        self.malformed_logged_at = Some(now);
+        true
     }
 
     /// When the status is to be reported, if nothing else happens.
@@ -107,5 +130,45 @@ impl Status {
         self.changed = false;
         self.urgent = false;
         self.shown.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{INTERVAL, Instant, MALFORMED_LOGGED, SessionId, State, Status};
+    use crate::bgp::InstanceId;
+
+    #[test]
+    fn malformed_updates_are_all_counted_and_reported_once_in_an_interval() {
+        let start = Instant::now();
+        let mut status = new();
+        status.report(State::Established, start);
+        for index in 0..1000 {
+            status.malformed(format!("{index}"), start);
+            assert!(!status.is_due(start));
+        }
+        assert!(status.is_due(start + INTERVAL));
+        let shown = status.report(State::Established, start + INTERVAL);
+        assert_eq!(shown.updates_malformed, 1000);
+        assert_eq!(shown.last_error.as_deref(), Some("999"));
+    }
+
+    #[test]
+    fn malformed_updates_are_logged_now_and_then_however_they_differ() {
+        let start = Instant::now();
+        let mut status = new();
+        assert!(status.is_worth_a_line("a", start));
+        assert!(!status.is_worth_a_line("b", start));
+        assert!(status.is_worth_a_line("b", start + MALFORMED_LOGGED));
+        status.malformed("c".to_owned(), start);
+        assert!(!status.is_worth_a_line("c", start + 3 * MALFORMED_LOGGED));
+    }
+
+    fn new() -> Status {
+        Status::new(SessionId {
+            route_server: "hub".into(),
+            instance: InstanceId(1),
+            peer: "10.1.10.4".parse().unwrap(),
+        })
     }
 }

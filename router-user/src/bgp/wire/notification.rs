@@ -280,10 +280,12 @@ impl Notification {
         Self::new(error::CEASE, subcode, [])
     }
 
-    /// The NOTIFICATION within a hard reset (RFC 8538 §3.1).
+    /// The NOTIFICATION within a hard reset (RFC 8538 §3.1). A hard reset within a hard reset stands
+    /// for nothing; a message has room for thousands of them.
     #[must_use]
     pub fn within_hard_reset(&self) -> Option<Self> {
         match (self.code, self.subcode, self.data.as_slice()) {
+            (_, _, [error::CEASE, cease::HARD_RESET, ..]) => None,
             (error::CEASE, cease::HARD_RESET, [code, subcode, data @ ..]) => {
                 Some(Self::new(*code, *subcode, data))
             }
@@ -368,6 +370,13 @@ mod tests {
         assert_eq!((hard.code, hard.subcode), (6, 9));
         assert_eq!(hard.within_hard_reset(), Some(inner));
         assert_eq!(Notification::new(6, 9, [6]).within_hard_reset(), None);
+    }
+
+    #[test]
+    fn rfc8538_hard_resets_within_each_other_are_not_followed() {
+        let nested = Notification::new(6, 9, [6, 9].repeat(32_000));
+        assert_eq!(nested.within_hard_reset(), None);
+        assert_eq!(nested.to_string(), "Cease: hard reset");
     }
 
     #[test]

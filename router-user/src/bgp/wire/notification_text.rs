@@ -9,6 +9,9 @@ use super::{
     notification::{cease, error},
 };
 
+/// Capabilities named; a message has room for thousands.
+const MAX_CAPABILITIES: usize = 16;
+
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(category) = category(self.code) else {
@@ -132,11 +135,14 @@ fn fmt_capabilities(data: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if Capability::decode_all(data, &mut capabilities).is_none() {
         return Ok(());
     }
-    for (index, capability) in capabilities.iter().enumerate() {
+    for (index, capability) in capabilities.iter().take(MAX_CAPABILITIES).enumerate() {
         let separator = if index == 0 { ": " } else { ", " };
         write!(f, "{separator}{capability}")?;
     }
-    Ok(())
+    match capabilities.len().saturating_sub(MAX_CAPABILITIES) {
+        0 => Ok(()),
+        more => write!(f, " and {more} more"),
+    }
 }
 
 #[cfg(test)]
@@ -203,6 +209,13 @@ mod tests {
         ] {
             assert_eq!(notification.to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_notification_full_of_capabilities_is_still_one_line_to_read() {
+        let text = Notification::new(2, 7, [200, 0].repeat(30_000)).to_string();
+        assert!(text.ends_with(" and 29984 more"), "{text}");
+        assert!(text.len() < 500, "{} bytes", text.len());
     }
 
     #[test]

@@ -67,6 +67,29 @@ fn a_peer_that_says_nothing_is_let_go_and_blocks_nobody() {
 }
 
 #[test]
+fn a_peer_that_vanishes_after_its_open_is_let_go_even_if_no_keepalives_are_agreed_on() {
+    let (mut fsm, now) = started(Settings {
+        hold_time: 0,
+        ..ours()
+    });
+    let local_address = [10, 0, 0, 1].into();
+    fsm.handle(
+        Event::Connected {
+            connection: OUTGOING,
+            local_address,
+        },
+        now,
+    );
+    fsm.handle(open_received(OUTGOING, 65010, [2, 2, 2, 2]), now);
+    assert_eq!(fsm.state(), State::OpenConfirm);
+    assert_eq!(fsm.next_timeout(), Some(now + OPEN_TIMEOUT));
+    let actions = fsm.handle(Event::Timer, now + OPEN_TIMEOUT);
+    assert!(notifies(&actions, 4, 0), "{actions:?}");
+    let said = |action: &Action| matches!(action, Action::Report(t) if t.contains("no KEEPALIVE"));
+    assert!(actions.iter().any(said), "{actions:?}");
+}
+
+#[test]
 fn a_peer_that_stops_reading_is_let_go() {
     let (mut fsm, start) = in_state(State::Established);
     let mut now = start;
