@@ -249,6 +249,18 @@ fn each_fault_is_told_with_its_line_and_its_remedy() {
             "uplink has 10.1.20.4 and 10.1.20.5, two addresses of one family; keep one",
         ),
         (
+            "# uplink = [\"10.1.20.4\", \"fd00:1:0:14::4\"]",
+            "uplink = [\"10.1.1.1\"]",
+            "10.1.1.1",
+            "uplink 10.1.1.1 is that of the gateway of subnet apps (line 30); give the address of",
+        ),
+        (
+            "# uplink = [\"10.1.20.4\", \"fd00:1:0:14::4\"]",
+            "uplink = [\"10.1.255.5\"]",
+            "10.1.255.5",
+            "uplink 10.1.255.5 is that of instance 2 of rs1",
+        ),
+        (
             "vnet = \"hub\"",
             "vnet = \"spoke\"",
             "vnet = \"spoke\"",
