@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    LimitAction, host,
+    LimitAction, Source, host,
     host::Host,
     parse, parse_with_warnings,
     schema::{self, Schema},
@@ -27,6 +27,21 @@ fn the_first_configuration_of_the_readme_is_accepted() {
         parsed.config.route_servers[0].peers[0].name.as_str(),
         "sdwan"
     );
+}
+
+#[test]
+fn a_socket_of_the_command_line_is_no_change_when_the_file_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("waypost.toml");
+    std::fs::write(&file, EXAMPLE).unwrap();
+    let source = Source {
+        file,
+        socket: Some("/run/other.sock".into()),
+    };
+    let running = source.load().unwrap().config;
+    assert_eq!(running.daemon.socket.to_str(), Some("/run/other.sock"));
+    let again = source.load().unwrap().config;
+    assert_eq!(running.changes_at_restart(&again), [""; 0]);
 }
 
 #[test]

@@ -160,7 +160,7 @@ impl Backend for Control {
     async fn status(&self) -> Answer<Status> {
         let Running {
             config,
-            path,
+            source,
             core,
             servers,
             ..
@@ -189,7 +189,7 @@ impl Backend for Control {
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            config: path.display().to_string(),
+            config: source.file.display().to_string(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             synchronised: core.ask(|core| core.synchronised).await?,
             route_servers,
