@@ -56,6 +56,12 @@ impl ImportRules {
         if path.contains(0) {
             return Some("treated as withdrawn: AS 0 in the AS path (RFC 7607)".into());
         }
+        // It means nothing outside its confederation: other peers would drop the route or the session.
+        if path.has_confederation() {
+            return Some(
+                "treated as withdrawn: confederation segment in the AS path (RFC 5065)".into(),
+            );
+        }
         if !self.allow_as_set && path.has_sets() {
             return Some("treated as withdrawn: AS_SET in the AS path (RFC 9774)".into());
         }
@@ -131,6 +137,22 @@ mod tests {
         assert_rejected(rules.judge(65010, V4, &attributes), "AS_SET");
         rules.allow_as_set = true;
         assert_eq!(rules.judge(65010, V4, &attributes), Judgement::Eligible);
+    }
+
+    #[test]
+    fn a_confederation_segment_is_treated_as_withdrawn_even_if_sets_are_allowed() {
+        let rules = ImportRules {
+            allow_as_set: true,
+            ..rules()
+        };
+        for kind in [AsSegmentKind::ConfedSequence, AsSegmentKind::ConfedSet] {
+            let mut attributes = attributes(&[65010], "10.1.10.4");
+            attributes.as_path.segments.push(AsSegment {
+                kind,
+                asns: smallvec![64512],
+            });
+            assert_rejected(rules.judge(65010, V4, &attributes), "confederation");
+        }
     }
 
     #[test]
