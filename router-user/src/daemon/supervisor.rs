@@ -171,6 +171,12 @@ fn desired(config: &Config, server: &config::RouteServer, originated: &Originate
         space: network
             .map(|vnet| vnet.prefixes.clone())
             .unwrap_or_default(),
+        gateways: network
+            .into_iter()
+            .flat_map(|vnet| &vnet.subnets)
+            .flat_map(|subnet| &subnet.gateways)
+            .copied()
+            .collect(),
         port: config.daemon.bgp_port,
         originated: originated.get(&server.name).cloned().unwrap_or_default(),
     }

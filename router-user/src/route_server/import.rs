@@ -20,6 +20,8 @@ pub(super) struct ImportRules {
     pub(super) asn: Asn,
     /// The addresses of its instances.
     pub(super) own_addresses: Vec<IpAddr>,
+    /// The gateway host's addresses in the network's subnets.
+    pub(super) gateways: Vec<IpAddr>,
     /// Where next hops can be resolved: its network and those peered with it.
     pub(super) space: Vec<IpNet>,
     /// AS_SETs are accepted (RFC 9774 forbids them).
@@ -89,6 +91,8 @@ impl ImportRules {
     fn address_fault(&self, address: IpAddr) -> Option<&'static str> {
         if self.own_addresses.contains(&address) {
             Some("next hop is the route server's own address")
+        } else if self.gateways.contains(&address) {
+            Some("next hop is the gateway of a subnet, the gateway host's own address")
         } else if address.is_unspecified() {
             Some("next hop is the unspecified address")
         } else if address.is_loopback() {
@@ -166,6 +170,7 @@ mod tests {
         for (next_hop, reason) in [
             ("10.1.255.4", "own address"),
             ("10.1.255.5", "own address"),
+            ("10.1.10.1", "gateway of a subnet"),
             ("0.0.0.0", "unspecified"),
             ("127.0.0.1", "loopback"),
             ("224.0.0.5", "multicast"),
@@ -224,6 +229,7 @@ mod tests {
             own_addresses: ["10.1.255.4", "10.1.255.5", "fd00:1:0:ff::4"]
                 .map(|address| address.parse().unwrap())
                 .to_vec(),
+            gateways: vec!["10.1.10.1".parse().unwrap()],
             space: vec![
                 "10.1.0.0/16".parse().unwrap(),
                 "fd00:1::/48".parse().unwrap(),
