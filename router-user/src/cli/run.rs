@@ -11,7 +11,7 @@ use super::{
     table::count,
 };
 use crate::{
-    config::{self, Config, host::Host},
+    config::{self, Config, Source, host::Host},
     daemon,
 };
 
@@ -23,15 +23,16 @@ pub(super) fn run(arguments: &RunArguments, socket: Option<PathBuf>) -> anyhow::
         .build()
         .context("cannot start")?;
     runtime.block_on(async {
-        let mut parsed = config::load(&arguments.config)?;
+        let source = Source {
+            file: arguments.config.clone(),
+            socket,
+        };
+        let parsed = source.load()?;
         let host_warnings = config::host::check(&parsed, &Host::read().await?, None)?;
         for warning in parsed.warnings.iter().chain(&host_warnings) {
             tracing::warn!("{warning}");
         }
-        if let Some(socket) = socket {
-            parsed.config.daemon.socket = socket;
-        }
-        daemon::run(parsed.config, arguments.config.clone()).await
+        daemon::run(parsed.config, source).await
     })
 }
 

@@ -60,6 +60,30 @@ pub enum LoadError {
     Faults(#[from] Faults),
 }
 
+/// Where a daemon's configuration comes from, at its start and at each reload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// The file.
+    pub file: PathBuf,
+    /// The socket that the command line names in place of the file's.
+    pub socket: Option<PathBuf>,
+}
+
+impl Source {
+    /// Reads the file and puts on top of it what the command line says.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or has faults.
+    pub fn load(&self) -> Result<Parsed, LoadError> {
+        let mut parsed = load(&self.file)?;
+        if let Some(socket) = &self.socket {
+            parsed.config.daemon.socket.clone_from(socket);
+        }
+        Ok(parsed)
+    }
+}
+
 /// Reads a configuration file.
 ///
 /// # Errors

@@ -25,6 +25,8 @@ pub(super) struct Network {
     pub(super) addresses: Claims<IpAddr>,
     /// Those of them that are the gateway host's: no peer can have them.
     pub(super) own: Claims<IpAddr>,
+    /// Its uplinks, with their places.
+    uplinks: Vec<Located<IpAddr>>,
     /// Read without a fault in its prefixes: what lies outside them is a fault of its own.
     pub(super) complete: bool,
 }
@@ -42,6 +44,21 @@ impl Network {
         self.addresses.claim(address, owner, at, report);
         if report.faults() == before {
             self.own.claim(address, owner, at, report);
+        }
+    }
+
+    /// The Internet does not lie behind the gateway host's own addresses. Asked once all of them are
+    /// claimed.
+    pub(super) fn refuse_own_uplinks(&self, report: &mut Report) {
+        for Located { value, at } in &self.uplinks {
+            if let Some((owner, place)) = self.own.owner(value) {
+                let line = report.line_of(place);
+                report.fault(
+                    *at,
+                    format!("uplink {value} is that of {owner} (line {line})"),
+                    "give the address of a machine in one of the network's subnets",
+                );
+            }
         }
     }
 }
@@ -89,6 +106,7 @@ fn read(
         },
         addresses: Claims::of("address"),
         own: Claims::of("address"),
+        uplinks: Vec::new(),
         complete,
     };
     network.vnet.prefixes.sort();
@@ -152,6 +170,7 @@ fn read_uplink(section: &Section<'_, '_>, network: &mut Network, report: &mut Re
             );
         }
         network.vnet.uplink.push(address);
+        network.uplinks.push(Located { value: address, at });
     }
 }
 

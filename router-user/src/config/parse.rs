@@ -59,6 +59,9 @@ pub fn parse_with_warnings(text: &str, file: &str) -> Result<Parsed, Faults> {
     let dataplane = read_dataplane(&root, &mut report);
     let mut networks = network::read_all(&root, &mut places, &mut report);
     let route_servers = route_server::read_all(&root, &mut networks, &mut places, &mut report);
+    for network in &networks {
+        network.refuse_own_uplinks(&mut report);
+    }
     let config = Config {
         daemon,
         dataplane,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    LimitAction, host,
+    LimitAction, Source, host,
     host::Host,
     parse, parse_with_warnings,
     schema::{self, Schema},
@@ -27,6 +27,21 @@ fn the_first_configuration_of_the_readme_is_accepted() {
         parsed.config.route_servers[0].peers[0].name.as_str(),
         "sdwan"
     );
+}
+
+#[test]
+fn a_socket_of_the_command_line_is_no_change_when_the_file_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("waypost.toml");
+    std::fs::write(&file, EXAMPLE).unwrap();
+    let source = Source {
+        file,
+        socket: Some("/run/other.sock".into()),
+    };
+    let running = source.load().unwrap().config;
+    assert_eq!(running.daemon.socket.to_str(), Some("/run/other.sock"));
+    let again = source.load().unwrap().config;
+    assert_eq!(running.changes_at_restart(&again), [""; 0]);
 }
 
 #[test]
@@ -247,6 +262,18 @@ fn each_fault_is_told_with_its_line_and_its_remedy() {
             "uplink = [\"10.1.20.4\", \"10.1.20.5\"]",
             "10.1.20.5",
             "uplink has 10.1.20.4 and 10.1.20.5, two addresses of one family; keep one",
+        ),
+        (
+            "# uplink = [\"10.1.20.4\", \"fd00:1:0:14::4\"]",
+            "uplink = [\"10.1.1.1\"]",
+            "10.1.1.1",
+            "uplink 10.1.1.1 is that of the gateway of subnet apps (line 30); give the address of",
+        ),
+        (
+            "# uplink = [\"10.1.20.4\", \"fd00:1:0:14::4\"]",
+            "uplink = [\"10.1.255.5\"]",
+            "10.1.255.5",
+            "uplink 10.1.255.5 is that of instance 2 of rs1",
         ),
         (
             "vnet = \"hub\"",

@@ -23,6 +23,7 @@ use crate::{
         },
     },
     bgp::{InstanceId, State},
+    config::RouteServer,
     names::{PeerName, RouteServerName, SubnetName, VnetName},
     route_server::Filter,
 };
@@ -73,45 +74,34 @@ impl Control {
         rows: impl Fn(&mut Server, &Filter, &RouteFilter) -> Vec<R> + Clone + Send + 'static,
     ) -> Answer<Vec<R>> {
         let servers = self.servers(filter.route_server.as_deref())?;
-        let peer = self.peer_name(filter.peer.as_deref())?;
-        let narrow = Filter {
-            peer: peer.clone(),
-            instance: filter.instance.map(InstanceId),
-            prefix: filter
-                .prefix
-                .filter(|_| !filter.longer)
-                .map(|prefix| prefix.trunc()),
-        };
-        let filter = RouteFilter {
-            peer: peer.map(|peer| peer.to_string()),
-            ..filter
-        };
+        let config = self.running().config;
+        let configured: Vec<_> = config
+            .route_servers
+            .iter()
+            .filter(|server| servers.contains_key(&server.name))
+            .collect();
         let mut all = Vec::new();
-        for server in servers.values() {
-            let (rows, narrow, filter) = (rows.clone(), narrow.clone(), filter.clone());
+        for (name, peer) in peers_meant(&configured, filter.peer.as_deref())? {
+            let Some(server) = servers.get(&name) else {
+                continue;
+            };
+            let narrow = Filter {
+                peer: peer.clone(),
+                instance: filter.instance.map(InstanceId),
+                prefix: filter
+                    .prefix
+                    .filter(|_| !filter.longer)
+                    .map(|prefix| prefix.trunc()),
+            };
+            let filter = RouteFilter {
+                peer: peer.map(|peer| peer.to_string()),
+                ..filter.clone()
+            };
+            let rows = rows.clone();
             let part = server.ask(move |server| rows(server, &narrow, &filter));
             all.extend(part.await?);
         }
         Ok(all)
-    }
-
-    /// The name of the peer that a filter names by name or address.
-    fn peer_name(&self, wanted: Option<&str>) -> Answer<Option<PeerName>> {
-        let Some(wanted) = wanted else {
-            return Ok(None);
-        };
-        let config = self.running().config;
-        let mut peers = config.route_servers.iter().flat_map(|server| &server.peers);
-        let address = wanted.parse().ok();
-        let found =
-            peers.find(|peer| peer.name.as_str() == wanted || Some(peer.address) == address);
-        found.map(|peer| Some(peer.name.clone())).ok_or_else(|| {
-            let peers = config.route_servers.iter().flat_map(|server| &server.peers);
-            ApiError::not_found(
-                format!("there is no peer \"{wanted}\""),
-                one_of(peers.map(|peer| &peer.name)),
-            )
-        })
     }
 
     async fn resolve(&self, subnet: String) -> Answer<(VnetName, SubnetName)> {
@@ -170,7 +160,7 @@ impl Backend for Control {
     async fn status(&self) -> Answer<Status> {
         let Running {
             config,
-            path,
+            source,
             core,
             servers,
             ..
@@ -199,7 +189,7 @@ impl Backend for Control {
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            config: path.display().to_string(),
+            config: source.file.display().to_string(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             synchronised: core.ask(|core| core.synchronised).await?,
             route_servers,
@@ -402,6 +392,38 @@ impl Backend for Control {
     }
 }
 
+/// Which route servers are asked, and of each the peer that a filter names by name or address: the
+/// same address may be another peer's at another route server.
+fn peers_meant(
+    servers: &[&RouteServer],
+    wanted: Option<&str>,
+) -> Answer<Vec<(RouteServerName, Option<PeerName>)>> {
+    let Some(wanted) = wanted else {
+        return Ok(servers
+            .iter()
+            .map(|server| (server.name.clone(), None))
+            .collect());
+    };
+    let address = wanted.parse().ok();
+    let meant: Vec<_> = servers
+        .iter()
+        .filter_map(|server| {
+            let mut peers = server.peers.iter();
+            let found =
+                peers.find(|peer| peer.name.as_str() == wanted || Some(peer.address) == address)?;
+            Some((server.name.clone(), Some(found.name.clone())))
+        })
+        .collect();
+    if meant.is_empty() {
+        let peers = servers.iter().flat_map(|server| &server.peers);
+        return Err(ApiError::not_found(
+            format!("there is no peer \"{wanted}\""),
+            one_of(peers.map(|peer| &peer.name)),
+        ));
+    }
+    Ok(meant)
+}
+
 fn instance(order: &InstanceOrder) -> Answer<InstanceId> {
     match order.instance {
         number @ 1..=2 => Ok(InstanceId(number)),
@@ -429,5 +451,37 @@ fn one_of<T: std::fmt::Display>(names: impl Iterator<Item = T>) -> String {
         "none is configured".to_owned()
     } else {
         format!("there are: {}", names.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::peers_meant;
+    use crate::config::{RouteServer, parse};
+
+    #[test]
+    fn an_address_means_the_peer_that_has_it_at_each_route_server() {
+        let config = parse(include_str!("../../../docs/example.toml"), "example").unwrap();
+        let first = &config.route_servers[0];
+        let mut second = RouteServer {
+            name: "rs2".into(),
+            ..first.clone()
+        };
+        second.peers[0].name = "vpn".into();
+        second.peers.truncate(1);
+        let asked = |servers: &[&RouteServer], peer: &str| {
+            let meant = peers_meant(servers, Some(peer)).map_err(|error| error.error)?;
+            let told = meant.into_iter().map(|(server, peer)| {
+                let peer = peer.unwrap();
+                format!("{server} {peer}")
+            });
+            Ok::<_, String>(told.collect::<Vec<_>>())
+        };
+        let both = [first, &second];
+        assert_eq!(asked(&both, "10.1.10.4").unwrap(), ["rs1 sdwan", "rs2 vpn"]);
+        assert_eq!(asked(&[&second], "10.1.10.4").unwrap(), ["rs2 vpn"]);
+        assert_eq!(asked(&both, "fw").unwrap(), ["rs1 fw"]);
+        assert!(asked(&[&second], "fw").is_err(), "it has no such peer");
+        assert_eq!(peers_meant(&both, None).unwrap().len(), 2);
     }
 }

@@ -250,20 +250,25 @@ fn tell_kernel(
         );
     }
     for next_hop in &lookup.next_hops {
-        story.push(reached(next_hop, facts));
+        story.push(reached(next_hop, lookup, facts));
     }
     if let (Some(choice), Some(asked)) = (flow, facts.flow) {
         let ports = asked
             .ports
             .map_or_else(String::new, |(from, to)| format!(", ports {from} to {to}"));
+        let dropped = if is_down(lookup, &choice.next_hop) {
+            ", which is down: its packets are dropped as next_hop_down"
+        } else {
+            ""
+        };
         story.push(format!(
-            "The flow from {} (protocol {}{ports}) has hash {:#010x} and takes bucket {}: {}.",
+            "The flow from {} (protocol {}{ports}) has hash {:#010x} and takes bucket {}: {}{dropped}.",
             asked.from, asked.protocol, choice.hash, choice.bucket, choice.next_hop
         ));
     }
 }
 
-fn reached(next_hop: &FibNextHop, facts: &Facts) -> String {
+fn reached(next_hop: &FibNextHop, lookup: &Lookup, facts: &Facts) -> String {
     let FibNextHop {
         name,
         alive,
@@ -272,7 +277,7 @@ fn reached(next_hop: &FibNextHop, facts: &Facts) -> String {
         ..
     } = next_hop;
     match (alive, port, mac) {
-        (false, ..) => format!("Next hop {name} is down: flows take the backup of their bucket."),
+        (false, ..) => down(name, lookup),
         (true, Some(port), Some(mac)) => {
             format!("Next hop {name} is reached by port {port}, MAC address {mac}.")
         }
@@ -288,16 +293,42 @@ fn reached(next_hop: &FibNextHop, facts: &Facts) -> String {
     }
 }
 
+/// What becomes of the flows of a next hop that is down.
+fn down(name: &str, lookup: &Lookup) -> String {
+    let backups = lookup
+        .buckets
+        .iter()
+        .filter(|(primary, _)| primary == name)
+        .map(|(_, backup)| backup.as_deref());
+    let (saved, lost): (Vec<_>, Vec<_>) =
+        backups.partition(|backup| backup.is_some_and(|backup| !is_down(lookup, backup)));
+    match (saved.is_empty(), lost.is_empty()) {
+        (true, true) => format!("Next hop {name} is down; no flow is meant for it."),
+        (_, true) => {
+            format!("Next hop {name} is down: flows take the backup of their bucket.")
+        }
+        (true, false) => format!(
+            "Next hop {name} is down and nothing stands in for it: packets are dropped as next_hop_down."
+        ),
+        (false, false) => format!(
+            "Next hop {name} is down: flows take the backup of their bucket; where there is none that is alive, packets are dropped as next_hop_down."
+        ),
+    }
+}
+
+fn is_down(lookup: &Lookup, name: &str) -> bool {
+    let mut next_hops = lookup.next_hops.iter();
+    next_hops.any(|next_hop| next_hop.name == name && !next_hop.alive)
+}
+
 /// The bucket that a flow takes, and the next hop that serves it: as XDP chooses.
 fn choose(lookup: &Lookup, flow: Flow, to: IpAddr, seed: u64) -> Option<FlowChoice> {
     let hash = flow::hash(flow.from, to, flow.protocol, flow.ports, seed);
     let mask = u32::try_from(lookup.buckets.len()).ok()?.checked_sub(1)?;
     let bucket = hash & mask;
     let (primary, backup) = &lookup.buckets[bucket as usize];
-    let mut next_hops = lookup.next_hops.iter();
-    let primary_down = next_hops.any(|next_hop| next_hop.name == *primary && !next_hop.alive);
     let next_hop = match backup {
-        Some(backup) if primary_down => backup,
+        Some(backup) if is_down(lookup, primary) => backup,
         _ => primary,
     };
     Some(FlowChoice {
@@ -358,6 +389,38 @@ mod tests {
         assert_eq!(explanation.flow.unwrap().next_hop, "via hub 10.1.20.4");
         let explanation = explain(facts(true));
         assert_eq!(explanation.flow.unwrap().next_hop, "via hub 10.1.10.4");
+    }
+
+    #[test]
+    fn packets_of_a_next_hop_that_is_down_and_has_no_backup_are_said_to_be_dropped() {
+        let told = |facts: Facts| explain(facts).story.join("\n");
+        let saved = told(facts(false));
+        assert!(
+            saved.contains("10.1.10.4 is down: flows take the backup"),
+            "{saved}"
+        );
+        assert!(!saved.contains("next_hop_down"), "{saved}");
+
+        let mut alone = facts(false);
+        let lookup = alone.lookup.as_mut().unwrap();
+        lookup.buckets = vec![("via hub 10.1.10.4".to_owned(), None)];
+        lookup.next_hops.truncate(1);
+        let lost = told(alone);
+        for part in [
+            "10.1.10.4 is down and nothing stands in for it: packets are dropped as next_hop_down.",
+            "takes bucket 0: via hub 10.1.10.4, which is down: its packets are dropped",
+        ] {
+            assert!(lost.contains(part), "{part} in\n{lost}");
+        }
+
+        let mut both = facts(false);
+        both.lookup.as_mut().unwrap().next_hops[1].alive = false;
+        let lost = told(both);
+        assert!(lost.contains("10.1.10.4 is down and nothing"), "{lost}");
+        assert!(
+            lost.contains("10.1.20.4 is down; no flow is meant"),
+            "{lost}"
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! owns a route server with its RIB and its speaker, [`core`] the networks and the forwarding
 //! state. [`supervisor`] starts them, reloads and stops them; [`control`] answers the API.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::{
@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     api::{self, query::StopOrder},
-    config::Config,
+    config::{Config, Source},
     dataplane,
 };
 
@@ -38,19 +38,19 @@ use supervisor::{Order, Supervisor};
 /// How long API requests under way may take once the daemon stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// Runs the daemon until SIGTERM, SIGINT or `waypost stop`. `path` is read again by a reload.
+/// Runs the daemon until SIGTERM, SIGINT or `waypost stop`. `source` is read again by a reload.
 ///
 /// # Errors
 ///
 /// The socket or the data plane cannot be opened, or the pins cannot be removed by a flush.
-pub async fn run(config: Config, path: PathBuf) -> anyhow::Result<()> {
+pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
 
     // The socket first: a second daemon is refused before it touches anything.
     let socket = api::server::bind(&config.daemon.socket).await?;
-    let (mut supervisor, running) = Supervisor::start(config, path)?;
+    let (mut supervisor, running) = Supervisor::start(config, source)?;
     let (orders, mut ordered) = mpsc::unbounded_channel();
     let (close, closed) = oneshot::channel::<()>();
     let api = tokio::spawn(api::server::serve(

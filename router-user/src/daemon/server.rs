@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    net::IpAddr,
     time::Instant,
 };
 
@@ -46,6 +47,8 @@ pub(super) struct Desired {
     pub(super) config: config::RouteServer,
     /// Address space of its network.
     pub(super) space: Vec<IpNet>,
+    /// The gateway host's addresses in the network's subnets.
+    pub(super) gateways: Vec<IpAddr>,
     /// TCP port of BGP.
     pub(super) port: u16,
     /// What it originates.
@@ -69,7 +72,7 @@ impl ServerHandle {
         let mut owner = Owner {
             name: desired.config.name.clone(),
             server: Server {
-                route_server: RouteServer::new(&desired.config, &desired.space),
+                route_server: RouteServer::new(&desired.config, &desired.space, &desired.gateways),
                 stopped: BTreeSet::new(),
             },
             speaker: Speaker::new(events),
@@ -176,11 +179,12 @@ impl Owner {
                 let Desired {
                     config,
                     space,
+                    gateways,
                     port,
                     originated,
                 } = *desired;
                 let server = &mut self.server.route_server;
-                server.reconfigure(&config, &space, Instant::now());
+                server.reconfigure(&config, &space, &gateways, Instant::now());
                 server.set_originated(originated);
                 // What was to be sent goes to the sessions as they were, before any restarts.
                 self.send_commands();

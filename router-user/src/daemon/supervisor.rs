@@ -1,6 +1,6 @@
 //! Starts the owners of the stages, gives them another configuration, stops them.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{Answer, ApiError, query::StopOrder, types::ReloadReport},
-    config::{self, Config, DataplaneConfig, host::Host},
+    config::{self, Config, DataplaneConfig, Source, host::Host},
     dataplane::{self, Dataplane},
     names::RouteServerName,
 };
@@ -28,7 +28,7 @@ pub(super) enum Order {
 #[derive(Clone)]
 pub(super) struct Running {
     pub(super) config: Arc<Config>,
-    pub(super) path: Arc<PathBuf>,
+    pub(super) source: Arc<Source>,
     pub(super) core: CoreHandle,
     pub(super) servers: BTreeMap<RouteServerName, ServerHandle>,
     pub(super) dataplane: dataplane::Handle,
@@ -48,7 +48,7 @@ impl Supervisor {
     /// The data plane cannot be opened.
     pub(super) fn start(
         config: Config,
-        path: PathBuf,
+        source: Source,
     ) -> anyhow::Result<(Self, watch::Receiver<Running>)> {
         let (dataplane, liveness) =
             Dataplane::start(config.dataplane.clone()).context("cannot start the data plane")?;
@@ -66,7 +66,7 @@ impl Supervisor {
             .collect();
         let (running, watched) = watch::channel(Running {
             config,
-            path: Arc::new(path),
+            source: Arc::new(source),
             core,
             servers,
             dataplane,
@@ -150,7 +150,7 @@ async fn read(running: &Running) -> Answer<(Config, ReloadReport)> {
             "nothing was changed: correct the file and reload again",
         )
     };
-    let parsed = config::load(&running.path).map_err(|error| refused(&error))?;
+    let parsed = running.source.load().map_err(|error| refused(&error))?;
     let host = Host::read()
         .await
         .map_err(|error| refused(&format_args!("{error:#}")))?;
@@ -171,6 +171,12 @@ fn desired(config: &Config, server: &config::RouteServer, originated: &Originate
         space: network
             .map(|vnet| vnet.prefixes.clone())
             .unwrap_or_default(),
+        gateways: network
+            .into_iter()
+            .flat_map(|vnet| &vnet.subnets)
+            .flat_map(|subnet| &subnet.gateways)
+            .copied()
+            .collect(),
         port: config.daemon.bgp_port,
         originated: originated.get(&server.name).cloned().unwrap_or_default(),
     }

@@ -115,7 +115,7 @@ impl View {
             && expressible
             && self.sources.contains(sessions.info(path.session).kind)
             && !has(community::NO_ADVERTISE)
-            && !(external && has(community::NO_EXPORT))
+            && !(external && (has(community::NO_EXPORT) || has(community::NO_EXPORT_SUBCONFED)))
             && (!may_be_too_long(&path.attributes) || self.fits(family, &path.attributes))
     }
 

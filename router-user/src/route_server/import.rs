@@ -20,6 +20,8 @@ pub(super) struct ImportRules {
     pub(super) asn: Asn,
     /// The addresses of its instances.
     pub(super) own_addresses: Vec<IpAddr>,
+    /// The gateway host's addresses in the network's subnets.
+    pub(super) gateways: Vec<IpAddr>,
     /// Where next hops can be resolved: its network and those peered with it.
     pub(super) space: Vec<IpNet>,
     /// AS_SETs are accepted (RFC 9774 forbids them).
@@ -56,6 +58,12 @@ impl ImportRules {
         if path.contains(0) {
             return Some("treated as withdrawn: AS 0 in the AS path (RFC 7607)".into());
         }
+        // It means nothing outside its confederation: other peers would drop the route or the session.
+        if path.has_confederation() {
+            return Some(
+                "treated as withdrawn: confederation segment in the AS path (RFC 5065)".into(),
+            );
+        }
         if !self.allow_as_set && path.has_sets() {
             return Some("treated as withdrawn: AS_SET in the AS path (RFC 9774)".into());
         }
@@ -83,6 +91,8 @@ impl ImportRules {
     fn address_fault(&self, address: IpAddr) -> Option<&'static str> {
         if self.own_addresses.contains(&address) {
             Some("next hop is the route server's own address")
+        } else if self.gateways.contains(&address) {
+            Some("next hop is the gateway of a subnet, the gateway host's own address")
         } else if address.is_unspecified() {
             Some("next hop is the unspecified address")
         } else if address.is_loopback() {
@@ -134,6 +144,22 @@ mod tests {
     }
 
     #[test]
+    fn a_confederation_segment_is_treated_as_withdrawn_even_if_sets_are_allowed() {
+        let rules = ImportRules {
+            allow_as_set: true,
+            ..rules()
+        };
+        for kind in [AsSegmentKind::ConfedSequence, AsSegmentKind::ConfedSet] {
+            let mut attributes = attributes(&[65010], "10.1.10.4");
+            attributes.as_path.segments.push(AsSegment {
+                kind,
+                asns: smallvec![64512],
+            });
+            assert_rejected(rules.judge(65010, V4, &attributes), "confederation");
+        }
+    }
+
+    #[test]
     fn a_path_must_begin_with_its_peers_asn() {
         assert_rejected(judge(&[65011, 65010], "10.1.10.4"), "does not begin");
         assert_rejected(judge(&[], "10.1.10.4"), "does not begin");
@@ -144,6 +170,7 @@ mod tests {
         for (next_hop, reason) in [
             ("10.1.255.4", "own address"),
             ("10.1.255.5", "own address"),
+            ("10.1.10.1", "gateway of a subnet"),
             ("0.0.0.0", "unspecified"),
             ("127.0.0.1", "loopback"),
             ("224.0.0.5", "multicast"),
@@ -202,6 +229,7 @@ mod tests {
             own_addresses: ["10.1.255.4", "10.1.255.5", "fd00:1:0:ff::4"]
                 .map(|address| address.parse().unwrap())
                 .to_vec(),
+            gateways: vec!["10.1.10.1".parse().unwrap()],
             space: vec![
                 "10.1.0.0/16".parse().unwrap(),
                 "fd00:1::/48".parse().unwrap(),

@@ -96,16 +96,17 @@ struct Up {
 
 impl RouteServer {
     /// A route server as configured, no session up yet. `vnet_space`: the address space of its
-    /// network and of those peered with it, in which next hops can be resolved.
+    /// network and of those peered with it, in which next hops can be resolved; `gateways`: the
+    /// gateway host's addresses in it, which are no next hops.
     #[must_use]
-    pub fn new(config: &config::RouteServer, vnet_space: &[IpNet]) -> Self {
+    pub fn new(config: &config::RouteServer, vnet_space: &[IpNet], gateways: &[IpAddr]) -> Self {
         let options = DecisionOptions {
             max_paths: config.max_paths.into(),
             always_compare_med: false,
         };
         let mut this = Self {
             config: config.clone(),
-            rules: reconfigure::import_rules(config, vnet_space),
+            rules: reconfigure::import_rules(config, vnet_space, gateways),
             originated: BTreeSet::new(),
             rib: Rib::new(options),
             sessions: BTreeMap::new(),

@@ -1,6 +1,9 @@
 //! From one configuration to the next with live sessions: only what changed is touched.
 
-use std::time::Instant;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
 
 use ipnet::IpNet;
 
@@ -18,12 +21,13 @@ impl RouteServer {
         &mut self,
         config: &config::RouteServer,
         vnet_space: &[IpNet],
+        gateways: &[IpAddr],
         now: Instant,
     ) {
         let before = std::mem::replace(&mut self.config, config.clone());
         self.configure_sessions();
         self.restart_changed(&before);
-        self.apply_rules(import_rules(config, vnet_space));
+        self.apply_rules(import_rules(config, vnet_space, gateways));
         self.apply_limits(now);
         self.apply_views();
         self.rib.set_max_paths(config.max_paths.into());
@@ -105,7 +109,11 @@ impl RouteServer {
 }
 
 /// What the import checks depend on.
-pub(super) fn import_rules(config: &config::RouteServer, vnet_space: &[IpNet]) -> ImportRules {
+pub(super) fn import_rules(
+    config: &config::RouteServer,
+    vnet_space: &[IpNet],
+    gateways: &[IpAddr],
+) -> ImportRules {
     let instances = config.instances.iter();
     ImportRules {
         asn: config.asn,
@@ -113,6 +121,7 @@ pub(super) fn import_rules(config: &config::RouteServer, vnet_space: &[IpNet]) -
             .flat_map(|instance| &instance.addresses)
             .copied()
             .collect(),
+        gateways: gateways.to_vec(),
         space: vnet_space.to_vec(),
         allow_as_set: false,
         enforce_first_as: true,
@@ -123,7 +132,7 @@ pub(super) fn import_rules(config: &config::RouteServer, vnet_space: &[IpNet]) -
 /// family.
 fn wanted(config: &config::RouteServer) -> impl Iterator<Item = (SessionId, &config::Peer)> {
     config.peers.iter().flat_map(move |peer| {
-        let of_family = |address: &std::net::IpAddr| address.is_ipv4() == peer.address.is_ipv4();
+        let of_family = |address: &IpAddr| address.is_ipv4() == peer.address.is_ipv4();
         let instances = config.instances.iter();
         let instances = instances.filter(move |instance| instance.addresses.iter().any(of_family));
         instances.map(move |instance| {
@@ -138,10 +147,7 @@ fn wanted(config: &config::RouteServer) -> impl Iterator<Item = (SessionId, &con
 }
 
 /// Our end of a session: ASN, router id, address.
-fn endpoint(
-    config: &config::RouteServer,
-    id: &SessionId,
-) -> Option<(u32, std::net::Ipv4Addr, std::net::IpAddr)> {
+fn endpoint(config: &config::RouteServer, id: &SessionId) -> Option<(u32, Ipv4Addr, IpAddr)> {
     let instance = config
         .instances
         .iter()

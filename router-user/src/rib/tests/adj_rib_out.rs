@@ -90,7 +90,11 @@ fn a_path_that_lost_to_one_that_a_peer_may_not_have_is_sent_to_that_peer() {
 
 #[test]
 fn no_advertise_and_no_export_keep_a_route_from_peers_but_not_from_subnets() {
-    for community in [community::NO_ADVERTISE, community::NO_EXPORT] {
+    for community in [
+        community::NO_ADVERTISE,
+        community::NO_EXPORT,
+        community::NO_EXPORT_SUBCONFED,
+    ] {
         let mut lab = Lab::new();
         let [a, b] = [4, 5].map(|host| lab.nva(host));
         let path = PathAttributes {

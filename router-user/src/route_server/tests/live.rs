@@ -113,13 +113,28 @@ fn reflection_switched_off_during_a_dump_withdraws_only_what_was_sent() {
 }
 
 #[test]
+fn an_address_that_becomes_a_gateway_is_no_next_hop_any_more() {
+    let mut lab = with_route();
+    assert!(lab.members(SITE).is_some());
+    let gateway = [SDWAN.parse().unwrap()];
+    lab.server
+        .reconfigure(&config(), &space(), &gateway, lab.now);
+    lab.settle();
+    assert_eq!(lab.members(SITE), None);
+    assert!(lab.holds("fw", 1, SITE).is_none());
+    lab.reconfigure(&config());
+    assert!(lab.members(SITE).is_some());
+}
+
+#[test]
 fn a_larger_network_makes_next_hops_resolvable() {
     let mut lab = with_route();
     lab.announce_to_both("sdwan", &["10.251.0.0/16"], &route(&[65010], "10.9.0.4"));
     lab.settle();
     assert_eq!(lab.members("10.251.0.0/16"), Some(vec![]));
     let space = [space(), vec![prefix("10.9.0.0/16")]].concat();
-    lab.server.reconfigure(&config(), &space, lab.now);
+    lab.server
+        .reconfigure(&config(), &space, &gateways(), lab.now);
     lab.settle();
     assert_eq!(
         lab.members("10.251.0.0/16"),
@@ -252,7 +267,8 @@ fn with_route() -> Lab {
 
 impl Lab {
     fn reconfigure(&mut self, config: &config::RouteServer) {
-        self.server.reconfigure(config, &space(), self.now);
+        self.server
+            .reconfigure(config, &space(), &gateways(), self.now);
         self.settle();
     }
 

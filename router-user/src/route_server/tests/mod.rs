@@ -46,7 +46,7 @@ struct Far {
 impl Lab {
     fn new(config: &config::RouteServer) -> Self {
         Self {
-            server: RouteServer::new(config, &space()),
+            server: RouteServer::new(config, &space(), &gateways()),
             now: Instant::now(),
             sessions: BTreeMap::new(),
             learned: BTreeMap::new(),
@@ -300,6 +300,10 @@ fn peer(name: &str, address: [u8; 4], asn: Asn) -> config::Peer {
         max_prefixes: 1000,
         limit_action: LimitAction::Teardown,
     }
+}
+
+fn gateways() -> Vec<IpAddr> {
+    vec![[10, 1, 10, 1].into(), [10, 1, 20, 1].into()]
 }
 
 fn space() -> Vec<IpNet> {

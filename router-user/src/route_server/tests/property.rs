@@ -227,7 +227,9 @@ impl World {
         self.model.reflect = reflect;
         self.model.max_paths = max_paths.into();
         let config = world_config(reflect, max_paths);
-        self.lab.server.reconfigure(&config, &space(), self.lab.now);
+        self.lab
+            .server
+            .reconfigure(&config, &space(), &gateways(), self.lab.now);
     }
 
     fn settle_and_compare(&mut self) {
