@@ -96,10 +96,13 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         let Some(state) = self.next_hops.remove(next_hop) else {
             return;
         };
-        self.forget(&encode(Kind::NextHop, &next_hop.to_string()), Kind::NextHop);
-        self.retired.push(Retired::NextHop(state.number));
-        if let Some((place, _)) = state.published {
-            self.retired.push(Retired::Neighbor(place));
+        let name = next_hop.to_string();
+        if !self.leave_to_sweep(Kind::NextHop, &name) {
+            self.forget(&encode(Kind::NextHop, &name), Kind::NextHop);
+            self.retired.push(Retired::NextHop(state.number));
+            if let Some((place, _)) = state.published {
+                self.retired.push(Retired::Neighbor(place));
+            }
         }
         if let (NextHop::Via { address, .. }, Some(ifindex)) = (next_hop, state.watched) {
             self.unwatch(ifindex, *address);

@@ -12,6 +12,8 @@ use crate::{
     names::MacAddr,
 };
 
+mod restart;
+
 type Fake = Reconciler<FakeMaps, FakeHost>;
 
 #[test]
