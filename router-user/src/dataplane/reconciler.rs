@@ -490,11 +490,11 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         for (id, (buckets, _)) in mem::take(&mut self.waiting.groups) {
             self.apply_one(&Change::PutGroup { id, buckets });
         }
-        for (_, (port, _)) in mem::take(&mut self.waiting.ports) {
-            self.apply_one(&Change::PutPort(port));
-        }
         for family in [0, 1] {
             self.retry_routes(family);
+        }
+        for (_, (port, _)) in mem::take(&mut self.waiting.ports) {
+            self.apply_one(&Change::PutPort(port));
         }
     }
 

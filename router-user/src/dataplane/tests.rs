@@ -12,6 +12,7 @@ use crate::{
     names::MacAddr,
 };
 
+mod order;
 mod restart;
 
 type Fake = Reconciler<FakeMaps, FakeHost>;
