@@ -120,6 +120,9 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                     self.remove_host(host_key(before.vnet, *address), number);
                 }
             }
+            if before.config.vnet != port.vnet {
+                self.unsettle(&before.config);
+            }
         }
         self.unsettle(port);
         Ok(())

@@ -14,6 +14,7 @@ use crate::{
 
 mod order;
 mod restart;
+mod ways;
 
 type Fake = Reconciler<FakeMaps, FakeHost>;
 

@@ -1,0 +1,18 @@
+//! Ways to next hops that change or are lost.
+
+use super::*;
+
+#[test]
+fn a_port_that_joins_another_network_takes_no_packets_of_the_one_that_it_left() {
+    let (world, mut reconciler) = start();
+    let mut changes = [via_nva(), group(1, &[nva()]), port("nva", &["10.1.10.4"])];
+    apply(&mut reconciler, &changes);
+    answers(&mut reconciler, 7);
+    assert_eq!(reconciler.take_liveness(), [told(true)]);
+    if let Change::PutPort(port) = &mut changes[2] {
+        port.vnet = "spoke".into();
+    }
+    apply(&mut reconciler, &changes[2..]);
+    assert_eq!(world.borrow().next_hops[&1].down, 1);
+    assert_eq!(reconciler.take_liveness(), [told(false)]);
+}
