@@ -38,6 +38,7 @@ pub(super) struct World {
     pub(super) names: Vec<(Name, u32)>,
     pub(super) attached: BTreeMap<InterfaceName, u32>,
     pub(super) probed: Vec<(u32, IpAddr)>,
+    pub(super) forgotten: Vec<(u32, IpAddr)>,
     /// The host's own routes.
     pub(super) towards: BTreeMap<IpAddr, u32>,
     /// Places that packets on their way may still read: map and place.
@@ -383,7 +384,9 @@ impl Host for FakeHost {
         Ok(())
     }
 
-    fn forget_neighbour(&mut self, _ifindex: u32, _address: IpAddr) {}
+    fn forget_neighbour(&mut self, ifindex: u32, address: IpAddr) {
+        self.0.borrow_mut().forgotten.push((ifindex, address));
+    }
 
     fn interface_towards(&mut self, address: IpAddr) -> Option<u32> {
         self.0.borrow().towards.get(&address).copied()

@@ -4,7 +4,7 @@
 //! A resolved neighbour is written to a fresh place and published by one word; `down` is a word of
 //! its own, so a failure is one write, however many prefixes use the next hop (invariant 8).
 
-use std::net::IpAddr;
+use std::{mem, net::IpAddr};
 
 use router_common::maps::{self, HostKey, Neighbor, next_hop_kind};
 use tracing::{debug, warn};
@@ -127,12 +127,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         };
         let ifindex = way.link.ifindex;
         if watched != Some(ifindex) {
-            if let Some(before) = watched {
-                self.unwatch(before, *address);
-            }
-            if let Some(state) = self.next_hops.get_mut(next_hop) {
-                state.watched = Some(ifindex);
-            }
+            self.watch(next_hop, *address, Some(ifindex));
             if way.link.up {
                 self.probe(ifindex, *address);
             }
@@ -379,6 +374,19 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
     fn probe(&mut self, ifindex: u32, address: IpAddr) {
         if let Err(error) = self.host.probe(ifindex, address) {
             debug!(ifindex, %address, "neighbour is not probed: {error}");
+        }
+    }
+
+    /// Says on which interface the kernel keeps a next hop resolved; on the one before it need not.
+    fn watch(&mut self, next_hop: &NextHop, address: IpAddr, ifindex: Option<u32>) {
+        let Some(state) = self.next_hops.get_mut(next_hop) else {
+            return;
+        };
+        let before = mem::replace(&mut state.watched, ifindex);
+        if let Some(before) = before
+            && Some(before) != ifindex
+        {
+            self.unwatch(before, address);
         }
     }
 

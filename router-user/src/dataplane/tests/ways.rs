@@ -1,6 +1,12 @@
 //! Ways to next hops that change or are lost.
 
+use std::net::IpAddr;
+
 use super::*;
+
+fn address() -> IpAddr {
+    "10.1.10.4".parse().unwrap()
+}
 
 #[test]
 fn a_port_that_joins_another_network_takes_no_packets_of_the_one_that_it_left() {
@@ -15,4 +21,17 @@ fn a_port_that_joins_another_network_takes_no_packets_of_the_one_that_it_left() 
     apply(&mut reconciler, &changes[2..]);
     assert_eq!(world.borrow().next_hops[&1].down, 1);
     assert_eq!(reconciler.take_liveness(), [told(false)]);
+}
+
+#[test]
+fn a_next_hop_that_moves_is_not_kept_resolved_where_it_was() {
+    let (world, mut reconciler) = start();
+    apply(&mut reconciler, &[via_nva(), port("nva", &["10.1.10.4"])]);
+    apply(
+        &mut reconciler,
+        &[port("nva", &[]), port("vm2", &["10.1.10.4"])],
+    );
+    let world = world.borrow();
+    assert!(world.probed.contains(&(2, address())));
+    assert_eq!(world.forgotten, [(3, address())]);
 }
