@@ -123,6 +123,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             if self.adopted.is_none() || !resolved {
                 self.set_alive(next_hop, false);
             }
+            self.watch(next_hop, *address, None);
             return;
         };
         let ifindex = way.link.ifindex;

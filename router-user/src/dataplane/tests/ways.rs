@@ -35,3 +35,19 @@ fn a_next_hop_that_moves_is_not_kept_resolved_where_it_was() {
     assert!(world.probed.contains(&(2, address())));
     assert_eq!(world.forgotten, [(3, address())]);
 }
+
+#[test]
+fn a_next_hop_whose_way_was_lost_is_found_when_the_host_learns_one_again() {
+    let (world, mut reconciler) = start();
+    world.borrow_mut().towards.insert(address(), 3);
+    apply(&mut reconciler, &[via_nva(), port("nva", &[])]);
+    answers(&mut reconciler, 7);
+    world.borrow_mut().towards.clear();
+    reconciler.host_event(Event::Address { ifindex: 3 });
+    assert_eq!(reconciler.take_liveness(), [told(true), told(false)]);
+    world.borrow_mut().towards.insert(address(), 3);
+    reconciler.tick(true);
+    reconciler.tick(true);
+    answers(&mut reconciler, 7);
+    assert_eq!(reconciler.take_liveness(), [told(true)]);
+}
