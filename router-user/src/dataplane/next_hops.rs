@@ -251,11 +251,15 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         let Some(interface) = self.links.get(&ifindex).map(|link| link.name.clone()) else {
             return;
         };
-        let before = self.neighbours.insert((ifindex, address), reachability);
+        // What nothing is known about takes no room here.
+        let before = match reachability {
+            Reachability::Unknown => self.neighbours.remove(&(ifindex, address)),
+            known => self.neighbours.insert((ifindex, address), known),
+        };
         if !self.ports.contains_key(&interface) {
             return;
         }
-        if before == Some(reachability) {
+        if before.unwrap_or(Reachability::Unknown) == reachability {
             return;
         }
         let concerned: Vec<NextHop> = self

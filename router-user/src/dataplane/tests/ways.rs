@@ -51,3 +51,12 @@ fn a_next_hop_whose_way_was_lost_is_found_when_the_host_learns_one_again() {
     answers(&mut reconciler, 7);
     assert_eq!(reconciler.take_liveness(), [told(true)]);
 }
+
+#[test]
+fn neighbours_that_the_kernel_forgets_are_forgotten() {
+    let (_world, mut reconciler) = start();
+    answers(&mut reconciler, 7);
+    assert_eq!(reconciler.neighbours.len(), 1);
+    neighbour(&mut reconciler, Reachability::Unknown);
+    assert!(reconciler.neighbours.is_empty());
+}
