@@ -138,7 +138,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             return;
         }
         match self.neighbours.get(&(ifindex, *address)) {
-            Some(Reachability::Usable(mac)) => {
+            Some(Reachability::Usable(mac) | Reachability::Fixed(mac)) => {
                 let neighbor = way.neighbor(way.mac.unwrap_or(*mac));
                 match self.publish_next_hop(next_hop, neighbor) {
                     Ok(()) => self.set_alive(next_hop, true),
@@ -289,7 +289,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         };
         for address in &config.addresses {
             let learned = match self.neighbours.get(&(link.ifindex, *address)) {
-                Some(Reachability::Usable(mac)) => Some(*mac),
+                Some(Reachability::Usable(mac) | Reachability::Fixed(mac)) => Some(*mac),
                 _ => None,
             };
             let Some(mac) = config.mac.or(learned) else {
@@ -377,6 +377,9 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
     }
 
     fn probe(&mut self, ifindex: u32, address: IpAddr) {
+        if self.is_fixed(ifindex, address) {
+            return;
+        }
         if let Err(error) = self.host.probe(ifindex, address) {
             debug!(ifindex, %address, "neighbour is not probed: {error}");
         }
@@ -406,10 +409,18 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 && port.config.mac.is_none()
                 && port.config.addresses.contains(&address)
         });
-        if !needed {
+        if !needed && !self.is_fixed(ifindex, address) {
             self.neighbours.remove(&(ifindex, address));
             self.host.forget_neighbour(ifindex, address);
         }
+    }
+
+    /// Whether the operator gave the kernel the neighbour's MAC address.
+    fn is_fixed(&self, ifindex: u32, address: IpAddr) -> bool {
+        matches!(
+            self.neighbours.get(&(ifindex, address)),
+            Some(Reachability::Fixed(_))
+        )
     }
 
     /// The port whose machine has the address, else the one that the host's own routes lead to.

@@ -9,7 +9,7 @@ use router_common::maps::{self, NO_TABLE, port_flags};
 use tracing::{info, warn};
 
 use super::{
-    kernel::{Attached, Event, Host, KernelError, Link, Maps},
+    kernel::{Attached, Event, Host, KernelError, Link, Maps, Reachability},
     next_hops::{concerns, host_key},
     numbers::{Claim, Kind, Retired, encode},
     reconciler::Reconciler,
@@ -236,7 +236,10 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         if was_up && !link.up {
             // One word a next hop, before anything else (invariant 8).
             self.next_hops_down(ifindex);
-            self.neighbours.retain(|(on, _), _| *on != ifindex);
+            // The kernel forgets neighbours without a carrier, but not those that are fixed.
+            self.neighbours.retain(|(on, _), reachability| {
+                *on != ifindex || matches!(reachability, Reachability::Fixed(_))
+            });
         }
         let Some(state) = self.ports.get(&link.name) else {
             return;

@@ -60,3 +60,22 @@ fn neighbours_that_the_kernel_forgets_are_forgotten() {
     neighbour(&mut reconciler, Reachability::Unknown);
     assert!(reconciler.neighbours.is_empty());
 }
+
+#[test]
+fn a_fixed_neighbour_is_not_asked_and_outlives_the_carrier() {
+    let (world, mut reconciler) = start();
+    let fixed = Reachability::Fixed(MacAddr([0, 0, 0, 0, 0, 7]));
+    neighbour(&mut reconciler, fixed);
+    apply(&mut reconciler, &[via_nva(), port("nva", &["10.1.10.4"])]);
+    reconciler.tick(true);
+    assert_eq!(published_mac(&world), 7);
+    reconciler.host_event(Event::Link(link("nva", false)));
+    reconciler.host_event(Event::Link(link("nva", true)));
+    assert_eq!(
+        reconciler.take_liveness(),
+        [told(true), told(false), told(true)]
+    );
+    apply(&mut reconciler, &[Change::RemoveNextHop(nva())]);
+    let world = world.borrow();
+    assert!(world.probed.is_empty() && world.forgotten.is_empty());
+}
