@@ -398,7 +398,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         }
     }
 
-    fn unwatch(&mut self, ifindex: u32, address: IpAddr) {
+    pub(super) fn unwatch(&mut self, ifindex: u32, address: IpAddr) {
         let needed = self.next_hops.iter().any(|(next_hop, state)| {
             matches!(next_hop, NextHop::Via { address: it, .. } if *it == address)
                 && state.watched == Some(ifindex)

@@ -123,6 +123,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             if before.config.vnet != port.vnet {
                 self.unsettle(&before.config);
             }
+            self.unwatch_hosts(&before);
         }
         self.unsettle(port);
         Ok(())
@@ -141,6 +142,16 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             self.remove_host(host_key(state.vnet, *address), state.number);
         }
         self.unsettle(&state.config);
+        self.unwatch_hosts(&state);
+    }
+
+    /// The kernel need not keep those addresses of a former port resolved that nobody asks for now.
+    fn unwatch_hosts(&mut self, before: &PortState) {
+        if let (Some(bound), None) = (before.bound, before.config.mac) {
+            for address in &before.config.addresses {
+                self.unwatch(bound.ifindex, *address);
+            }
+        }
     }
 
     /// Removes what is published of a port whose program is detached.

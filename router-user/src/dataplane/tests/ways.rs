@@ -79,3 +79,16 @@ fn a_fixed_neighbour_is_not_asked_and_outlives_the_carrier() {
     let world = world.borrow();
     assert!(world.probed.is_empty() && world.forgotten.is_empty());
 }
+
+#[test]
+fn a_machine_that_is_not_attached_any_more_is_not_kept_resolved() {
+    let (world, mut reconciler) = start();
+    let other: IpAddr = "10.1.10.5".parse().unwrap();
+    apply(&mut reconciler, &[port("nva", &["10.1.10.4", "10.1.10.5"])]);
+    answers(&mut reconciler, 7);
+    apply(&mut reconciler, &[port("nva", &["10.1.10.4"])]);
+    assert_eq!(world.borrow().forgotten, [(3, other)]);
+    apply(&mut reconciler, &[Change::RemovePort("nva".into())]);
+    assert_eq!(world.borrow().forgotten, [(3, other), (3, address())]);
+    assert!(reconciler.neighbours.is_empty());
+}
