@@ -39,6 +39,7 @@ pub(super) struct World {
     pub(super) attached: BTreeMap<InterfaceName, u32>,
     pub(super) probed: Vec<(u32, IpAddr)>,
     pub(super) forgotten: Vec<(u32, IpAddr)>,
+    pub(super) port_counters: BTreeMap<u32, PortCounters>,
     /// The host's own routes.
     pub(super) towards: BTreeMap<IpAddr, u32>,
     /// Places that packets on their way may still read: map and place.
@@ -325,8 +326,9 @@ impl Maps for FakeMaps {
         Ok(())
     }
 
-    fn port_counters(&self, _port: u32) -> Result<PortCounters, KernelError> {
-        Ok(PortCounters::default())
+    fn port_counters(&self, port: u32) -> Result<PortCounters, KernelError> {
+        let world = self.0.borrow();
+        Ok(world.port_counters.get(&port).copied().unwrap_or_default())
     }
 
     fn reset_port_counters(&mut self, _port: u32) -> Result<(), KernelError> {

@@ -12,6 +12,7 @@ use crate::{
     names::MacAddr,
 };
 
+mod counters;
 mod order;
 mod restart;
 mod ways;
