@@ -262,6 +262,28 @@ fn a_neighbour_that_falls_silent_is_out_within_3_s() {
 }
 
 #[test]
+fn a_neighbour_that_the_operator_fixed_stays_as_it_is() {
+    in_namespaces(|| {
+        machines();
+        sh(
+            "mac=$(ip netns exec nva ip -br link show eth0 | awk '{ print $3 }')
+            ip neigh replace 10.1.10.4 lladdr $mac dev nva nud permanent",
+        );
+        let running = start();
+        running.handle.apply(network());
+        resolved(&running.handle);
+        thread::sleep(Duration::from_secs(1));
+        let fixed = || sh("ip neigh show 10.1.10.4 dev nva").contains("PERMANENT");
+        assert!(fixed(), "{}", sh("ip neigh show dev nva"));
+        sh("ip netns exec nva ip link set eth0 down");
+        until("down", SOON, || !alive(&running.handle));
+        sh("ip netns exec nva ip link set eth0 up");
+        until("up", SOON, || alive(&running.handle));
+        assert!(fixed(), "{}", sh("ip neigh show dev nva"));
+    });
+}
+
+#[test]
 fn a_changed_mac_address_is_followed() {
     in_namespaces(|| {
         machines();

@@ -38,6 +38,8 @@ pub(super) struct World {
     pub(super) names: Vec<(Name, u32)>,
     pub(super) attached: BTreeMap<InterfaceName, u32>,
     pub(super) probed: Vec<(u32, IpAddr)>,
+    pub(super) forgotten: Vec<(u32, IpAddr)>,
+    pub(super) port_counters: BTreeMap<u32, PortCounters>,
     /// The host's own routes.
     pub(super) towards: BTreeMap<IpAddr, u32>,
     /// Places that packets on their way may still read: map and place.
@@ -324,8 +326,9 @@ impl Maps for FakeMaps {
         Ok(())
     }
 
-    fn port_counters(&self, _port: u32) -> Result<PortCounters, KernelError> {
-        Ok(PortCounters::default())
+    fn port_counters(&self, port: u32) -> Result<PortCounters, KernelError> {
+        let world = self.0.borrow();
+        Ok(world.port_counters.get(&port).copied().unwrap_or_default())
     }
 
     fn reset_port_counters(&mut self, _port: u32) -> Result<(), KernelError> {
@@ -383,7 +386,9 @@ impl Host for FakeHost {
         Ok(())
     }
 
-    fn forget_neighbour(&mut self, _ifindex: u32, _address: IpAddr) {}
+    fn forget_neighbour(&mut self, ifindex: u32, address: IpAddr) {
+        self.0.borrow_mut().forgotten.push((ifindex, address));
+    }
 
     fn interface_towards(&mut self, address: IpAddr) -> Option<u32> {
         self.0.borrow().towards.get(&address).copied()

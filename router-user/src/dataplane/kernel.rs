@@ -101,8 +101,10 @@ pub(super) struct Link {
 /// What the kernel's neighbour table says about an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reachability {
-    /// REACHABLE, STALE, DELAY, PROBE, PERMANENT or NOARP, with its MAC address.
+    /// REACHABLE, STALE, DELAY or PROBE, with its MAC address.
     Usable(MacAddr),
+    /// PERMANENT or NOARP. It is not asked: the kernel would forget the address that it was given.
+    Fixed(MacAddr),
     /// Does not answer.
     Failed,
     /// Nothing is known (yet); what was known before still holds.

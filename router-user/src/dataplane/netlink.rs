@@ -377,25 +377,23 @@ fn link_of(message: RouteNetlinkMessage) -> Option<Link> {
 }
 
 fn reachability_of(neighbour: &NeighbourMessage) -> Reachability {
-    match neighbour.header.state {
-        NeighbourState::Failed => Reachability::Failed,
+    let with_mac: fn(MacAddr) -> Reachability = match neighbour.header.state {
+        NeighbourState::Failed => return Reachability::Failed,
         NeighbourState::Reachable
         | NeighbourState::Stale
         | NeighbourState::Delay
-        | NeighbourState::Probe
-        | NeighbourState::Permanent
-        | NeighbourState::Noarp => neighbour
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok(),
-                _ => None,
-            })
-            .map_or(Reachability::Unknown, |mac| {
-                Reachability::Usable(MacAddr(mac))
-            }),
-        _ => Reachability::Unknown,
-    }
+        | NeighbourState::Probe => Reachability::Usable,
+        NeighbourState::Permanent | NeighbourState::Noarp => Reachability::Fixed,
+        _ => return Reachability::Unknown,
+    };
+    neighbour
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok(),
+            _ => None,
+        })
+        .map_or(Reachability::Unknown, |mac| with_mac(MacAddr(mac)))
 }
 
 fn neighbour_event(neighbour: NeighbourMessage, reachability: Reachability) -> Option<Event> {

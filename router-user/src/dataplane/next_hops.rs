@@ -4,7 +4,7 @@
 //! A resolved neighbour is written to a fresh place and published by one word; `down` is a word of
 //! its own, so a failure is one write, however many prefixes use the next hop (invariant 8).
 
-use std::net::IpAddr;
+use std::{mem, net::IpAddr};
 
 use router_common::maps::{self, HostKey, Neighbor, next_hop_kind};
 use tracing::{debug, warn};
@@ -96,10 +96,13 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         let Some(state) = self.next_hops.remove(next_hop) else {
             return;
         };
-        self.forget(&encode(Kind::NextHop, &next_hop.to_string()), Kind::NextHop);
-        self.retired.push(Retired::NextHop(state.number));
-        if let Some((place, _)) = state.published {
-            self.retired.push(Retired::Neighbor(place));
+        let name = next_hop.to_string();
+        if !self.leave_to_sweep(Kind::NextHop, &name) {
+            self.forget(&encode(Kind::NextHop, &name), Kind::NextHop);
+            self.retired.push(Retired::NextHop(state.number));
+            if let Some((place, _)) = state.published {
+                self.retired.push(Retired::Neighbor(place));
+            }
         }
         if let (NextHop::Via { address, .. }, Some(ifindex)) = (next_hop, state.watched) {
             self.unwatch(ifindex, *address);
@@ -120,16 +123,12 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             if self.adopted.is_none() || !resolved {
                 self.set_alive(next_hop, false);
             }
+            self.watch(next_hop, *address, None);
             return;
         };
         let ifindex = way.link.ifindex;
         if watched != Some(ifindex) {
-            if let Some(before) = watched {
-                self.unwatch(before, *address);
-            }
-            if let Some(state) = self.next_hops.get_mut(next_hop) {
-                state.watched = Some(ifindex);
-            }
+            self.watch(next_hop, *address, Some(ifindex));
             if way.link.up {
                 self.probe(ifindex, *address);
             }
@@ -139,7 +138,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             return;
         }
         match self.neighbours.get(&(ifindex, *address)) {
-            Some(Reachability::Usable(mac)) => {
+            Some(Reachability::Usable(mac) | Reachability::Fixed(mac)) => {
                 let neighbor = way.neighbor(way.mac.unwrap_or(*mac));
                 match self.publish_next_hop(next_hop, neighbor) {
                     Ok(()) => self.set_alive(next_hop, true),
@@ -252,11 +251,15 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         let Some(interface) = self.links.get(&ifindex).map(|link| link.name.clone()) else {
             return;
         };
-        let before = self.neighbours.insert((ifindex, address), reachability);
+        // What nothing is known about takes no room here.
+        let before = match reachability {
+            Reachability::Unknown => self.neighbours.remove(&(ifindex, address)),
+            known => self.neighbours.insert((ifindex, address), known),
+        };
         if !self.ports.contains_key(&interface) {
             return;
         }
-        if before == Some(reachability) {
+        if before.unwrap_or(Reachability::Unknown) == reachability {
             return;
         }
         let concerned: Vec<NextHop> = self
@@ -286,7 +289,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         };
         for address in &config.addresses {
             let learned = match self.neighbours.get(&(link.ifindex, *address)) {
-                Some(Reachability::Usable(mac)) => Some(*mac),
+                Some(Reachability::Usable(mac) | Reachability::Fixed(mac)) => Some(*mac),
                 _ => None,
             };
             let Some(mac) = config.mac.or(learned) else {
@@ -374,12 +377,28 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
     }
 
     fn probe(&mut self, ifindex: u32, address: IpAddr) {
+        if self.is_fixed(ifindex, address) {
+            return;
+        }
         if let Err(error) = self.host.probe(ifindex, address) {
             debug!(ifindex, %address, "neighbour is not probed: {error}");
         }
     }
 
-    fn unwatch(&mut self, ifindex: u32, address: IpAddr) {
+    /// Says on which interface the kernel keeps a next hop resolved; on the one before it need not.
+    fn watch(&mut self, next_hop: &NextHop, address: IpAddr, ifindex: Option<u32>) {
+        let Some(state) = self.next_hops.get_mut(next_hop) else {
+            return;
+        };
+        let before = mem::replace(&mut state.watched, ifindex);
+        if let Some(before) = before
+            && Some(before) != ifindex
+        {
+            self.unwatch(before, address);
+        }
+    }
+
+    pub(super) fn unwatch(&mut self, ifindex: u32, address: IpAddr) {
         let needed = self.next_hops.iter().any(|(next_hop, state)| {
             matches!(next_hop, NextHop::Via { address: it, .. } if *it == address)
                 && state.watched == Some(ifindex)
@@ -390,10 +409,18 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 && port.config.mac.is_none()
                 && port.config.addresses.contains(&address)
         });
-        if !needed {
+        if !needed && !self.is_fixed(ifindex, address) {
             self.neighbours.remove(&(ifindex, address));
             self.host.forget_neighbour(ifindex, address);
         }
+    }
+
+    /// Whether the operator gave the kernel the neighbour's MAC address.
+    fn is_fixed(&self, ifindex: u32, address: IpAddr) -> bool {
+        matches!(
+            self.neighbours.get(&(ifindex, address)),
+            Some(Reachability::Fixed(_))
+        )
     }
 
     /// The port whose machine has the address, else the one that the host's own routes lead to.

@@ -241,6 +241,13 @@ impl Numbers {
         Some(number)
     }
 
+    /// Makes the number one that nobody has claimed, as if an earlier run had given it out.
+    pub(super) fn disown(&mut self, key: &Name) {
+        if let Some(number) = self.by_name.get(key) {
+            self.unclaimed.insert(*number);
+        }
+    }
+
     pub(super) fn release(&mut self, number: u32) {
         self.slots.release(number);
     }

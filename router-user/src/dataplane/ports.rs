@@ -9,7 +9,7 @@ use router_common::maps::{self, NO_TABLE, port_flags};
 use tracing::{info, warn};
 
 use super::{
-    kernel::{Attached, Event, Host, KernelError, Link, Maps},
+    kernel::{Attached, Event, Host, KernelError, Link, Maps, Reachability},
     next_hops::{concerns, host_key},
     numbers::{Claim, Kind, Retired, encode},
     reconciler::Reconciler,
@@ -120,6 +120,10 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                     self.remove_host(host_key(before.vnet, *address), number);
                 }
             }
+            if before.config.vnet != port.vnet {
+                self.unsettle(&before.config);
+            }
+            self.unwatch_hosts(&before);
         }
         self.unsettle(port);
         Ok(())
@@ -138,6 +142,16 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             self.remove_host(host_key(state.vnet, *address), state.number);
         }
         self.unsettle(&state.config);
+        self.unwatch_hosts(&state);
+    }
+
+    /// The kernel need not keep those addresses of a former port resolved that nobody asks for now.
+    fn unwatch_hosts(&mut self, before: &PortState) {
+        if let (Some(bound), None) = (before.bound, before.config.mac) {
+            for address in &before.config.addresses {
+                self.unwatch(bound.ifindex, *address);
+            }
+        }
     }
 
     /// Removes what is published of a port whose program is detached.
@@ -233,7 +247,10 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         if was_up && !link.up {
             // One word a next hop, before anything else (invariant 8).
             self.next_hops_down(ifindex);
-            self.neighbours.retain(|(on, _), _| *on != ifindex);
+            // The kernel forgets neighbours without a carrier, but not those that are fixed.
+            self.neighbours.retain(|(on, _), reachability| {
+                *on != ifindex || matches!(reachability, Reachability::Fixed(_))
+            });
         }
         let Some(state) = self.ports.get(&link.name) else {
             return;

@@ -176,6 +176,15 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         Some(number)
     }
 
+    /// Until all has been relearned, what was adopted may name what `fib` does not want any more:
+    /// then it goes with the sweep, after the routes (invariant 5).
+    pub(super) fn leave_to_sweep(&mut self, kind: Kind, name: &str) -> bool {
+        if self.adopted.is_some() {
+            self.numbers[kind as usize].disown(&encode(kind, name));
+        }
+        self.adopted.is_some()
+    }
+
     pub(super) fn retire_group(&mut self, number: u32) {
         let group = self.maps.group(number);
         self.retired.push(if group.first_bucket == maps::NONE {
@@ -226,6 +235,9 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             Change::RemoveRoute { table, prefix } => self.remove_route(table, prefix.trunc()),
             Change::RemoveTable(table) => {
                 self.tables.remove(table);
+                if self.leave_to_sweep(Kind::Table, table.as_str()) {
+                    return;
+                }
                 if let Some(number) = self.forget(&encode(Kind::Table, table.as_str()), Kind::Table)
                 {
                     self.retired.push(Retired::Number(Kind::Table, number));
@@ -234,9 +246,11 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             Change::RemoveGroup(id) => {
                 self.waiting.groups.remove(id);
                 self.groups.remove(id);
-                if let Some(number) =
-                    self.forget(&encode(Kind::Group, &id.to_string()), Kind::Group)
-                {
+                let name = id.to_string();
+                if self.leave_to_sweep(Kind::Group, &name) {
+                    return;
+                }
+                if let Some(number) = self.forget(&encode(Kind::Group, &name), Kind::Group) {
                     self.retire_group(number);
                 }
             }
@@ -476,11 +490,11 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         for (id, (buckets, _)) in mem::take(&mut self.waiting.groups) {
             self.apply_one(&Change::PutGroup { id, buckets });
         }
-        for (_, (port, _)) in mem::take(&mut self.waiting.ports) {
-            self.apply_one(&Change::PutPort(port));
-        }
         for family in [0, 1] {
             self.retry_routes(family);
+        }
+        for (_, (port, _)) in mem::take(&mut self.waiting.ports) {
+            self.apply_one(&Change::PutPort(port));
         }
     }
 

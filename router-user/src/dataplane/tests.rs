@@ -12,6 +12,11 @@ use crate::{
     names::MacAddr,
 };
 
+mod counters;
+mod order;
+mod restart;
+mod ways;
+
 type Fake = Reconciler<FakeMaps, FakeHost>;
 
 #[test]

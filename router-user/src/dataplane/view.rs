@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use router_common::{
-    maps::{RouteEntry, precedence, route_flags},
-    reason::Reason,
+    maps::{NO_PORT, RouteEntry, precedence, route_flags},
+    reason::{PortCounters, Reason},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -22,6 +22,9 @@ use crate::{
     fib::Precedence,
     names::{InterfaceName, MacAddr, TableName},
 };
+
+/// Stands in the counters for interfaces that are no port (any more).
+const ELSEWHERE: &str = "(no port)";
 
 /// What the kernel's maps answer for an address.
 #[derive(Clone, Debug)]
@@ -187,17 +190,14 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             let redirect_failed = state.bound.map_or(0, |bound| {
                 self.host.redirect_failed(interface, bound.ifindex)
             });
-            counters.ports.push(PortCounterRow {
-                interface: interface.clone(),
-                rx_packets: sum.rx_packets,
-                rx_bytes: sum.rx_bytes,
-                redirect_failed,
-                reasons: Reason::ALL
-                    .iter()
-                    .map(|reason| (reason.name().to_owned(), sum.reason(*reason)))
-                    .filter(|(_, count)| *count != 0)
-                    .collect(),
-            });
+            counters
+                .ports
+                .push(counter_row(interface.clone(), &sum, redirect_failed));
+        }
+        if let Ok(sum) = self.maps.port_counters(NO_PORT)
+            && sum.rx_packets != 0
+        {
+            counters.ports.push(counter_row(ELSEWHERE.into(), &sum, 0));
         }
         for (number, name) in self.numbers[Kind::NextHop as usize].iter() {
             if let Ok(sum) = self.maps.next_hop_counters(number) {
@@ -308,6 +308,24 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         self.numbers[Kind::NextHop as usize]
             .name(number)
             .map_or_else(|| format!("number {number}"), str::to_owned)
+    }
+}
+
+fn counter_row(
+    interface: InterfaceName,
+    sum: &PortCounters,
+    redirect_failed: u64,
+) -> PortCounterRow {
+    PortCounterRow {
+        interface,
+        rx_packets: sum.rx_packets,
+        rx_bytes: sum.rx_bytes,
+        redirect_failed,
+        reasons: Reason::ALL
+            .iter()
+            .map(|reason| (reason.name().to_owned(), sum.reason(*reason)))
+            .filter(|(_, count)| *count != 0)
+            .collect(),
     }
 }
 
