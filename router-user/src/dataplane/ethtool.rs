@@ -13,21 +13,26 @@ const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETH_SS_STATS: u32 = 1;
 const NAME: usize = 32;
 
+/// Statistics that an interface may gain between two calls, for example by more queues.
+const SLACK: usize = 4096;
+
 /// Frames that the interface's driver was to send for XDP and did not.
 ///
 /// # Errors
 /// The driver has no statistics.
 pub(super) fn xdp_transmit_errors(interface: &str) -> io::Result<u64> {
     let socket = socket()?;
-    // SAFETY: the buffers are as large as each command needs: header, then `count` entries.
+    // SAFETY: the buffers are as large as each command needs: header, then `count` entries, and
+    // `SLACK` more, since the kernel writes as many as there are by then, whatever was asked for.
     unsafe {
         let mut info = words(&[ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_STATS, 0, 0, 0]);
         ioctl(&socket, interface, &mut info)?;
         let count = info[2] as u32;
-        let mut names = vec![0; 2 + (count as usize * NAME).div_ceil(8)];
+        let room = count as usize + SLACK;
+        let mut names = vec![0; 2 + (room * NAME).div_ceil(8)];
         head(&mut names, &[ETHTOOL_GSTRINGS, ETH_SS_STATS, count]);
         ioctl(&socket, interface, &mut names)?;
-        let mut values = vec![0; 2 + count as usize];
+        let mut values = vec![0; 2 + room];
         head(&mut values, &[ETHTOOL_GSTATS, count]);
         ioctl(&socket, interface, &mut values)?;
         let bytes: Vec<u8> = names.iter().flat_map(|word| word.to_ne_bytes()).collect();

@@ -89,6 +89,7 @@ fn prepare(config: &DataplaneConfig, runtime: &tokio::runtime::Runtime) -> Resul
         watch,
         inbox: VecDeque::new(),
         applied: 0,
+        resync_due: false,
     })
 }
 
@@ -105,6 +106,8 @@ struct Task {
     inbox: VecDeque<Command>,
     /// How many changes at the head of the inbox have been applied.
     applied: usize,
+    /// The host's full state could not be read when it had to be.
+    resync_due: bool,
 }
 
 /// A grace period under way, with what it frees.
@@ -129,7 +132,7 @@ impl Task {
                     }
                     self.host_events();
                 }
-                _ = ticks.tick() => self.reconciler.tick(self.inbox.is_empty()),
+                _ = ticks.tick() => self.tick(),
                 (result, retired) = async {
                     match &mut grace {
                         Some(grace) => grace.await,
@@ -186,11 +189,25 @@ impl Task {
                 warn!("events of the host were lost: its full state is read again");
                 // What arrived meanwhile is older than the full state that follows.
                 let _ = self.watch.read();
-                if let Err(error) = resync(&mut self.reconciler) {
-                    error!("the host's interfaces cannot be read: {error}");
-                }
+                self.resync();
             }
         }
+    }
+
+    /// Reads the host's full state; if it cannot be read now, it is tried again at the next tick.
+    fn resync(&mut self) {
+        let result = resync(&mut self.reconciler);
+        self.resync_due = result.is_err();
+        if let Err(error) = result {
+            error!("the host's state cannot be read, it is tried again: {error}");
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.resync_due {
+            self.resync();
+        }
+        self.reconciler.tick(self.inbox.is_empty());
     }
 
     /// Does a part of what there is to do; whether to stop.
