@@ -320,7 +320,7 @@ pub struct NextHopCounters {
     pub bytes: u64,
 }
 
-/// Settings that XDP reads, written before it is attached: the one element of `settings`.
+/// Settings that XDP reads: the one element of `settings`, written when the daemon starts.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {

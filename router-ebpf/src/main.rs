@@ -101,8 +101,8 @@ fn route(frame: &Frame, port: &'static Port) -> Result<(), Verdict> {
 
 #[inline(always)]
 fn port_of(frame: &Frame) -> Option<&'static Port> {
-    // SAFETY: the value is one aligned word, read once; an entry reused meanwhile names a port
-    // that is as valid.
+    // SAFETY: the value is one aligned word, read once. The kernel may give the element of a port
+    // that is removed at this very moment to another one: then this packet is taken for that port's.
     let place = unsafe { PORT_BY_IFINDEX.get(frame.ingress_ifindex()) }?;
     PORTS.get(*place)
 }
