@@ -150,7 +150,7 @@ fn measure(folder: &Path, arguments: &Arguments) -> Result<()> {
                     let (sent, received) = measure::alone(&beds.plain, &load, limit)?;
                     results.alone(load.case, sent, received);
                     for subject in &subjects {
-                        let outcome = measure::converge(&beds.plain, *subject, &load, limit)?;
+                        let outcome = measure::converge(&beds.plain, *subject, &load, limit);
                         results.measured(load.case, *subject, outcome);
                     }
                 }
@@ -159,7 +159,7 @@ fn measure(folder: &Path, arguments: &Arguments) -> Result<()> {
                 let load = ChurnLoad::new(&table, whole, changes);
                 for _ in 0..arguments.rounds {
                     for subject in &subjects {
-                        let outcome = churn::churn(&beds.plain, *subject, &load, limit)?;
+                        let outcome = churn::churn(&beds.plain, *subject, &load, limit);
                         results.measured('D', *subject, outcome);
                     }
                 }
@@ -169,7 +169,7 @@ fn measure(folder: &Path, arguments: &Arguments) -> Result<()> {
                 let both = [Subject::Waypost, Subject::Bird];
                 for _ in 0..arguments.rounds {
                     for subject in both.iter().filter(|one| subjects.contains(one)) {
-                        let outcome = forwarding::forward(&beds, *subject, &load, limit)?;
+                        let outcome = forwarding::forward(&beds, *subject, &load, limit);
                         results.measured('E', *subject, outcome);
                     }
                 }

@@ -10,6 +10,7 @@
 //!    are the latencies.
 
 use std::{
+    net::Ipv4Addr,
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
@@ -76,8 +77,7 @@ impl ChurnLoad {
         let mut prefixes = table.prefixes[..count].to_vec();
         // Of the space for benchmarks (RFC 2544).
         let first = u32::from_be_bytes([198, 18, 0, 0]);
-        prefixes
-            .extend((0..probe_count).map(|n| Ipv4Net::from(std::net::Ipv4Addr::from(first + n))));
+        prefixes.extend((0..probe_count).map(|n| Ipv4Net::from(Ipv4Addr::from(first + n))));
         let probes = count..prefixes.len();
 
         let shared = |place: usize| table.path(place - place % PER_UPDATE);

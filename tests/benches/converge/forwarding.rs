@@ -5,8 +5,8 @@
 //!   up in. What the kernel says of that map's size (`memlock` in fdinfo) is proportional to its
 //!   entries, so that asking costs the subject nothing.
 //! - BIRD exports to the Linux FIB. The kernel counts its prefixes in `/proc/net/fib_triestat`,
-//!   which takes no lock that BIRD waits for; it walks the whole table, so that it is asked the more
-//!   rarely the more is missing.
+//!   which takes no lock that BIRD waits for. It walks the whole table, a tenth of a second or more,
+//!   so that it is asked only once all has been sent, and next when the rest should be there.
 //!
 //! Afterwards the kernel's entries are read one by one and compared with what was sent.
 
@@ -65,16 +65,17 @@ pub fn forward(beds: &Beds, subject: Subject, load: &Load, limit: Duration) -> R
             let start = Instant::now();
             injector.sessions[0].queue(Arc::clone(&sender.stream));
             let all = load.prefixes.len();
-            let stop = AtomicBool::new(false);
+            let (stop, all_sent) = (AtomicBool::new(false), AtomicBool::new(false));
             let (sent, complete) = thread::scope(|scope| -> Result<_> {
                 // It inherits the injector's CPU and namespace.
-                let watch = scope.spawn(|| kernel.watch(all, &stop));
+                let watch = scope.spawn(|| kernel.watch(all, &all_sent, &stop));
                 let mut sent = None;
                 let mut turns = || -> Result<()> {
                     while !watch.is_finished() {
                         injector.turn(TURN)?;
                         if sent.is_none() && injector.all_sent() {
                             sent = Some(Instant::now());
+                            all_sent.store(true, Ordering::Relaxed);
                         }
                         ensure!(
                             start.elapsed() < limit,
@@ -166,17 +167,29 @@ impl Kernel {
     }
 
     /// When it held all of them. Of an answer that takes a while, its beginning counts.
-    fn watch(&self, all: usize, stop: &AtomicBool) -> Result<Instant> {
+    fn watch(&self, all: usize, all_sent: &AtomicBool, stop: &AtomicBool) -> Result<Instant> {
+        const PAUSE: Duration = Duration::from_millis(1);
         let start = Instant::now();
         while !stop.load(Ordering::Relaxed) {
+            if !all_sent.load(Ordering::Relaxed) {
+                thread::sleep(PAUSE);
+                continue;
+            }
             let asked = Instant::now();
             let count = self.count()?;
             if count >= all {
                 return Ok(asked);
             }
-            let missing = (all - count) as f64 / count.max(1) as f64;
-            let rest = start.elapsed().as_secs_f64() * missing / 2.0;
-            thread::sleep(Duration::from_secs_f64(rest.clamp(0.001, 0.2)));
+            let pause = match self {
+                Self::Tries { .. } => PAUSE,
+                Self::Fib { .. } => {
+                    let missing = (all - count) as f64 / count.max(1) as f64;
+                    let rest = start.elapsed().mul_f64(missing);
+                    rest.saturating_sub(asked.elapsed())
+                        .clamp(PAUSE, Duration::from_secs(1))
+                }
+            };
+            thread::sleep(pause);
         }
         bail!("stopped")
     }

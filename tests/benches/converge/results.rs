@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::bench::{Report, Target, median};
 
@@ -28,6 +28,8 @@ pub struct Results {
     /// Sending alone and receiving alone, by case.
     alone: BTreeMap<char, Vec<(f64, f64)>>,
     converged: BTreeMap<(char, Subject), Vec<Outcome>>,
+    /// Loads that did not end as they have to.
+    failed: Vec<String>,
 }
 
 impl Results {
@@ -50,8 +52,16 @@ impl Results {
         self.alone.entry(case).or_default().push((sent, received));
     }
 
-    /// What a subject took.
-    pub fn measured(&mut self, case: char, subject: Subject, outcome: Outcome) {
+    /// What a subject took. A load that failed is told at once, and at the end.
+    pub fn measured(&mut self, case: char, subject: Subject, outcome: Result<Outcome>) {
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                eprintln!("FAILED: {error:#}");
+                self.failed.push(format!("{error:#}"));
+                return;
+            }
+        };
         let Outcome {
             seconds,
             sent,
@@ -104,8 +114,13 @@ impl Results {
                 self.report.ratios.insert(name.to_owned(), ratio);
             }
         }
+        let failed = self.failed.len();
+        self.report
+            .notes
+            .extend(self.failed.drain(..).map(|what| format!("FAILED: {what}")));
         println!("\n{}", self.report.text());
         println!("written to {}", self.report.write("converge")?.display());
+        ensure!(failed == 0, "{failed} loads failed; they count for nothing");
         Ok(())
     }
 
