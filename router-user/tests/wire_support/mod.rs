@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod attributes;
+
 use bytes::BytesMut;
 use router_user::bgp::{
     RouteChange,
