@@ -22,6 +22,7 @@ mod nlri;
 pub mod notification;
 mod notification_text;
 mod open;
+mod role;
 mod route_refresh;
 mod update;
 
@@ -39,6 +40,7 @@ pub use message::{Message, decode};
 pub use nlri::{Nlri, PrefixFault, Prefixes};
 pub use notification::Notification;
 pub use open::Open;
+pub use role::Role;
 pub use route_refresh::{RefreshKind, RouteRefresh};
 pub use update::{
     Announced, EncodeError, Update, encode_announce, encode_end_of_rib, encode_withdraw,
