@@ -21,7 +21,7 @@ use crate::{
         DownReason, InstanceId, SessionEvent, SessionId,
         session::{SessionConfig, SessionHandle},
         speaker::{Selection, Speaker},
-        wire::{Family, notification::cease},
+        wire::notification::cease,
     },
     config,
     names::RouteServerName,
@@ -295,7 +295,13 @@ fn sessions(config: &config::RouteServer, port: u16) -> Vec<SessionConfig> {
                 passive: peer.passive,
                 hold_time: peer.hold_time,
                 connect_retry: peer.connect_retry,
-                families: Family::ALL.to_vec(),
+                families: peer.families.iter().collect(),
+                send_hold_time: peer.send_hold_time,
+                security: peer.security.clone(),
+                add_path: peer.add_path,
+                restart: peer.restart,
+                extended_next_hop: peer.extended_next_hop,
+                role: peer.role,
             });
         }
     }

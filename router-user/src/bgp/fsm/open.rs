@@ -128,7 +128,7 @@ pub(super) fn check_role(ours: &Open, theirs: &Open) -> Result<(), Refusal> {
     let Some((ours, theirs)) = mismatch.filter(|_| ours.asn != theirs.asn) else {
         return Ok(());
     };
-    let theirs = Role::from_code(theirs).map_or_else(
+    let theirs = Role::from_value(theirs).map_or_else(
         || format!("that its role is number {theirs}"),
         |role| format!("that its role is {role}"),
     );

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::{AddPath, Restart, RoleSettings, Security};
 use crate::bgp::{
     SessionId,
     fsm::Settings,
@@ -35,6 +36,18 @@ pub struct SessionConfig {
     pub connect_retry: u16,
     /// Families to exchange.
     pub families: Vec<Family>,
+    /// How long the peer may take nothing of what is sent, seconds (RFC 9687).
+    pub send_hold_time: u16,
+    /// How its TCP connections are protected.
+    pub security: Security,
+    /// Several paths a prefix.
+    pub add_path: AddPath,
+    /// Graceful restart.
+    pub restart: Restart,
+    /// IPv4 routes with IPv6 next hops (RFC 8950).
+    pub extended_next_hop: bool,
+    /// Our role towards the peer (RFC 9234), if it is to be told.
+    pub role: Option<RoleSettings>,
 }
 
 impl SessionConfig {

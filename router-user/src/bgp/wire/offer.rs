@@ -61,7 +61,7 @@ impl Offer {
         Self {
             graceful_restart,
             long_lived,
-            role: open.roles().find_map(Role::from_code),
+            role: open.roles().find_map(Role::from_value),
         }
     }
 

@@ -281,6 +281,10 @@ fn config() -> config::RouteServer {
         instances: [instance(1), instance(2)],
         reflect_between_nvas: true,
         max_paths: 8,
+        restart_time: 120,
+        require_policy: false,
+        connection_rate: 10,
+        dynamic_peers: vec![],
         peers: vec![
             peer("sdwan", [10, 1, 10, 4], 65010),
             peer("fw", [10, 1, 20, 4], 65020),
@@ -291,16 +295,7 @@ fn config() -> config::RouteServer {
 }
 
 fn peer(name: &str, address: [u8; 4], asn: Asn) -> config::Peer {
-    config::Peer {
-        name: name.into(),
-        address: address.into(),
-        asn,
-        passive: false,
-        hold_time: 180,
-        connect_retry: 5,
-        max_prefixes: 1000,
-        limit_action: LimitAction::Teardown,
-    }
+    config::Peer::new(name.into(), address.into(), asn)
 }
 
 fn gateways() -> Vec<IpAddr> {

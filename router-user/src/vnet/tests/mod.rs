@@ -84,7 +84,11 @@ fn route_server(name: &str, vnet: &str, network: &str) -> RouteServer {
         instances: [instance(1), instance(2)],
         reflect_between_nvas: true,
         max_paths: 8,
+        restart_time: 120,
+        require_policy: false,
+        connection_rate: 10,
         peers: vec![],
+        dynamic_peers: vec![],
     }
 }
 
