@@ -1,6 +1,9 @@
 //! What the API answers, and what `waypost show … --json` prints. Field names are stable.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -48,6 +51,12 @@ pub struct PeerRow {
     pub established_count: u64,
     /// Last error, with its remedy where there is one.
     pub last_error: Option<String>,
+    /// The operator has shut it down, with this text.
+    #[serde(default)]
+    pub shutdown: Option<String>,
+    /// The operator drains it (RFC 8326).
+    #[serde(default)]
+    pub drained: bool,
     /// What an operator should know: "peers with instance 1 only", "announces other routes to
     /// instance 2", …
     pub warnings: Vec<String>,
@@ -64,6 +73,9 @@ pub struct LearnedRow {
     pub peer: PeerName,
     /// Instance that it was announced to.
     pub instance: u8,
+    /// Path identifier (RFC 7911); 0 without ADD-PATH.
+    #[serde(default)]
+    pub path_id: u32,
     /// BGP NEXT_HOP.
     pub next_hop: IpAddr,
     /// AS path as text, `65010 65020 {65030 65031}`.
@@ -76,10 +88,55 @@ pub struct LearnedRow {
     pub local_pref: Option<u32>,
     /// Communities as text: `65535:65282`, `large:1:2:3`, `ext:0x…`.
     pub communities: Vec<String>,
+    /// ONLY_TO_CUSTOMER (RFC 9234), attached on import where its rules say so.
+    #[serde(default)]
+    pub only_to_customer: Option<u32>,
     /// `best`, `multipath`, `lost` or `rejected`.
     pub state: String,
     /// Why it lost or was rejected; why it won.
     pub reason: Option<String>,
+}
+
+/// A path as its peer announced it, before any rule of ours: `show received`. What RFC 7606 discards
+/// or treats as withdrawn does not reach Adj-RIB-In.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceivedRow {
+    /// Route server.
+    pub route_server: RouteServerName,
+    /// Prefix.
+    pub prefix: IpNet,
+    /// Name of the peer.
+    pub peer: PeerName,
+    /// Instance that it was announced to.
+    pub instance: u8,
+    /// Path identifier (RFC 7911); 0 without ADD-PATH.
+    pub path_id: u32,
+    /// BGP NEXT_HOP.
+    pub next_hop: IpAddr,
+    /// The link-local address beside an IPv6 next hop.
+    pub link_local: Option<Ipv6Addr>,
+    /// AS path as text, `65010 65020 {65030 65031}`.
+    pub as_path: String,
+    /// `igp`, `egp` or `incomplete`.
+    pub origin: String,
+    /// MED.
+    pub med: Option<u32>,
+    /// LOCAL_PREF; only from iBGP peers.
+    pub local_pref: Option<u32>,
+    /// ATOMIC_AGGREGATE.
+    pub atomic_aggregate: bool,
+    /// AGGREGATOR: `65010 192.0.2.1`.
+    pub aggregator: Option<String>,
+    /// Communities as text: `65535:65282`, `large:1:2:3`, `ext:0x…`.
+    pub communities: Vec<String>,
+    /// ORIGINATOR_ID (RFC 4456).
+    pub originator_id: Option<Ipv4Addr>,
+    /// CLUSTER_LIST (RFC 4456).
+    pub cluster_list: Vec<String>,
+    /// ONLY_TO_CUSTOMER (RFC 9234).
+    pub only_to_customer: Option<u32>,
+    /// Attributes that are not known here: `attribute 99, flags 0xe0: 0x01020304`.
+    pub unknown: Vec<String>,
 }
 
 /// A route that a session was sent: `show advertised`.
