@@ -16,7 +16,7 @@ use super::{
     question::{self, Question},
 };
 use crate::{
-    api::Answer,
+    api::{Answer, query::PeerOrder, types::PeerOrderRow},
     bgp::{
         DownReason, InstanceId, SessionEvent, SessionId,
         session::{SessionConfig, SessionHandle},
@@ -24,9 +24,11 @@ use crate::{
         wire::notification::cease,
     },
     config,
-    names::RouteServerName,
+    names::{PeerName, RouteServerName},
     route_server::RouteServer,
 };
+
+mod peers;
 
 /// Events handled before orders and questions get their turn.
 const EVENTS_AT_ONCE: usize = 64;
@@ -59,6 +61,7 @@ enum ServerOrder {
     Reconfigure(Box<Desired>, oneshot::Sender<Vec<String>>),
     StopInstance(InstanceId, oneshot::Sender<()>),
     StartInstance(InstanceId, oneshot::Sender<()>),
+    CommandPeer(PeerName, PeerOrder, oneshot::Sender<Vec<PeerOrderRow>>),
     Ask(Question<Server>),
     /// Close all sessions with this text in the log and end.
     Shutdown(oneshot::Sender<()>),
@@ -104,6 +107,13 @@ impl ServerHandle {
     pub(super) async fn start_instance(&self, instance: InstanceId) {
         self.order(|done| ServerOrder::StartInstance(instance, done))
             .await;
+    }
+
+    /// Carries out an order for the sessions of a peer; one row for each.
+    pub(super) async fn command_peer(&self, peer: PeerName, order: PeerOrder) -> Vec<PeerOrderRow> {
+        self.order(|done| ServerOrder::CommandPeer(peer, order, done))
+            .await
+            .unwrap_or_default()
     }
 
     /// Asks the owner.
@@ -204,6 +214,9 @@ impl Owner {
                 self.server.stopped.remove(&instance);
                 tracing::info!(route_server = %self.name, %instance, "instance started");
                 let _ = done.send(());
+            }
+            ServerOrder::CommandPeer(peer, order, done) => {
+                let _ = done.send(self.command_peer(&peer, &order));
             }
             ServerOrder::Ask(question) => question(&mut self.server),
             ServerOrder::Shutdown(_) => unreachable!("handled by the loop"),

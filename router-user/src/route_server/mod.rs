@@ -31,6 +31,7 @@ use crate::{
     },
 };
 
+mod detail;
 mod import;
 mod limit;
 mod operator;
@@ -78,6 +79,8 @@ struct Session {
     peer: config::Peer,
     operator: Operator,
     status: SessionStatus,
+    /// What the peer said when it closed the session (RFC 9003).
+    farewell: Option<String>,
     up: Option<Up>,
     /// Has sent End-of-RIB for all families since the route server was made.
     synchronised: bool,
@@ -140,6 +143,7 @@ impl RouteServer {
     /// What a session tells. Events of sessions that are not configured (any longer), and routes of
     /// sessions that are not up (any longer), are ignored.
     pub fn handle(&mut self, event: SessionEvent, now: Instant) {
+        self.note_farewell(&event);
         match event {
             SessionEvent::Up { id, negotiated, .. } => self.session_up(&id, negotiated, now),
             SessionEvent::Routes { id, changes, .. } => self.routes(&id, changes, now),

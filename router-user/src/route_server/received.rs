@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::{Filter, RouteServer, rows, text};
 use crate::{
     api::types::ReceivedRow,
-    bgp::wire::{NextHop, PathAttributes},
+    bgp::wire::{Family, NextHop, PathAttributes},
     rib::{PathView, PrefixView},
 };
 
@@ -50,12 +50,17 @@ impl RouteServer {
             unknown,
             ..
         } = &**received;
+        let up = self.sessions[session].up.as_ref();
+        let sends_ids = up.is_some_and(|up| {
+            let families = &up.negotiated.add_path_receive;
+            families.contains(&Family::of(&prefix.prefix))
+        });
         ReceivedRow {
             route_server: session.route_server.clone(),
             prefix: prefix.prefix,
             peer: self.sessions[session].peer.name.clone(),
             instance: session.instance.0,
-            path_id: *path_id,
+            path_id: sends_ids.then_some(*path_id),
             next_hop: rows::next_hop(received),
             link_local: link_local(received),
             as_path: as_path.to_string(),

@@ -49,6 +49,7 @@ impl RouteServer {
             let session = self.sessions.entry(id).or_insert_with(|| Session {
                 peer: peer.clone(),
                 status: SessionStatus::default(),
+                farewell: None,
                 up: None,
                 operator: Operator::default(),
                 synchronised: false,

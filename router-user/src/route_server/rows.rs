@@ -54,8 +54,7 @@ impl RouteServer {
         }
         rows.sort_by(|a, b| {
             let key = |row: &LearnedRow| (row.prefix, row.instance);
-            let by_peer = key(a).cmp(&key(b)).then_with(|| a.peer.cmp(&b.peer));
-            by_peer.then_with(|| a.path_id.cmp(&b.path_id))
+            key(a).cmp(&key(b)).then_with(|| a.peer.cmp(&b.peer))
         });
         rows
     }
@@ -97,7 +96,7 @@ impl RouteServer {
             && filter.instance.is_none_or(|wanted| wanted == id.instance)
     }
 
-    fn peer_row(&self, id: &SessionId, session: &Session, now: Instant) -> PeerRow {
+    pub(super) fn peer_row(&self, id: &SessionId, session: &Session, now: Instant) -> PeerRow {
         let SessionStatus {
             state,
             since,
@@ -265,7 +264,6 @@ impl RouteServer {
         let PathView {
             attributes,
             session,
-            path_id,
             verdict,
             ..
         } = path;
@@ -286,7 +284,6 @@ impl RouteServer {
             prefix: prefix.prefix,
             peer: self.sessions[session].peer.name.clone(),
             instance: session.instance.0,
-            path_id: *path_id,
             next_hop: next_hop(attributes),
             as_path: attributes.as_path.to_string(),
             origin: text::origin(attributes.origin).to_owned(),

@@ -20,6 +20,7 @@ use crate::{
 
 mod live;
 mod model;
+mod operator;
 mod policy;
 mod property;
 mod rules;

@@ -129,7 +129,6 @@ fn path(prefix: &str, next_hop: &str, state: &str) -> LearnedRow {
         med: None,
         local_pref: None,
         only_to_customer: None,
-        path_id: 0,
         communities: vec![],
         state: state.into(),
         reason: None,
