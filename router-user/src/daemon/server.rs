@@ -335,3 +335,37 @@ async fn sleep_until(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::sessions;
+    use crate::config::{RouteServer, parse};
+
+    #[test]
+    fn a_change_of_path_policy_restarts_no_session_and_one_of_the_role_does() {
+        let config = parse(include_str!("../../../docs/example.toml"), "example").unwrap();
+        let before = &config.route_servers[0];
+        let changed = |change: fn(&mut RouteServer)| {
+            let mut after = before.clone();
+            change(&mut after);
+            sessions(&after, 179) != sessions(before, 179)
+        };
+        assert!(!changed(|server| {
+            server.require_policy = true;
+            let policy = &mut server.peers[0].policy;
+            policy.allow_own_as = 1;
+            policy.allow_as_set = true;
+            policy.enforce_first_as = false;
+            policy.max_as_path_length = 1;
+            policy.as_override = true;
+            policy.transparent = true;
+            server.peers[0].max_prefixes = 1;
+        }));
+        assert!(changed(|server| {
+            server.peers[0].role = Some(crate::bgp::session::RoleSettings {
+                role: crate::bgp::wire::Role::Peer,
+                strict: false,
+            });
+        }));
+    }
+}
