@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::{
+    Export,
     decision::{Choice, DEFAULT_LOCAL_PREF, Decision},
     path::{Path, SessionIndex, SessionInfo, Sessions, SourceKind},
 };
@@ -26,6 +27,8 @@ pub struct View {
     pub asn: Asn,
     /// The sources whose routes are advertised.
     pub sources: SourceKinds,
+    /// What the operator wants done with routes to the peer (eBGP).
+    pub export: Export,
     /// Next hop of originated IPv4 routes; without one they are not advertised.
     pub next_hop_v4: Option<NextHop>,
     /// Next hop of originated IPv6 routes; without one they are not advertised.
@@ -60,7 +63,7 @@ impl View {
         member: Option<&SessionInfo>,
     ) -> Choice<'p> {
         let mut choice = decision.best(paths, |path| {
-            path.is_local()
+            !self.export.closed && path.is_local()
                 || self.may_carry(decision.sessions, family, path)
                     && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
         });
@@ -77,7 +80,8 @@ impl View {
         sent.next_hop = next_hop.or(self.own_next_hop(family));
         match self.context.peering {
             Peering::External => {
-                sent.as_path.prepend(self.asn, 1);
+                let originated = attributes.next_hop.is_none();
+                self.export.apply(self.asn, originated, &mut sent);
                 sent.local_pref = None;
                 sent.originator_id = None;
                 sent.cluster_list = Vec::new();
@@ -113,6 +117,8 @@ impl View {
         };
         path.is_eligible()
             && expressible
+            && !self.export.closed
+            && self.export.permits(&path.attributes)
             && self.sources.contains(sessions.info(path.session).kind)
             && !has(community::NO_ADVERTISE)
             && !(external && (has(community::NO_EXPORT) || has(community::NO_EXPORT_SUBCONFED)))

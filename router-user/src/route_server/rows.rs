@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{RouteServer, Session, Up, limit, text};
+use super::{Operator, RouteServer, Session, Up, limit, text};
 use crate::{
     api::types::{AdvertisedRow, LearnedRow, PeerRow},
     bgp::{
@@ -90,13 +90,13 @@ impl RouteServer {
         rows
     }
 
-    fn matches(&self, filter: &Filter, id: &SessionId) -> bool {
+    pub(super) fn matches(&self, filter: &Filter, id: &SessionId) -> bool {
         let peer = &self.sessions[id].peer.name;
         filter.peer.as_ref().is_none_or(|wanted| wanted == peer)
             && filter.instance.is_none_or(|wanted| wanted == id.instance)
     }
 
-    fn peer_row(&self, id: &SessionId, session: &Session, now: Instant) -> PeerRow {
+    pub(super) fn peer_row(&self, id: &SessionId, session: &Session, now: Instant) -> PeerRow {
         let SessionStatus {
             state,
             since,
@@ -126,14 +126,24 @@ impl RouteServer {
             messages_sent: session.status.messages_sent,
             established_count: session.status.established_count,
             last_error: last_error.clone(),
+            shutdown: session.operator.shutdown.clone(),
+            drained: session.operator.drained,
             warnings: self.warnings(id, session),
         }
     }
 
     fn warnings(&self, id: &SessionId, session: &Session) -> Vec<String> {
         let mut warnings = Vec::new();
+        warnings.extend(operators_wish(&session.operator));
         warnings.extend(self.one_instance_only(id, session));
         warnings.extend(self.shared_asn(session));
+        if self.config.require_policy {
+            warnings.push(
+                "learns and announces nothing: no policy is configured for it (RFC 8212, \
+                 `require_policy`)"
+                    .to_owned(),
+            );
+        }
         if let Some(up) = &session.up {
             warnings.extend(self.other_routes(id, up));
             warnings.extend(self.limits(session, up));
@@ -189,10 +199,11 @@ impl RouteServer {
         let same = peers
             .filter(|peer| peer.asn == session.peer.asn && peer.address != session.peer.address);
         let names: Vec<&str> = same.map(|peer| peer.name.as_str()).collect();
-        (self.config.reflect_between_nvas && !names.is_empty()).then(|| {
+        let told = self.config.reflect_between_nvas && !session.peer.policy.as_override;
+        (told && !names.is_empty()).then(|| {
             format!(
                 "shares ASN {} with {}: it drops what is reflected to it from there, unless it \
-                 accepts its own ASN in a path",
+                 accepts its own ASN in a path or has `as_override`",
                 session.peer.asn,
                 names.join(", ")
             )
@@ -228,7 +239,7 @@ impl RouteServer {
 
     /// Originated prefixes that this instance has no next hop for.
     fn not_advertised(&self, id: &SessionId, up: &Up) -> Option<String> {
-        let view = super::view(&self.config, id, &up.negotiated);
+        let view = self.view(id, &up.negotiated);
         let missing = |prefix: &&IpNet| {
             let family = Family::of(prefix);
             up.negotiated.families.contains(&family) && view.own_next_hop(family).is_none()
@@ -279,9 +290,25 @@ impl RouteServer {
             med: attributes.med,
             local_pref: attributes.local_pref,
             communities: text::communities(attributes),
+            only_to_customer: attributes.only_to_customer,
             state: state.to_owned(),
             reason,
         }
+    }
+}
+
+fn operators_wish(operator: &Operator) -> Option<String> {
+    let Operator { shutdown, drained } = operator;
+    match (shutdown.as_deref(), drained) {
+        (Some(""), _) => Some("shut down by the operator; see `waypost peer start`".to_owned()),
+        (Some(text), _) => Some(format!(
+            "shut down by the operator (\"{text}\"); see `waypost peer start`"
+        )),
+        (None, true) => Some(
+            "drained: its routes are last choice, here and at the peer; see `waypost peer undrain`"
+                .to_owned(),
+        ),
+        (None, false) => None,
     }
 }
 
@@ -351,7 +378,8 @@ fn connection(status: &SessionStatus) -> &'static str {
     }
 }
 
-fn next_hop(attributes: &PathAttributes) -> IpAddr {
+/// NEXT_HOP; a learned path has one.
+pub(super) fn next_hop(attributes: &PathAttributes) -> IpAddr {
     let address = attributes.next_hop.map(NextHop::address);
     address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
 }

@@ -340,6 +340,7 @@ pub(super) fn settings(asn: u32, peer_asn: u32, router_id: [u8; 4]) -> Settings 
         connect_retry: Duration::from_secs(5),
         families: Family::ALL.to_vec(),
         extended_next_hop: false,
+        role: None,
         replace_established: false,
         seed: u64::from(asn),
     }

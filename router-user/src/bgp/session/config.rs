@@ -77,6 +77,7 @@ impl SessionConfig {
             families: self.families.clone(),
             // Not honoured by the stages behind yet.
             extended_next_hop: false,
+            role: self.role,
             replace_established: false,
             seed: RandomState::new().hash_one(&self.id),
         }

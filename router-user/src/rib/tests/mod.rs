@@ -18,6 +18,7 @@ use crate::bgp::{
 mod adj_rib_out;
 mod decision;
 mod smoke;
+mod stale;
 
 /// The route server's ASN in these tests.
 const ASN: Asn = 65515;
@@ -87,7 +88,7 @@ impl Lab {
     }
 
     fn announce_path(&mut self, peer: usize, nlri: Nlri, attributes: PathAttributes) {
-        let attributes = self.rib.intern(Arc::new(attributes));
+        let attributes = self.rib.intern(Arc::new(attributes), Additions::default());
         let index = self.peers[peer].index;
         self.rib
             .announce(index, nlri, &attributes, &Judgement::Eligible);
@@ -201,6 +202,7 @@ fn view() -> View {
         context: context(),
         asn: ASN,
         sources: SourceKinds::default().with(SourceKind(0)),
+        export: Export::default(),
         next_hop_v4: Some(IpAddr::from([10, 1, 255, 4]).into()),
         next_hop_v6: None,
     }
