@@ -1,6 +1,7 @@
 //! Rows as plain tables: a heading, columns apart by two blanks, nothing drawn.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use ipnet::IpNet;
 
 use crate::api::types::{
     AdvertisedRow, Counters, EffectiveRow, FibGroup, FibNextHop, FibPort, FibRoute, FibView,
@@ -67,7 +68,7 @@ pub(super) fn learned(rows: &[LearnedRow]) -> String {
         &[],
         rows.iter().map(|row| {
             vec![
-                row.prefix.to_string(),
+                with_id(row.prefix, row.path_id),
                 row.peer.to_string(),
                 row.instance.to_string(),
                 row.next_hop.to_string(),
@@ -82,6 +83,14 @@ pub(super) fn learned(rows: &[LearnedRow]) -> String {
     )
 }
 
+/// A prefix and its path identifier (RFC 7911), if it has one: `10.250.0.0/16 id 3`.
+fn with_id(prefix: IpNet, path_id: Option<u32>) -> String {
+    match path_id {
+        Some(path_id) => format!("{prefix} id {path_id}"),
+        None => prefix.to_string(),
+    }
+}
+
 /// Advertised routes.
 pub(super) fn advertised(rows: &[AdvertisedRow]) -> String {
     let columns = ["PEER", "INSTANCE", "PREFIX", "NEXT HOP", "AS PATH", "FROM"];
@@ -92,7 +101,7 @@ pub(super) fn advertised(rows: &[AdvertisedRow]) -> String {
             vec![
                 row.peer.to_string(),
                 row.instance.to_string(),
-                row.prefix.to_string(),
+                with_id(row.prefix, row.path_id),
                 row.next_hop.to_string(),
                 row.as_path.clone(),
                 row.from.clone(),
@@ -384,16 +393,27 @@ mod tests {
             peer: peer.into(),
             instance: 1,
             prefix: prefix.parse().unwrap(),
+            path_id: None,
             next_hop: "10.1.255.4".parse().unwrap(),
             as_path: "65515".into(),
             from: "originated".into(),
         };
-        let text = advertised(&[row("sdwan", "10.1.0.0/16"), row("fw", "10.250.0.0/16")]);
+        let several = AdvertisedRow {
+            path_id: Some(7),
+            ..row("vpn", "10.250.0.0/16")
+        };
+        let rows = [
+            row("sdwan", "10.1.0.0/16"),
+            row("fw", "10.250.0.0/16"),
+            several,
+        ];
+        let text = advertised(&rows);
         assert_eq!(
             text,
-            "PEER   INSTANCE  PREFIX         NEXT HOP    AS PATH  FROM\n\
-             sdwan  1         10.1.0.0/16    10.1.255.4  65515    originated\n\
-             fw     1         10.250.0.0/16  10.1.255.4  65515    originated\n"
+            "PEER   INSTANCE  PREFIX              NEXT HOP    AS PATH  FROM\n\
+             sdwan  1         10.1.0.0/16         10.1.255.4  65515    originated\n\
+             fw     1         10.250.0.0/16       10.1.255.4  65515    originated\n\
+             vpn    1         10.250.0.0/16 id 7  10.1.255.4  65515    originated\n"
         );
     }
 

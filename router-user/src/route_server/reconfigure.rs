@@ -96,13 +96,16 @@ impl RouteServer {
         let ids: Vec<SessionId> = self.up.values().cloned().collect();
         for id in ids {
             self.enforce_limit(&id, &[], now);
+            self.ask_for_refused(&id, now);
         }
     }
 
     fn apply_views(&mut self) {
         let views = self.up.iter().filter_map(|(index, id)| {
-            let up = self.sessions[id].up.as_ref()?;
-            Some((*index, view(&self.config, id, &up.negotiated)))
+            let Session { up, peer, .. } = &self.sessions[id];
+            let negotiated = &up.as_ref()?.negotiated;
+            let view = view(&self.config, id, negotiated, peer.add_path.send);
+            Some((*index, view))
         });
         self.rib.set_views(views.collect());
     }

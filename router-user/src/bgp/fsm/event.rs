@@ -8,6 +8,7 @@ use std::{
 
 use crate::bgp::{
     DownReason,
+    session::AddPath,
     wire::{Asn, Family, Negotiated, Notification, Open},
 };
 
@@ -30,6 +31,8 @@ pub struct Settings {
     pub connect_retry: Duration,
     /// Families to announce.
     pub families: Vec<Family>,
+    /// Announce ADD-PATH (RFC 7911).
+    pub add_path: AddPath,
     /// Announce RFC 8950, IPv4 routes with IPv6 next hops. The stages behind must honour it.
     pub extended_next_hop: bool,
     /// A connection that collides with an Established one replaces it. RFC 4271 §6.8 keeps the

@@ -135,7 +135,7 @@ fn the_terms_are_what_both_announce() {
     assert_eq!(terms.hold_time, 30);
     assert_eq!(terms.families, [Family::Ipv6Unicast]);
     assert!(terms.four_octet_asn && !terms.route_refresh && !terms.extended_message);
-    assert!(!terms.enhanced_route_refresh && !terms.extended_next_hop);
+    assert!(terms.enhanced_route_refresh && !terms.extended_next_hop);
     assert_eq!(
         terms.graceful_restart,
         Some((120, vec![Family::Ipv6Unicast]))
