@@ -71,6 +71,7 @@ fn route_server(peers: &[Peer], addresses: [Ipv4Addr; 2], subnet: Vec<Subnet>) -
             name: "rs".to_owned(),
             vnet: "load".to_owned(),
             asn: SPEAKER_ASN,
+            settings: [].into(),
             instance: instance.collect(),
             peer: peer.collect(),
         }],
