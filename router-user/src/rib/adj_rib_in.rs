@@ -184,6 +184,9 @@ impl Core {
             options: self.options,
         };
         let family = Family::of(&prefix);
+        if !view.context.families.contains(family) {
+            return None;
+        }
         let info = self.sessions.info(session);
         let path = view.choose(&decision, family, paths, Some(info)).path?;
         Some(AdvertisedView {
