@@ -6,7 +6,8 @@ use arbitrary::{Result, Unstructured};
 use router_user::bgp::{
     State,
     fsm::{ConnectionId, Event, Fsm, Received, Settings, monitor::Monitor},
-    wire::{Capability, Family, Notification, Open},
+    session::{AddPath, RoleSettings},
+    wire::{Capability, Family, Notification, Open, Role},
 };
 
 use crate::pick;
@@ -73,8 +74,16 @@ fn settings(bytes: &mut Unstructured<'_>) -> Result<Settings> {
         } else {
             vec![Family::Ipv6Unicast]
         },
+        add_path: AddPath {
+            receive: flags & 8 != 0,
+            send: flags >> 6,
+        },
         extended_next_hop: flags & 8 != 0,
         replace_established: flags & 16 != 0,
+        role: (flags & 32 != 0).then_some(RoleSettings {
+            role: Role::RouteServer,
+            strict: flags & 64 != 0,
+        }),
         seed: bytes.arbitrary()?,
     })
 }
@@ -157,6 +166,9 @@ fn open(bytes: &mut Unstructured<'_>) -> Result<Open> {
     }
     if flags & 2 == 0 {
         capabilities.push(Capability::RouteRefresh);
+    }
+    if flags & 8 != 0 {
+        capabilities.push(Capability::Role(flags & 7));
     }
     if flags & 4 != 0 {
         capabilities.push(Capability::GracefulRestart {
