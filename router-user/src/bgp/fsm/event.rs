@@ -8,7 +8,7 @@ use std::{
 
 use crate::bgp::{
     DownReason,
-    session::RoleSettings,
+    session::{AddPath, RoleSettings},
     wire::{Asn, Family, Negotiated, Notification, Open},
 };
 
@@ -31,6 +31,8 @@ pub struct Settings {
     pub connect_retry: Duration,
     /// Families to announce.
     pub families: Vec<Family>,
+    /// Announce ADD-PATH (RFC 7911).
+    pub add_path: AddPath,
     /// Announce RFC 8950, IPv4 routes with IPv6 next hops. The stages behind must honour it.
     pub extended_next_hop: bool,
     /// Our role towards the peer (RFC 9234), if it is to be told.

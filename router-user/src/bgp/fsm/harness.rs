@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{Action, ConnectionId, Event, Fsm, Outgoing, Received, Settings};
-use crate::bgp::{DownReason, State, wire::Family};
+use crate::bgp::{DownReason, State, session::AddPath, wire::Family};
 
 pub(super) const A: usize = 0;
 pub(super) const B: usize = 1;
@@ -414,6 +414,7 @@ pub(super) fn settings(asn: u32, peer_asn: u32, router_id: [u8; 4]) -> Settings 
         hold_time: 180,
         connect_retry: Duration::from_secs(5),
         families: Family::ALL.to_vec(),
+        add_path: AddPath::default(),
         extended_next_hop: false,
         role: None,
         replace_established: false,

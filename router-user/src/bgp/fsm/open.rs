@@ -4,7 +4,10 @@
 use std::net::IpAddr;
 
 use super::Settings;
-use crate::bgp::wire::{AS_TRANS, Capability, Family, Negotiated, Notification, Open, Role};
+use crate::bgp::{
+    session::AddPath,
+    wire::{AS_TRANS, Capability, Family, Negotiated, Notification, Open, Role},
+};
 
 /// Why the peer's OPEN is refused.
 #[derive(Debug)]
@@ -13,12 +16,12 @@ pub(super) struct Refusal {
     pub(super) reason: String,
 }
 
-/// The OPEN that we send. Enhanced route refresh is not announced: who announces it must honour
-/// it. Graceful restart is announced without families.
+/// The OPEN that we send. Graceful restart is announced without families.
 pub(super) fn ours(settings: &Settings) -> Open {
     let families = settings.families.iter().copied();
     let mut capabilities: Vec<_> = families.map(Capability::multiprotocol).collect();
     capabilities.push(Capability::RouteRefresh);
+    capabilities.push(Capability::EnhancedRouteRefresh);
     capabilities.push(Capability::FourOctetAsn(settings.local_asn));
     capabilities.push(Capability::ExtendedMessage);
     // FRR, for one, sends End-of-RIB only to those who announce this capability, and what an earlier
@@ -28,6 +31,7 @@ pub(super) fn ours(settings: &Settings) -> Open {
         restart_time: 0,
         families: Vec::new(),
     });
+    capabilities.extend(add_path(settings));
     if settings.extended_next_hop {
         capabilities.push(Capability::ExtendedNextHop(vec![IPV4_OVER_IPV6]));
     }
@@ -42,6 +46,20 @@ pub(super) fn ours(settings: &Settings) -> Open {
         router_id: settings.router_id,
         capabilities,
     }
+}
+
+/// RFC 7911 §4: the same for all families.
+fn add_path(settings: &Settings) -> Option<Capability> {
+    let AddPath { receive, send } = settings.add_path;
+    let send_receive = match (receive, send > 0) {
+        (false, false) => return None,
+        (true, false) => 1,
+        (false, true) => 2,
+        (true, true) => 3,
+    };
+    let families = settings.families.iter();
+    let families = families.map(|family| (family.afi(), family.safi(), send_receive));
+    Some(Capability::AddPath(families.collect()))
 }
 
 /// Checks the peer's OPEN and works out the terms of the session.

@@ -74,8 +74,8 @@ impl SessionConfig {
             hold_time: self.hold_time,
             connect_retry: Duration::from_secs(self.connect_retry.into()),
             families: self.families.clone(),
-            // Not honoured by the stages behind yet.
-            extended_next_hop: false,
+            add_path: self.add_path,
+            extended_next_hop: self.extended_next_hop,
             role: self.role,
             replace_established: false,
             seed: RandomState::new().hash_one(&self.id),
