@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod conformance;
 mod demo;
+mod fuzz;
 mod lint;
 mod setup;
 mod shell;
@@ -39,6 +40,9 @@ enum Task {
     Bench(bench::Arguments),
     /// Check formatting, lints (warnings are errors), documentation, the eBPF crate and that the tests
     /// of docs/conformance.md exist.
+    /// Search for input that breaks the BGP speaker: codec, state machine, convergence.
+    Fuzz(fuzz::Arguments),
+    /// Check formatting, lints (warnings are errors), documentation and the eBPF crate.
     Lint,
 }
 
@@ -58,6 +62,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Lint => lint::run(),
     }
 }

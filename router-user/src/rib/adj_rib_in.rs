@@ -267,6 +267,9 @@ impl Core {
             options: self.options,
         };
         let family = Family::of(&prefix);
+        if !view.context.families.contains(family) {
+            return Vec::new();
+        }
         let info = self.sessions.info(session);
         let several = view.sends_several(family);
         let sent: Vec<&Path> = if several {

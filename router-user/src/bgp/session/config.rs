@@ -64,7 +64,8 @@ impl SessionConfig {
     }
 
     /// What the state machine has to know, with fresh jitter.
-    pub(super) fn settings(&self) -> Settings {
+    #[must_use]
+    pub fn settings(&self) -> Settings {
         Settings {
             local_asn: self.local_asn,
             peer_asn: self.peer_asn,

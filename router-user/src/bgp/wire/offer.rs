@@ -63,7 +63,7 @@ impl Offer {
         Self {
             graceful_restart,
             long_lived,
-            role: open.roles().find_map(Role::from_code),
+            role: open.roles().find_map(Role::from_value),
             capabilities: open.capabilities.clone(),
         }
     }
