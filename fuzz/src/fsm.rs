@@ -6,7 +6,8 @@ use arbitrary::{Result, Unstructured};
 use router_user::bgp::{
     State,
     fsm::{ConnectionId, Event, Fsm, Received, Settings, monitor::Monitor},
-    wire::{Capability, Family, Notification, Open},
+    session::RoleSettings,
+    wire::{Capability, Family, Notification, Open, Role},
 };
 
 use crate::pick;
@@ -75,6 +76,10 @@ fn settings(bytes: &mut Unstructured<'_>) -> Result<Settings> {
         },
         extended_next_hop: flags & 8 != 0,
         replace_established: flags & 16 != 0,
+        role: (flags & 32 != 0).then_some(RoleSettings {
+            role: Role::RouteServer,
+            strict: flags & 64 != 0,
+        }),
         seed: bytes.arbitrary()?,
     })
 }
@@ -157,6 +162,9 @@ fn open(bytes: &mut Unstructured<'_>) -> Result<Open> {
     }
     if flags & 2 == 0 {
         capabilities.push(Capability::RouteRefresh);
+    }
+    if flags & 8 != 0 {
+        capabilities.push(Capability::Role(flags & 7));
     }
     if flags & 4 != 0 {
         capabilities.push(Capability::GracefulRestart {

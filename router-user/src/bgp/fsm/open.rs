@@ -39,7 +39,7 @@ pub(super) fn ours(settings: &Settings) -> Open {
     let role = settings
         .role
         .filter(|_| settings.local_asn != settings.peer_asn);
-    capabilities.extend(role.map(|settings| Capability::Role(settings.role as u8)));
+    capabilities.extend(role.map(|settings| Capability::Role(settings.role.code())));
     Open {
         asn: settings.local_asn,
         hold_time: settings.hold_time,
@@ -152,7 +152,7 @@ pub(super) fn check_role(ours: &Open, theirs: &Open) -> Result<(), Refusal> {
     let Some((ours, theirs)) = mismatch.filter(|_| ours.asn != theirs.asn) else {
         return Ok(());
     };
-    let theirs = Role::from_value(theirs).map_or_else(
+    let theirs = Role::from_code(theirs).map_or_else(
         || format!("that its role is number {theirs}"),
         |role| format!("that its role is {role}"),
     );

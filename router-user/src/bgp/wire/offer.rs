@@ -63,7 +63,7 @@ impl Offer {
         Self {
             graceful_restart,
             long_lived,
-            role: open.roles().find_map(Role::from_value),
+            role: open.roles().find_map(Role::from_code),
             capabilities: open.capabilities.clone(),
         }
     }

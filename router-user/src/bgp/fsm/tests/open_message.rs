@@ -148,7 +148,7 @@ fn rfc9234_4_2_for_each_role_of_ours_one_role_of_the_peer_is_accepted() {
     ];
     for (ours, fits) in pairs {
         for (_, theirs) in pairs {
-            let actions = with_role(ours, false, vec![Capability::Role(theirs as u8)]);
+            let actions = with_role(ours, false, vec![Capability::Role(theirs.code())]);
             let refused = notifies(&actions, 2, 11);
             assert_eq!(refused, theirs != fits, "{ours} and {theirs}: {actions:?}");
         }

@@ -183,7 +183,7 @@ impl fmt::Display for Capability {
             Self::RouteRefresh => f.write_str("route refresh"),
             Self::ExtendedNextHop(_) => f.write_str("extended next hop"),
             Self::ExtendedMessage => f.write_str("extended message"),
-            Self::Role(code) => match Role::from_value(*code) {
+            Self::Role(code) => match Role::from_code(*code) {
                 Some(role) => write!(f, "role {role}"),
                 None => write!(f, "role {code}"),
             },
