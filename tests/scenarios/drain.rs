@@ -107,6 +107,8 @@ fn a_session_is_cleared_and_comes_back() -> Result<()> {
         })?;
         ensure!(log.contains("dministrative reset"), "{log}");
 
+        println!("{}", waypost.ask("show peer fw2 --instance 1")?);
+        println!("{}", waypost.ask("show received --peer fw2")?);
         let shown = waypost.show("peer fw2 --instance 1")?;
         let shown = &shown[0];
         let announced = shown["terms"]["peer_capabilities"].as_array();
