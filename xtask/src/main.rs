@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod conformance;
 mod demo;
 mod lint;
 mod setup;
@@ -36,7 +37,8 @@ enum Task {
     /// Measure, side by side with the peers; the table goes to standard output and the figures to
     /// target/bench/NAME.json. Needs root.
     Bench(bench::Arguments),
-    /// Check formatting, lints (warnings are errors), documentation and the eBPF crate.
+    /// Check formatting, lints (warnings are errors), documentation, the eBPF crate and that the tests
+    /// of docs/conformance.md exist.
     Lint,
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::Settings;
 use crate::bgp::{
     session::AddPath,
-    wire::{AS_TRANS, Capability, Family, Negotiated, Notification, Open},
+    wire::{AS_TRANS, Capability, Family, Negotiated, Notification, Open, Role},
 };
 
 /// Why the peer's OPEN is refused.
@@ -66,7 +66,9 @@ pub(super) fn negotiate(
     check_asn(settings, theirs)?;
     check_router_id(settings, theirs)?;
     check_hold_time(theirs)?;
-    let negotiated = Negotiated::new(&ours(settings), theirs, local_address);
+    let ours = ours(settings);
+    check_role(&ours, theirs)?;
+    let negotiated = Negotiated::new(&ours, theirs, local_address);
     check_families(&settings.families, &negotiated)?;
     Ok(negotiated)
 }
@@ -134,6 +136,26 @@ fn check_hold_time(theirs: &Open) -> Result<(), Refusal> {
         reason: format!(
             "OPEN: peer offers a hold time of {} s: set it to 0 or at least 3 s on the peer",
             theirs.hold_time
+        ),
+    })
+}
+
+/// Where both announce a role to another AS, the two must fit (RFC 9234 §4.2).
+pub(super) fn check_role(ours: &Open, theirs: &Open) -> Result<(), Refusal> {
+    let mismatch = Role::mismatch(ours, theirs);
+    let Some((ours, theirs)) = mismatch.filter(|_| ours.asn != theirs.asn) else {
+        return Ok(());
+    };
+    let theirs = Role::from_value(theirs).map_or_else(
+        || format!("that its role is number {theirs}"),
+        |role| format!("that its role is {role}"),
+    );
+    Err(Refusal {
+        notification: Notification::role_mismatch(),
+        reason: format!(
+            "OPEN: peer says {theirs}; ours is {ours}, to which only {} fits: correct the role of \
+             one of them",
+            ours.counterpart()
         ),
     })
 }

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     bgp::{
         InstanceId,
-        wire::{AsPath, Asn, Context, Message, PathAttributes, RefreshKind, decode, frame},
+        wire::{AsPath, Asn, Context, Message, Offer, PathAttributes, RefreshKind, decode, frame},
     },
     rib::LearnedRoute,
 };
@@ -239,7 +239,8 @@ impl Lab {
             add_path_receive: Vec::new(),
             add_path_send: Vec::new(),
             extended_next_hop: false,
-            graceful_restart: None,
+            local: Offer::default(),
+            peer: Offer::default(),
         };
         (id, negotiated)
     }
