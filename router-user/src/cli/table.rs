@@ -520,7 +520,6 @@ mod tests {
             path_id: None,
             peer: "sdwan".into(),
             instance: 1,
-            path_id: None,
             next_hop: "10.1.10.4".parse().unwrap(),
             as_path: "65010".into(),
             origin: "igp".into(),
