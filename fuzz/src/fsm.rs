@@ -6,7 +6,7 @@ use arbitrary::{Result, Unstructured};
 use router_user::bgp::{
     State,
     fsm::{ConnectionId, Event, Fsm, Received, Settings, monitor::Monitor},
-    session::RoleSettings,
+    session::{AddPath, RoleSettings},
     wire::{Capability, Family, Notification, Open, Role},
 };
 
@@ -73,6 +73,10 @@ fn settings(bytes: &mut Unstructured<'_>) -> Result<Settings> {
             Family::ALL.to_vec()
         } else {
             vec![Family::Ipv6Unicast]
+        },
+        add_path: AddPath {
+            receive: flags & 8 != 0,
+            send: flags >> 6,
         },
         extended_next_hop: flags & 8 != 0,
         replace_established: flags & 16 != 0,

@@ -517,9 +517,9 @@ mod tests {
         let row = |server: &str| LearnedRow {
             route_server: server.into(),
             prefix: "10.250.0.0/16".parse().unwrap(),
+            path_id: None,
             peer: "sdwan".into(),
             instance: 1,
-            path_id: None,
             next_hop: "10.1.10.4".parse().unwrap(),
             as_path: "65010".into(),
             origin: "igp".into(),
