@@ -269,6 +269,7 @@ impl RouteServer {
             return;
         };
         let discards = session.peer.limit_action == LimitAction::Discard;
+        let noted = discards || up.refused.iter().any(|refused| !refused.is_empty());
         let mut added: Vec<Nlri> = Vec::new();
         for change in changes {
             match change {
@@ -281,7 +282,7 @@ impl RouteServer {
                         let judgement = judgements[family as usize]
                             .get_or_insert_with(|| self.rules.judge(&up.rules, family, &received));
                         let new = self.rib.announce(up.index, nlri, &attributes, judgement);
-                        if new && discards {
+                        if new && noted {
                             added.push(nlri);
                         }
                     }

@@ -86,7 +86,11 @@ impl Lab {
 
     /// An NVA that is sent up to `max_paths` paths a prefix.
     fn add_path_nva(&mut self, host: u8, max_paths: u8) -> usize {
-        let peer = self.source(info(host));
+        self.add_path_peer(info(host), max_paths)
+    }
+
+    fn add_path_peer(&mut self, info: SessionInfo, max_paths: u8) -> usize {
+        let peer = self.source(info);
         let families = Family::ALL.into_iter().collect();
         self.peers[peer].context.add_path_receive = families;
         let view = View {
