@@ -48,7 +48,12 @@ impl Core {
             return true;
         };
         let known = &table.paths(slot)[place];
-        if Arc::ptr_eq(&known.attributes, &path.attributes) && known.standing == path.standing {
+        let same_judgement = known.standing.judged() == path.standing.judged();
+        if Arc::ptr_eq(&known.attributes, &path.attributes) && same_judgement {
+            if known.is_stale() {
+                self.sessions.get_mut(path.session).totals.stale[A::FAMILY as usize] -= 1;
+                table.mark(slot, place, false);
+            }
             return false;
         }
         self.count(A::FAMILY, address, length, known, Count::Remove);
@@ -92,6 +97,48 @@ impl Core {
         }
     }
 
+    /// Marks all paths of a session.
+    pub(super) fn mark_stale<A: Address>(&mut self, table: &mut Table<A>, session: SessionIndex) {
+        let totals = &mut self.sessions.get_mut(session).totals;
+        let family = A::FAMILY as usize;
+        for slot in 0..table.len() {
+            if totals.stale[family] == totals.received[family] {
+                break;
+            }
+            for place in 0..table.paths(slot).len() {
+                let path = &table.paths(slot)[place];
+                if path.session == session && !path.is_stale() {
+                    table.mark(slot, place, true);
+                    totals.stale[family] += 1;
+                }
+            }
+        }
+    }
+
+    /// Removes those paths of a session that are still marked; how many.
+    pub(super) fn sweep_stale<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        session: SessionIndex,
+    ) -> usize {
+        let count = self.sessions[session].totals.stale[A::FAMILY as usize];
+        let mut left = count;
+        let goes = |path: &Path| path.session == session && path.is_stale();
+        let mut slots = 0..table.len();
+        while left > 0
+            && let Some(slot) = slots.next()
+        {
+            while let Some(place) = table.paths(slot).iter().position(goes) {
+                let (address, length) = table.slot(slot).key();
+                let path = table.paths_mut(slot).swap_remove(place);
+                self.count(A::FAMILY, address, length, &path, Count::Remove);
+                self.attributes.release(path.attributes);
+                left -= 1;
+            }
+        }
+        count
+    }
+
     pub(super) fn rejudge<A: Address>(
         &mut self,
         table: &mut Table<A>,
@@ -105,6 +152,7 @@ impl Core {
                     continue;
                 }
                 let standing = self.reasons.standing(&judge(A::FAMILY, &path.attributes));
+                let standing = standing.marked(path.is_stale());
                 if standing != path.standing {
                     let (address, length) = table.slot(slot).key();
                     self.count(A::FAMILY, address, length, path, Count::Remove);
@@ -129,6 +177,7 @@ impl Core {
         }
         let totals = &mut self.sessions.get_mut(path.session).totals;
         let received = &mut totals.received[family as usize];
+        let stale = &mut totals.stale[family as usize];
         let (accepted, hash) = if path.is_eligible() {
             let told = (address, length, path.path_id, Arc::as_ptr(&path.attributes));
             (1, fingerprint(&told))
@@ -138,11 +187,13 @@ impl Core {
         match count {
             Count::Add => {
                 *received += 1;
+                *stale += usize::from(path.is_stale());
                 totals.accepted += accepted;
                 totals.fingerprint = totals.fingerprint.wrapping_add(hash);
             }
             Count::Remove => {
                 *received -= 1;
+                *stale -= usize::from(path.is_stale());
                 totals.accepted -= accepted;
                 totals.fingerprint = totals.fingerprint.wrapping_sub(hash);
             }

@@ -168,6 +168,32 @@ impl Rib {
         }
     }
 
+    /// Marks all paths of a session and family as stale: they are to be announced again, which takes
+    /// the mark away, also where nothing else changes (RFC 4724 §4.2, RFC 7313 §4). The mark by
+    /// itself changes no decision.
+    pub fn mark_stale(&mut self, session: SessionIndex, family: Family) {
+        let Self { tables, core, .. } = self;
+        match family {
+            Family::Ipv4Unicast => core.mark_stale(&mut tables.v4, session),
+            Family::Ipv6Unicast => core.mark_stale(&mut tables.v6, session),
+        }
+    }
+
+    /// Removes what is still marked of a session and family; how many paths that were.
+    pub fn sweep_stale(&mut self, session: SessionIndex, family: Family) -> usize {
+        let Self { tables, core, .. } = self;
+        match family {
+            Family::Ipv4Unicast => core.sweep_stale(&mut tables.v4, session),
+            Family::Ipv6Unicast => core.sweep_stale(&mut tables.v6, session),
+        }
+    }
+
+    /// How many paths of a session are marked as stale: IPv4, IPv6.
+    #[must_use]
+    pub fn stale(&self, session: SessionIndex) -> [usize; 2] {
+        self.core.sessions[session].totals.stale
+    }
+
     /// Judges every path of a session again; only those whose judgement is another one change.
     pub fn rejudge(
         &mut self,

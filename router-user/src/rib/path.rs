@@ -59,12 +59,31 @@ pub enum Judgement {
     Rejected(Arc<str>),
 }
 
-/// [`Judgement`] in two bytes: 0 is eligible, else a place in [`Reasons`] counted from 1.
+/// [`Judgement`] and the stale mark in two bytes. The highest bit is the mark; without it, 0 is
+/// eligible, else it is a place in [`Reasons`] counted from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Standing(u16);
 
 impl Standing {
     pub(super) const ELIGIBLE: Self = Self(0);
+    const STALE: u16 = 1 << 15;
+
+    /// The judgement alone.
+    pub(super) const fn judged(self) -> Self {
+        Self(self.0 & !Self::STALE)
+    }
+
+    /// The judgement of `self` with the mark or without it.
+    pub(super) const fn marked(self, stale: bool) -> Self {
+        match stale {
+            true => Self(self.0 | Self::STALE),
+            false => self.judged(),
+        }
+    }
+
+    pub(super) const fn is_stale(self) -> bool {
+        self.0 & Self::STALE != 0
+    }
 }
 
 /// The texts of judgements, one copy each.
@@ -81,11 +100,13 @@ impl Reasons {
             self.0.push(judgement.clone());
             self.0.len() - 1
         });
-        Standing(u16::try_from(place + 1).expect("reasons come from a small fixed set"))
+        let number = u16::try_from(place + 1).ok();
+        let number = number.filter(|number| number & Standing::STALE == 0);
+        Standing(number.expect("reasons come from a small fixed set"))
     }
 
     pub(super) fn judgement(&self, standing: Standing) -> &Judgement {
-        match standing.0 {
+        match standing.judged().0 {
             0 => &Judgement::Eligible,
             place => &self.0[usize::from(place) - 1],
         }
@@ -109,7 +130,13 @@ impl Path {
     }
 
     pub(super) fn is_eligible(&self) -> bool {
-        self.standing == Standing::ELIGIBLE
+        self.standing.judged() == Standing::ELIGIBLE
+    }
+
+    /// Not announced again since its session's paths were [marked](super::Rib::mark_stale). The
+    /// mark by itself changes no decision.
+    pub(super) fn is_stale(&self) -> bool {
+        self.standing.is_stale()
     }
 
     /// The address of NEXT_HOP; a learned, eligible path has one.
@@ -138,7 +165,9 @@ pub(super) struct Session {
 pub struct SessionTotals {
     /// Paths in Adj-RIB-In, rejected ones included: IPv4, IPv6.
     pub received: [usize; 2],
-    /// Of them, eligible.
+    /// Of them, marked as stale and not announced again since: IPv4, IPv6.
+    pub stale: [usize; 2],
+    /// Of those received, eligible.
     pub accepted: usize,
     /// Routes sent and not withdrawn.
     pub advertised: usize,

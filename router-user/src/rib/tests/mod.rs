@@ -18,6 +18,7 @@ use crate::bgp::{
 mod adj_rib_out;
 mod decision;
 mod smoke;
+mod stale;
 
 /// The route server's ASN in these tests.
 const ASN: Asn = 65515;
