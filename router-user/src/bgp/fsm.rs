@@ -29,7 +29,7 @@ mod harness;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Action, ConnectionId, Event, Outgoing, Received, Settings};
+pub use event::{Action, ConnectionId, Event, Outgoing, Received, Restarted, Settings};
 
 use backoff::Backoff;
 use connection::Connection;
@@ -87,6 +87,7 @@ impl Fsm {
                 text,
                 idle,
             } => self.stop(subcode, &text, idle.map(|idle| now + idle)),
+            Event::Leave => self.leave(),
             Event::Connected {
                 connection,
                 local_address,

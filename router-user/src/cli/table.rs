@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::api::types::{
     AdvertisedRow, Counters, EffectiveRow, FibGroup, FibNextHop, FibPort, FibRoute, FibView,
-    LearnedRow, PeerRow, RouteServerStatus,
+    LearnedRow, PeerRow, RouteServerStatus, Stale, StaleRoutes,
 };
 
 /// Sessions.
@@ -28,8 +28,9 @@ pub(super) fn peers(rows: &[PeerRow]) -> String {
         &columns,
         &numbers,
         rows.iter().map(|row| {
-            let error = row.last_error.iter().cloned();
-            let notes: Vec<_> = row.warnings.iter().cloned().chain(error).collect();
+            let stale = row.stale.iter().map(stale_routes);
+            let warnings = row.warnings.iter().chain(&row.last_error).cloned();
+            let notes: Vec<_> = stale.chain(warnings).collect();
             vec![
                 row.route_server.to_string(),
                 row.instance.to_string(),
@@ -75,11 +76,32 @@ pub(super) fn learned(rows: &[LearnedRow]) -> String {
                 row.origin.clone(),
                 row.med.map_or_else(dash, |med| med.to_string()),
                 row.communities.join(" "),
-                row.state.clone(),
+                match row.stale {
+                    Some(kept) => format!("{}, {}", row.state, stale(kept)),
+                    None => row.state.clone(),
+                },
                 row.reason.clone().unwrap_or_default(),
             ]
         }),
     )
+}
+
+/// What is kept of a lost session.
+fn stale_routes(stale_routes: &StaleRoutes) -> String {
+    let StaleRoutes {
+        family,
+        routes,
+        kept,
+    } = stale_routes;
+    format!("{routes} routes of {family} are {}", stale(*kept))
+}
+
+fn stale(kept: Stale) -> String {
+    let how = match kept.long_lived {
+        true => "stale as last choice",
+        false => "stale",
+    };
+    format!("{how} for {} more", duration(kept.seconds_left))
 }
 
 /// Advertised routes.

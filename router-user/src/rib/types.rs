@@ -46,6 +46,8 @@ pub struct PathView {
     pub path_id: u32,
     /// Its attributes after import.
     pub attributes: Arc<PathAttributes>,
+    /// Kept though its session was lost, and not announced again yet.
+    pub stale: bool,
     /// What the decision process made of it.
     pub verdict: Verdict,
 }

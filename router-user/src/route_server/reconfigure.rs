@@ -50,6 +50,7 @@ impl RouteServer {
                 peer: peer.clone(),
                 status: SessionStatus::default(),
                 up: None,
+                kept: None,
                 synchronised: false,
                 rests: Rests::default(),
             });

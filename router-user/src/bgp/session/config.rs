@@ -9,7 +9,7 @@ use std::{
 use super::{AddPath, Restart, RoleSettings, Security};
 use crate::bgp::{
     SessionId,
-    fsm::Settings,
+    fsm::{Restarted, Settings},
     wire::{Asn, Family},
 };
 
@@ -64,7 +64,7 @@ impl SessionConfig {
     }
 
     /// What the state machine has to know, with fresh jitter.
-    pub(super) fn settings(&self) -> Settings {
+    pub(super) fn settings(&self, restarted: Restarted) -> Settings {
         Settings {
             local_asn: self.local_asn,
             peer_asn: self.peer_asn,
@@ -74,6 +74,8 @@ impl SessionConfig {
             hold_time: self.hold_time,
             connect_retry: Duration::from_secs(self.connect_retry.into()),
             families: self.families.clone(),
+            restart: self.restart,
+            restarted,
             // Not honoured by the stages behind yet.
             extended_next_hop: false,
             replace_established: false,

@@ -202,6 +202,7 @@ fn view() -> View {
         context: context(),
         asn: ASN,
         sources: SourceKinds::default().with(SourceKind(0)),
+        long_lived: true,
         next_hop_v4: Some(IpAddr::from([10, 1, 255, 4]).into()),
         next_hop_v6: None,
     }

@@ -129,6 +129,7 @@ fn path(prefix: &str, next_hop: &str, state: &str) -> LearnedRow {
         med: None,
         local_pref: None,
         communities: vec![],
+        stale: None,
         state: state.into(),
         reason: None,
     }

@@ -192,7 +192,8 @@ fn the_terms_are_what_both_announce() {
         ..open(2, [2, 2, 2, 2])
     };
     let ours = settings(1, 2, [1, 1, 1, 1]);
-    let terms = rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into()).expect("accepted");
+    let terms =
+        rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into(), Instant::now()).expect("accepted");
     assert_eq!(terms.hold_time, 30);
     assert_eq!(terms.families, [Family::Ipv6Unicast]);
     assert!(terms.four_octet_asn && !terms.route_refresh && !terms.extended_message);
@@ -207,11 +208,12 @@ fn the_terms_are_what_both_announce() {
         ..ours
     };
     assert!(
-        rules::ours(&ours)
+        rules::ours(&ours, Instant::now())
             .capabilities
             .contains(&theirs.capabilities[4])
     );
-    let terms = rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into()).expect("accepted");
+    let terms =
+        rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into(), Instant::now()).expect("accepted");
     assert!(terms.extended_next_hop);
 }
 
@@ -222,7 +224,8 @@ fn a_speaker_without_capabilities_gets_ipv4_and_two_octets() {
         ..open(2, [2, 2, 2, 2])
     };
     let ours = settings(1, 2, [1, 1, 1, 1]);
-    let terms = rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into()).expect("accepted");
+    let terms =
+        rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into(), Instant::now()).expect("accepted");
     assert_eq!(terms.families, [Family::Ipv4Unicast]);
     assert!(!terms.four_octet_asn);
 }
