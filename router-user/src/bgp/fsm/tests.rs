@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 mod anything;
 mod open_message;
 mod opening;
+mod restart;
 mod timers;
 
 use super::{

@@ -21,6 +21,7 @@ use crate::{
 mod live;
 mod model;
 mod property;
+mod restart;
 mod rules;
 
 /// A route server whose peers remember what they were sent.
