@@ -208,6 +208,16 @@ fn configuration(speaker: &Speaker) -> String {
          network import-check\n no bgp default ipv4-unicast\n",
         speaker.asn, speaker.router_id
     );
+    if let Some(time) = speaker.options.graceful_restart {
+        let _ = writeln!(
+            text,
+            " bgp graceful-restart\n bgp graceful-restart restart-time {time}\n bgp \
+             graceful-restart preserve-fw-state\n bgp graceful-restart notification"
+        );
+    }
+    if let Some(time) = speaker.options.long_lived {
+        let _ = writeln!(text, " bgp long-lived-graceful-restart stale-time {time}");
+    }
     for neighbor in &speaker.neighbors {
         let address = neighbor.address;
         let _ = writeln!(text, " neighbor {address} remote-as {}", neighbor.asn);

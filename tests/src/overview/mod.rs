@@ -14,7 +14,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 
 use crate::{
-    daemon::{Bird, Daemon, Frr, Neighbor, Speaker},
+    daemon::{Bird, Daemon, Frr, Neighbor, Options, Speaker},
     lab::Host,
     network::{Nva, Vm},
     waypost::{
@@ -53,6 +53,10 @@ pub const OFFICE: [&str; 2] = ["10.250.0.10", "fd00:250::10"];
 pub const INTERNET: [&str; 2] = ["198.51.100.10", "2001:db8:100::10"];
 /// The default routes.
 pub const DEFAULT: [&str; 2] = ["0.0.0.0/0", "::/0"];
+
+/// Restart time of the appliances, seconds: Waypost keeps their routes so long, and they keep its
+/// routes as long as it asks for.
+const RESTART_TIME: u16 = 60;
 
 /// How long BGP may take to bring up a session and spread a route.
 pub const CONVERGENCE: Duration = Duration::from_secs(20);
@@ -192,6 +196,7 @@ impl Overview {
             announce: prefixes_of(SITE)?,
             underlay: Vec::new(),
             install: true,
+            options: Options::default(),
         };
         Bird::start(&self.site, speaker)
     }
@@ -287,7 +292,7 @@ pub fn prefixes_of(texts: [&str; 2]) -> Result<Vec<IpNet>> {
 }
 
 /// An appliance's speaker: it peers with both instances over IPv4, both families in each session,
-/// and forwards by what it learns.
+/// forwards by what it learns, and keeps that while Waypost restarts.
 ///
 /// # Errors
 /// Never: the texts are constant.
@@ -316,6 +321,10 @@ pub fn nva_speaker(nva: &Nva, asn: u32) -> Result<Speaker> {
         announce: Vec::new(),
         underlay: underlay.collect(),
         install: true,
+        options: Options {
+            graceful_restart: Some(RESTART_TIME),
+            ..Options::default()
+        },
     })
 }
 

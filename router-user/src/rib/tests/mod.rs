@@ -17,6 +17,7 @@ use crate::bgp::{
 
 mod adj_rib_out;
 mod decision;
+mod long_lived;
 mod smoke;
 mod stale;
 
