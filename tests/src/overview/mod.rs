@@ -158,7 +158,16 @@ impl Overview {
     /// # Errors
     /// It does not start.
     pub fn start_sdwan(&self) -> Result<Bird> {
+        self.start_sdwan_with(Self::appliance_options())
+    }
+
+    /// The same, with other options.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_sdwan_with(&self, options: Options) -> Result<Bird> {
         let mut speaker = nva_speaker(&self.sdwan, SDWAN_ASN)?;
+        speaker.options = options;
         for [local, address] in SITE_LINK {
             speaker.neighbors.push(Neighbor {
                 address: address.parse()?,
@@ -196,7 +205,11 @@ impl Overview {
             announce: prefixes_of(SITE)?,
             underlay: Vec::new(),
             install: true,
-            options: Options::default(),
+            // It keeps what the SD-WAN told it in each form that the SD-WAN asks for.
+            options: Options {
+                long_lived: Some(RESTART_TIME.into()),
+                ..Self::appliance_options()
+            },
         };
         Bird::start(&self.site, speaker)
     }
@@ -226,10 +239,27 @@ impl Overview {
     /// # Errors
     /// Something does not come up.
     pub fn start_with(&self, config: Config) -> Result<Running> {
+        self.start_with_sdwan(config, Self::appliance_options())
+    }
+
+    /// The options of an appliance's sessions.
+    #[must_use]
+    pub fn appliance_options() -> Options {
+        Options {
+            graceful_restart: Some(RESTART_TIME),
+            ..Options::default()
+        }
+    }
+
+    /// The same, with other options of the SD-WAN's sessions.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub fn start_with_sdwan(&self, config: Config, sdwan: Options) -> Result<Running> {
         let running = Running {
             waypost: Waypost::start(&self.gw, config)?,
             site: self.start_site()?,
-            sdwan: self.start_sdwan()?,
+            sdwan: self.start_sdwan_with(sdwan)?,
             firewall: self.start_firewall(0)?,
         };
         running.waypost.established(&["sdwan", "fw"])?;
@@ -321,10 +351,7 @@ pub fn nva_speaker(nva: &Nva, asn: u32) -> Result<Speaker> {
         announce: Vec::new(),
         underlay: underlay.collect(),
         install: true,
-        options: Options {
-            graceful_restart: Some(RESTART_TIME),
-            ..Options::default()
-        },
+        options: Overview::appliance_options(),
     })
 }
 
