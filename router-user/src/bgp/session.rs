@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     RouteChange, SessionCommand, SessionEvent,
     credit::Credits,
-    fsm::{ConnectionId, Event, Fsm, Restarted},
+    fsm::{ConnectionId, Event, Fsm, Restarted, Settings},
     link::{self, BURST, LINGER, Link, Progress},
     socket,
     wire::{Notification, notification::cease},
@@ -141,7 +141,7 @@ impl Session {
         incoming: mpsc::Receiver<TcpStream>,
     ) -> Self {
         Self {
-            fsm: Fsm::new(config.settings(restarted)),
+            fsm: machine(&config, restarted),
             restarted,
             status: Status::new(config.id.clone()),
             config,
@@ -241,7 +241,7 @@ impl Session {
             Some(Control::Reconfigure(config)) => {
                 self.stop(cease::CONFIGURATION_CHANGE, String::new(), None);
                 self.config = *config;
-                self.fsm = Fsm::new(self.config.settings(self.restarted));
+                self.fsm = machine(&self.config, self.restarted);
                 if !self.stopped {
                     self.event(Event::Start);
                 }
@@ -389,6 +389,13 @@ impl Session {
             }
         }
     }
+}
+
+fn machine(config: &SessionConfig, restarted: Restarted) -> Fsm {
+    Fsm::new(Settings {
+        restarted,
+        ..config.settings()
+    })
 }
 
 fn find(links: &mut [Link], id: Option<ConnectionId>) -> Option<&mut Link> {

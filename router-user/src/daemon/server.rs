@@ -16,7 +16,7 @@ use super::{
     question::{self, Question},
 };
 use crate::{
-    api::Answer,
+    api::{Answer, query::PeerOrder, types::PeerOrderRow},
     bgp::{
         DownReason, InstanceId, SessionEvent, SessionId,
         fsm::Restarted,
@@ -25,9 +25,11 @@ use crate::{
         wire::notification::cease,
     },
     config,
-    names::RouteServerName,
+    names::{PeerName, RouteServerName},
     route_server::RouteServer,
 };
+
+mod peers;
 
 /// Events handled before orders and questions get their turn.
 const EVENTS_AT_ONCE: usize = 64;
@@ -60,6 +62,7 @@ enum ServerOrder {
     Reconfigure(Box<Desired>, oneshot::Sender<Vec<String>>),
     StopInstance(InstanceId, oneshot::Sender<()>),
     StartInstance(InstanceId, oneshot::Sender<()>),
+    CommandPeer(PeerName, PeerOrder, oneshot::Sender<Vec<PeerOrderRow>>),
     Ask(Question<Server>),
     /// Close all sessions and end.
     Shutdown(Farewell, oneshot::Sender<()>),
@@ -114,6 +117,13 @@ impl ServerHandle {
     pub(super) async fn start_instance(&self, instance: InstanceId) {
         self.order(|done| ServerOrder::StartInstance(instance, done))
             .await;
+    }
+
+    /// Carries out an order for the sessions of a peer; one row for each.
+    pub(super) async fn command_peer(&self, peer: PeerName, order: PeerOrder) -> Vec<PeerOrderRow> {
+        self.order(|done| ServerOrder::CommandPeer(peer, order, done))
+            .await
+            .unwrap_or_default()
     }
 
     /// Asks the owner.
@@ -215,6 +225,9 @@ impl Owner {
                 self.server.stopped.remove(&instance);
                 tracing::info!(route_server = %self.name, %instance, "instance started");
                 let _ = done.send(());
+            }
+            ServerOrder::CommandPeer(peer, order, done) => {
+                let _ = done.send(self.command_peer(&peer, &order));
             }
             ServerOrder::Ask(question) => question(&mut self.server),
             ServerOrder::Shutdown(..) => unreachable!("handled by the loop"),
@@ -331,5 +344,39 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sessions;
+    use crate::config::{RouteServer, parse};
+
+    #[test]
+    fn a_change_of_path_policy_restarts_no_session_and_one_of_the_role_does() {
+        let config = parse(include_str!("../../../docs/example.toml"), "example").unwrap();
+        let before = &config.route_servers[0];
+        let changed = |change: fn(&mut RouteServer)| {
+            let mut after = before.clone();
+            change(&mut after);
+            sessions(&after, 179) != sessions(before, 179)
+        };
+        assert!(!changed(|server| {
+            server.require_policy = true;
+            let policy = &mut server.peers[0].policy;
+            policy.allow_own_as = 1;
+            policy.allow_as_set = true;
+            policy.enforce_first_as = false;
+            policy.max_as_path_length = 1;
+            policy.as_override = true;
+            policy.transparent = true;
+            server.peers[0].max_prefixes = 1;
+        }));
+        assert!(changed(|server| {
+            server.peers[0].role = Some(crate::bgp::session::RoleSettings {
+                role: crate::bgp::wire::Role::Peer,
+                strict: false,
+            });
+        }));
     }
 }

@@ -12,10 +12,11 @@ use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
-    AdvertisedView, PathView, PrefixView,
+    AdvertisedView, Imported, PathView, PrefixView,
+    additions::Added,
     attributes::Interner,
     decision::{Decision, DecisionOptions, Rank},
-    path::{Judgement, Path, Reasons, SessionIndex, Sessions},
+    path::{Path, Reasons, SessionIndex, Sessions},
     table::{Address, Table},
     view::View,
 };
@@ -190,29 +191,57 @@ impl Core {
         }
     }
 
-    pub(super) fn rejudge<A: Address>(
+    pub(super) fn reimport<A: Address>(
         &mut self,
         table: &mut Table<A>,
         session: SessionIndex,
-        judge: &mut impl FnMut(Family, &PathAttributes) -> Judgement,
+        import: &mut impl FnMut(Family, &PathAttributes) -> Imported,
     ) {
+        let class = self.sessions.info(session).class;
+        // Thousands of paths share their attributes. What stands here keeps them alive, so that no
+        // address is used twice.
+        let mut known: FxHashMap<(*const PathAttributes, Added), (Path, Path)> =
+            FxHashMap::default();
         for slot in 0..table.len() {
             for place in 0..table.paths(slot).len() {
                 let path = &table.paths(slot)[place];
                 if path.session != session {
                     continue;
                 }
-                let standing = self.reasons.standing(&judge(A::FAMILY, &path.attributes));
-                let standing = standing.marked(path.is_stale());
-                if standing != path.standing {
-                    let (address, length) = table.slot(slot).key();
-                    self.count(A::FAMILY, address, length, path, Count::Remove);
-                    let path = &mut table.paths_mut(slot)[place];
-                    path.standing = standing;
-                    self.count(A::FAMILY, address, length, path, Count::Add);
+                let key = (Arc::as_ptr(&path.attributes), path.standing.added());
+                let (_, imported) = known.entry(key).or_insert_with(|| {
+                    let received = path.received();
+                    let Imported {
+                        judgement,
+                        additions,
+                    } = import(A::FAMILY, &received);
+                    let (attributes, added) = additions.apply(received);
+                    let attributes = self.attributes.intern(attributes);
+                    let imported = Path {
+                        rank: Rank::learned(&attributes, class),
+                        standing: self.reasons.standing(&judgement).with(added),
+                        attributes,
+                        ..path.clone()
+                    };
+                    (path.clone(), imported)
+                });
+                let same = Arc::ptr_eq(&imported.attributes, &path.attributes);
+                let standing = imported.standing.marked(path.is_stale());
+                if same && standing == path.standing {
+                    continue;
                 }
+                let (attributes, rank) = (imported.attributes.clone(), imported.rank);
+                let (address, length) = table.slot(slot).key();
+                self.count(A::FAMILY, address, length, path, Count::Remove);
+                let path = &mut table.paths_mut(slot)[place];
+                path.attributes = attributes;
+                path.rank = rank;
+                path.standing = standing;
+                self.count(A::FAMILY, address, length, path, Count::Add);
             }
         }
+        drop(known);
+        self.attributes.sweep();
     }
 
     fn count<A: Hash>(
@@ -264,6 +293,7 @@ impl Core {
         let learned = learned.map(|(path, verdict)| PathView {
             session: self.sessions.info(path.session).id.clone(),
             path_id: path.path_id,
+            received: path.received(),
             attributes: path.attributes.clone(),
             stale: path.is_stale(),
             verdict,
@@ -287,6 +317,9 @@ impl Core {
             options: self.options,
         };
         let family = Family::of(&prefix);
+        if !view.context.families.contains(family) {
+            return None;
+        }
         let info = self.sessions.info(session);
         let path = view.choose(&decision, family, paths, Some(info)).path?;
         Some(AdvertisedView {

@@ -162,9 +162,12 @@ impl<'a> Packer<'a> {
     /// the same set has the same address.
     fn looks_the_same(&self, old: &Path, new: &Path) -> bool {
         let own_next_hop = |view: &View| view.own_next_hop(self.family);
+        let outbound = |view: &View| view.outbound(self.family, &new.attributes);
         Arc::ptr_eq(&old.attributes, &new.attributes)
             && self.before.asn == self.after.asn
             && (!new.is_local() || own_next_hop(self.before) == own_next_hop(self.after))
+            && (self.before.export == self.after.export
+                || outbound(self.before) == outbound(self.after))
     }
 }
 

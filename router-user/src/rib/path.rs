@@ -4,7 +4,10 @@ use std::{net::IpAddr, net::Ipv4Addr, sync::Arc};
 
 use smallvec::SmallVec;
 
-use super::decision::Rank;
+use super::{
+    additions::{Added, Additions},
+    decision::Rank,
+};
 use crate::bgp::{
     SessionId,
     wire::{NextHop, PathAttributes},
@@ -59,21 +62,55 @@ pub enum Judgement {
     Rejected(Arc<str>),
 }
 
-/// [`Judgement`] and the stale mark in two bytes. The highest bit is the mark; without it, 0 is
-/// eligible, else it is a place in [`Reasons`] counted from 1.
+/// What import makes of a path: what it adds to the attributes, and how it judges it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Imported {
+    /// How it judges it.
+    pub judgement: Judgement,
+    /// What it adds.
+    pub additions: Additions,
+}
+
+/// [`Judgement`], the stale mark and what import added, in two bytes. The highest bit is the mark,
+/// the next two are [`Added`]; without them, 0 is eligible, else it is a place in [`Reasons`] counted
+/// from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Standing(u16);
 
 impl Standing {
     pub(super) const ELIGIBLE: Self = Self(0);
     const STALE: u16 = 1 << 15;
+    const ONLY_TO_CUSTOMER: u16 = 1 << 14;
+    const GRACEFUL_SHUTDOWN: u16 = 1 << 13;
+    /// The bits of the judgement.
+    const JUDGEMENT: u16 = Self::GRACEFUL_SHUTDOWN - 1;
 
-    /// The judgement alone.
+    /// All but the mark.
     pub(super) const fn judged(self) -> Self {
         Self(self.0 & !Self::STALE)
     }
 
-    /// The judgement of `self` with the mark or without it.
+    /// The judgement of `self` for a path to which import added this.
+    pub(super) const fn with(self, added: Added) -> Self {
+        let mut bits = self.0 & (Self::JUDGEMENT | Self::STALE);
+        if added.only_to_customer {
+            bits |= Self::ONLY_TO_CUSTOMER;
+        }
+        if added.graceful_shutdown {
+            bits |= Self::GRACEFUL_SHUTDOWN;
+        }
+        Self(bits)
+    }
+
+    /// What import added.
+    pub(super) const fn added(self) -> Added {
+        Added {
+            only_to_customer: self.0 & Self::ONLY_TO_CUSTOMER != 0,
+            graceful_shutdown: self.0 & Self::GRACEFUL_SHUTDOWN != 0,
+        }
+    }
+
+    /// `self` with the mark or without it.
     pub(super) const fn marked(self, stale: bool) -> Self {
         match stale {
             true => Self(self.0 | Self::STALE),
@@ -101,12 +138,12 @@ impl Reasons {
             self.0.len() - 1
         });
         let number = u16::try_from(place + 1).ok();
-        let number = number.filter(|number| number & Standing::STALE == 0);
+        let number = number.filter(|number| number & !Standing::JUDGEMENT == 0);
         Standing(number.expect("reasons come from a small fixed set"))
     }
 
     pub(super) fn judgement(&self, standing: Standing) -> &Judgement {
-        match standing.judged().0 {
+        match standing.0 & Standing::JUDGEMENT {
             0 => &Judgement::Eligible,
             place => &self.0[usize::from(place) - 1],
         }
@@ -130,13 +167,18 @@ impl Path {
     }
 
     pub(super) fn is_eligible(&self) -> bool {
-        self.standing.judged() == Standing::ELIGIBLE
+        self.standing.0 & Standing::JUDGEMENT == Standing::ELIGIBLE.0
     }
 
     /// Not announced again since its session's paths were [marked](super::Rib::mark_stale). The
     /// mark by itself changes no decision.
     pub(super) fn is_stale(&self) -> bool {
         self.standing.is_stale()
+    }
+
+    /// Its attributes before import.
+    pub(super) fn received(&self) -> Arc<PathAttributes> {
+        self.standing.added().without(&self.attributes)
     }
 
     /// The address of NEXT_HOP; a learned, eligible path has one.

@@ -44,6 +44,8 @@ pub struct PathView {
     pub session: SessionId,
     /// Path identifier.
     pub path_id: u32,
+    /// Its attributes as received, before import.
+    pub received: Arc<PathAttributes>,
     /// Its attributes after import.
     pub attributes: Arc<PathAttributes>,
     /// Kept though its session was lost, and not announced again yet.

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::{
+    Export,
     decision::{Choice, DEFAULT_LOCAL_PREF, Decision},
     path::{Path, SessionIndex, SessionInfo, Sessions, SourceKind},
 };
@@ -28,6 +29,8 @@ pub struct View {
     pub sources: SourceKinds,
     /// Speaks long-lived graceful restart: may be sent paths with LLGR_STALE (RFC 9494 §4.3).
     pub long_lived: bool,
+    /// What the operator wants done with routes to the peer (eBGP).
+    pub export: Export,
     /// Next hop of originated IPv4 routes; without one they are not advertised.
     pub next_hop_v4: Option<NextHop>,
     /// Next hop of originated IPv6 routes; without one they are not advertised.
@@ -62,7 +65,7 @@ impl View {
         member: Option<&SessionInfo>,
     ) -> Choice<'p> {
         let mut choice = decision.best(paths, |path| {
-            path.is_local()
+            !self.export.closed && path.is_local()
                 || self.may_carry(decision.sessions, family, path)
                     && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
         });
@@ -79,7 +82,8 @@ impl View {
         sent.next_hop = next_hop.or(self.own_next_hop(family));
         match self.context.peering {
             Peering::External => {
-                sent.as_path.prepend(self.asn, 1);
+                let originated = attributes.next_hop.is_none();
+                self.export.apply(self.asn, originated, &mut sent);
                 sent.local_pref = None;
                 sent.originator_id = None;
                 sent.cluster_list = Vec::new();
@@ -115,6 +119,8 @@ impl View {
         };
         path.is_eligible()
             && expressible
+            && !self.export.closed
+            && self.export.permits(&path.attributes)
             && self.sources.contains(sessions.info(path.session).kind)
             && !has(community::NO_ADVERTISE)
             && !(external && !self.long_lived && has(community::LLGR_STALE))

@@ -24,15 +24,18 @@ use crate::{
         RouteChange, SessionCommand, SessionEvent, SessionId, SessionStatus,
         wire::{Family, FamilySet, Negotiated, Nlri},
     },
-    config::{self, LimitAction},
+    config::{self, LimitAction, PeerPolicy},
     rib::{
-        DecisionOptions, LearnedChange, Rib, SessionIndex, SessionInfo, SourceKind, SourceKinds,
-        View,
+        DecisionOptions, Export, LearnedChange, Rib, SessionIndex, SessionInfo, SourceKind,
+        SourceKinds, View,
     },
 };
 
+mod detail;
 mod import;
 mod limit;
+mod operator;
+mod received;
 mod reconfigure;
 mod restart;
 mod rows;
@@ -41,10 +44,11 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use import::ImportRules;
+use import::{ImportRules, PeerRules};
 use limit::Rests;
 use restart::Kept;
 
+pub use operator::Operator;
 pub use rows::Filter;
 
 /// The kind of source that an NVA is.
@@ -79,7 +83,10 @@ pub struct RouteServer {
 /// A configured session.
 struct Session {
     peer: config::Peer,
+    operator: Operator,
     status: SessionStatus,
+    /// What the peer said when it closed the session (RFC 9003).
+    farewell: Option<String>,
     up: Option<Up>,
     /// Its routes of before, while it restarts.
     kept: Option<Kept>,
@@ -92,6 +99,8 @@ struct Session {
 struct Up {
     index: SessionIndex,
     negotiated: Arc<Negotiated>,
+    /// By which its paths were imported.
+    rules: PeerRules,
     since: Instant,
     ended: FamilySet,
     /// Routes refused because of the limit, by family.
@@ -144,6 +153,7 @@ impl RouteServer {
     /// What a session tells. Events of sessions that are not configured (any longer), and routes of
     /// sessions that are not up (any longer), are ignored.
     pub fn handle(&mut self, event: SessionEvent, now: Instant) {
+        self.note_farewell(&event);
         match event {
             SessionEvent::Up { id, negotiated, .. } => self.session_up(&id, negotiated, now),
             SessionEvent::Routes { id, changes, .. } => self.routes(&id, changes, now),
@@ -224,11 +234,11 @@ impl RouteServer {
                 gateway: false,
             }),
         };
-        let view = view(&self.config, id, &negotiated);
         let session = self.sessions.get_mut(id).expect("looked up above");
         session.up = Some(Up {
             index,
-            negotiated,
+            rules: session.rules(),
+            negotiated: negotiated.clone(),
             since: now,
             ended: FamilySet::EMPTY,
             refused: [0; 2],
@@ -238,6 +248,7 @@ impl RouteServer {
         self.up.insert(index, id.clone());
         self.plan_restarts();
         if self.deferred_until.is_none() {
+            let view = self.view(id, &negotiated);
             self.rib.join(index, view);
         }
     }
@@ -277,18 +288,19 @@ impl RouteServer {
         for change in changes {
             match change {
                 RouteChange::Announce { attributes, nlri } => {
-                    let attributes = self.rib.intern(attributes);
+                    let received = attributes.clone();
+                    let attributes = self.rib.intern(attributes, up.rules.additions());
                     let mut judgements = [None, None];
                     for nlri in nlri {
                         let family = Family::of(&nlri.prefix);
-                        let judgement = judgements[family as usize].get_or_insert_with(|| {
-                            self.rules.judge(session.peer.asn, family, &attributes)
-                        });
+                        let judgement = judgements[family as usize]
+                            .get_or_insert_with(|| self.rules.judge(&up.rules, family, &received));
                         let new = self.rib.announce(up.index, nlri, &attributes, judgement);
                         if new && discards {
                             added.push(nlri);
                         }
                     }
+                    drop(received);
                     self.rib.release(attributes);
                 }
                 RouteChange::Withdraw { nlri, malformed } => {
@@ -376,9 +388,52 @@ impl RouteServer {
     }
 }
 
+impl RouteServer {
+    /// What a session is sent.
+    fn view(&self, id: &SessionId, negotiated: &Negotiated) -> View {
+        let session = self.sessions.get(id);
+        let export = session.map(|session| session.export(&self.config));
+        view(&self.config, id, negotiated, export.unwrap_or_default())
+    }
+}
+
+impl Session {
+    /// By which its paths are to be imported.
+    fn rules(&self) -> PeerRules {
+        PeerRules {
+            asn: self.peer.asn,
+            policy: self.peer.policy,
+            role: self.peer.role.map(|settings| settings.role),
+            drained: self.operator.drained,
+        }
+    }
+
+    /// What is special about the routes that it is sent.
+    fn export(&self, config: &config::RouteServer) -> Export {
+        let PeerPolicy {
+            as_override,
+            transparent,
+            ..
+        } = self.peer.policy;
+        Export {
+            // There is no export policy to be configured yet, so that none is (RFC 8212 §2).
+            closed: config.require_policy,
+            transparent,
+            replaced_asn: as_override.then_some(self.peer.asn),
+            role: self.peer.role.map(|settings| settings.role),
+            graceful_shutdown: self.operator.drained,
+        }
+    }
+}
+
 /// What a session of this route server is sent. Its instance's addresses are the next hops of
 /// what the route server originates.
-fn view(config: &config::RouteServer, id: &SessionId, negotiated: &Negotiated) -> View {
+fn view(
+    config: &config::RouteServer,
+    id: &SessionId,
+    negotiated: &Negotiated,
+    export: Export,
+) -> View {
     let instance = config
         .instances
         .iter()
@@ -397,6 +452,7 @@ fn view(config: &config::RouteServer, id: &SessionId, negotiated: &Negotiated) -
         asn: config.asn,
         sources,
         long_lived: !negotiated.peer.long_lived.is_empty(),
+        export,
         next_hop_v4: v4.map(|address| (*address).into()),
         next_hop_v6: v6.map(|address| (*address).into()),
     }

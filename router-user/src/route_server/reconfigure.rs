@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{RouteServer, Session, import::ImportRules, limit::Rests, view};
+use super::{Operator, RouteServer, Session, import::ImportRules, limit::Rests};
 use crate::{
     bgp::{SessionId, SessionStatus},
     config,
@@ -49,8 +49,10 @@ impl RouteServer {
             let session = self.sessions.entry(id).or_insert_with(|| Session {
                 peer: peer.clone(),
                 status: SessionStatus::default(),
+                farewell: None,
                 up: None,
                 kept: None,
+                operator: Operator::default(),
                 synchronised: false,
                 rests: Rests::default(),
             });
@@ -80,16 +82,25 @@ impl RouteServer {
         }
     }
 
-    fn apply_rules(&mut self, rules: ImportRules) {
-        if rules == self.rules {
-            return;
-        }
+    pub(super) fn apply_rules(&mut self, rules: ImportRules) {
+        let all = rules != self.rules;
         self.rules = rules;
         for (index, id) in &self.up {
-            let peer_asn = self.sessions[id].peer.asn;
-            self.rib.rejudge(*index, |family, attributes| {
-                self.rules.judge(peer_asn, family, attributes)
-            });
+            let Some(session) = self.sessions.get_mut(id) else {
+                continue;
+            };
+            let now = session.rules();
+            let rules = match (&mut session.up, &mut session.kept) {
+                (Some(up), _) => &mut up.rules,
+                (None, Some(kept)) => &mut kept.rules,
+                (None, None) => continue,
+            };
+            let before = std::mem::replace(rules, now);
+            if all || before != now {
+                self.rib.reimport(*index, |family, attributes| {
+                    self.rules.import(&now, family, attributes)
+                });
+            }
         }
     }
 
@@ -100,10 +111,10 @@ impl RouteServer {
         }
     }
 
-    fn apply_views(&mut self) {
+    pub(super) fn apply_views(&mut self) {
         let views = self.up.iter().filter_map(|(index, id)| {
             let up = self.sessions[id].up.as_ref()?;
-            Some((*index, view(&self.config, id, &up.negotiated)))
+            Some((*index, self.view(id, &up.negotiated)))
         });
         self.rib.set_views(views.collect());
     }
@@ -124,8 +135,7 @@ pub(super) fn import_rules(
             .collect(),
         gateways: gateways.to_vec(),
         space: vnet_space.to_vec(),
-        allow_as_set: false,
-        enforce_first_as: true,
+        require_policy: config.require_policy,
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{RouteServer, view};
+use super::{RouteServer, import::PeerRules};
 use crate::{
     bgp::{
         DownReason, SessionId,
@@ -33,6 +33,8 @@ pub(super) struct Kept {
     /// Where they are in the RIB; also where the session is once it is up again.
     pub(super) index: SessionIndex,
     router_id: Ipv4Addr,
+    /// The rules that they were imported by.
+    pub(super) rules: PeerRules,
     /// By family.
     families: [Option<Keeping>; 2],
 }
@@ -118,7 +120,7 @@ impl RouteServer {
         self.deferred_until = None;
         for (id, session) in &self.sessions {
             if let Some(up) = &session.up {
-                let view = view(&self.config, id, &up.negotiated);
+                let view = self.view(id, &up.negotiated);
                 self.rib.join(up.index, view);
             }
         }
@@ -136,8 +138,10 @@ impl RouteServer {
         let mut kept = session.kept.take().unwrap_or(Kept {
             index: up.index,
             router_id: up.negotiated.peer_router_id,
+            rules: up.rules,
             families: [None; 2],
         });
+        kept.rules = up.rules;
         if !is_outlived(&up.negotiated, reason) {
             self.rib.remove_session(up.index);
             self.up.remove(&up.index);

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{RouteServer, Session, Up, limit, restart::Keeping, text};
+use super::{Operator, RouteServer, Session, Up, limit, restart::Keeping, text};
 use crate::{
     api::types::{AdvertisedRow, LearnedRow, PeerRow, Stale, StaleRoutes},
     bgp::{
@@ -15,7 +15,7 @@ use crate::{
         wire::{Family, NextHop, PathAttributes},
     },
     names::PeerName,
-    rib::{PathView, PrefixView, Rib, Step, Verdict},
+    rib::{PathView, PrefixView, Rib, SessionIndex, Step, Verdict},
 };
 
 /// Which rows are wanted; everything by default.
@@ -90,13 +90,13 @@ impl RouteServer {
         rows
     }
 
-    fn matches(&self, filter: &Filter, id: &SessionId) -> bool {
+    pub(super) fn matches(&self, filter: &Filter, id: &SessionId) -> bool {
         let peer = &self.sessions[id].peer.name;
         filter.peer.as_ref().is_none_or(|wanted| wanted == peer)
             && filter.instance.is_none_or(|wanted| wanted == id.instance)
     }
 
-    fn peer_row(&self, id: &SessionId, session: &Session, now: Instant) -> PeerRow {
+    pub(super) fn peer_row(&self, id: &SessionId, session: &Session, now: Instant) -> PeerRow {
         let SessionStatus {
             state,
             since,
@@ -104,9 +104,7 @@ impl RouteServer {
             ..
         } = &session.status;
         let negotiated = session.up.as_ref().map(|up| &up.negotiated);
-        let up = session.up.as_ref().map(|up| up.index);
-        let place = up.or(session.kept.as_ref().map(|kept| kept.index));
-        let totals = place.map(|index| self.rib.totals(index));
+        let totals = session.place().map(|index| self.rib.totals(index));
         let totals = totals.unwrap_or_default();
         PeerRow {
             route_server: id.route_server.clone(),
@@ -129,14 +127,24 @@ impl RouteServer {
             messages_sent: session.status.messages_sent,
             established_count: session.status.established_count,
             last_error: last_error.clone(),
+            shutdown: session.operator.shutdown.clone(),
+            drained: session.operator.drained,
             warnings: self.warnings(id, session),
         }
     }
 
     fn warnings(&self, id: &SessionId, session: &Session) -> Vec<String> {
         let mut warnings = Vec::new();
+        warnings.extend(operators_wish(&session.operator));
         warnings.extend(self.one_instance_only(id, session));
         warnings.extend(self.shared_asn(session));
+        if self.config.require_policy {
+            warnings.push(
+                "learns and announces nothing: no policy is configured for it (RFC 8212, \
+                 `require_policy`)"
+                    .to_owned(),
+            );
+        }
         if let Some(up) = &session.up {
             warnings.extend(self.other_routes(id, up));
             warnings.extend(self.limits(session, up));
@@ -192,10 +200,11 @@ impl RouteServer {
         let same = peers
             .filter(|peer| peer.asn == session.peer.asn && peer.address != session.peer.address);
         let names: Vec<&str> = same.map(|peer| peer.name.as_str()).collect();
-        (self.config.reflect_between_nvas && !names.is_empty()).then(|| {
+        let told = self.config.reflect_between_nvas && !session.peer.policy.as_override;
+        (told && !names.is_empty()).then(|| {
             format!(
                 "shares ASN {} with {}: it drops what is reflected to it from there, unless it \
-                 accepts its own ASN in a path",
+                 accepts its own ASN in a path or has `as_override`",
                 session.peer.asn,
                 names.join(", ")
             )
@@ -238,7 +247,7 @@ impl RouteServer {
 
     /// Originated prefixes that this instance has no next hop for.
     fn not_advertised(&self, id: &SessionId, up: &Up) -> Option<String> {
-        let view = super::view(&self.config, id, &up.negotiated);
+        let view = self.view(id, &up.negotiated);
         let missing = |prefix: &&IpNet| {
             let family = Family::of(prefix);
             up.negotiated.families.contains(&family) && view.own_next_hop(family).is_none()
@@ -289,6 +298,7 @@ impl RouteServer {
             med: attributes.med,
             local_pref: attributes.local_pref,
             communities: text::communities(attributes),
+            only_to_customer: attributes.only_to_customer,
             state: state.to_owned(),
             stale: self.stale(path, Family::of(&prefix.prefix), now),
             reason,
@@ -297,6 +307,12 @@ impl RouteServer {
 }
 
 impl Session {
+    /// Where its paths are in the RIB, also while only they are left of it.
+    pub(super) fn place(&self) -> Option<SessionIndex> {
+        let up = self.up.as_ref().map(|up| up.index);
+        up.or(self.kept.as_ref().map(|kept| kept.index))
+    }
+
     /// What is kept of it in the RIB, by family.
     fn stale_routes(&self, rib: &Rib, now: Instant) -> Vec<StaleRoutes> {
         let Some(kept) = &self.kept else {
@@ -320,6 +336,21 @@ fn stale(keeping: &Keeping, now: Instant) -> Stale {
     Stale {
         long_lived: keeping.long_lived,
         seconds_left: keeping.until().saturating_duration_since(now).as_secs_f64(),
+    }
+}
+
+fn operators_wish(operator: &Operator) -> Option<String> {
+    let Operator { shutdown, drained } = operator;
+    match (shutdown.as_deref(), drained) {
+        (Some(""), _) => Some("shut down by the operator; see `waypost peer start`".to_owned()),
+        (Some(text), _) => Some(format!(
+            "shut down by the operator (\"{text}\"); see `waypost peer start`"
+        )),
+        (None, true) => Some(
+            "drained: its routes are last choice, here and at the peer; see `waypost peer undrain`"
+                .to_owned(),
+        ),
+        (None, false) => None,
     }
 }
 
@@ -389,7 +420,8 @@ fn connection(status: &SessionStatus) -> &'static str {
     }
 }
 
-fn next_hop(attributes: &PathAttributes) -> IpAddr {
+/// NEXT_HOP; a learned path has one.
+pub(super) fn next_hop(attributes: &PathAttributes) -> IpAddr {
     let address = attributes.next_hop.map(NextHop::address);
     address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
 }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::bgp::{
     DownReason,
-    session::Restart,
+    session::{Restart, RoleSettings},
     wire::{Asn, Family, FamilySet, Negotiated, Notification, Open},
 };
 
@@ -37,6 +37,8 @@ pub struct Settings {
     pub restarted: Restarted,
     /// Announce RFC 8950, IPv4 routes with IPv6 next hops. The stages behind must honour it.
     pub extended_next_hop: bool,
+    /// Our role towards the peer (RFC 9234), if it is to be told.
+    pub role: Option<RoleSettings>,
     /// A connection that collides with an Established one replaces it. RFC 4271 §6.8 keeps the
     /// Established one unless configured otherwise; one that proves to be dead is replaced anyway.
     pub replace_established: bool,

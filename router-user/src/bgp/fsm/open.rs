@@ -25,6 +25,11 @@ pub(super) fn ours(settings: &Settings, now: Instant) -> Open {
     if settings.extended_next_hop {
         capabilities.push(Capability::ExtendedNextHop(vec![IPV4_OVER_IPV6]));
     }
+    // It is for other ASes only (RFC 9234 §4.1).
+    let role = settings
+        .role
+        .filter(|_| settings.local_asn != settings.peer_asn);
+    capabilities.extend(role.map(|settings| Capability::Role(settings.role.code())));
     Open {
         asn: settings.local_asn,
         hold_time: settings.hold_time,
@@ -88,6 +93,7 @@ pub(super) fn negotiate(
     check_hold_time(theirs)?;
     let ours = ours(settings, now);
     check_role(&ours, theirs)?;
+    check_strict_role(settings, theirs)?;
     let negotiated = Negotiated::new(&ours, theirs, local_address);
     check_families(&settings.families, &negotiated)?;
     Ok(negotiated)
@@ -176,6 +182,25 @@ pub(super) fn check_role(ours: &Open, theirs: &Open) -> Result<(), Refusal> {
             "OPEN: peer says {theirs}; ours is {ours}, to which only {} fits: correct the role of \
              one of them",
             ours.counterpart()
+        ),
+    })
+}
+
+/// In strict mode a peer in another AS must announce its role (RFC 9234 §4.2).
+fn check_strict_role(settings: &Settings, theirs: &Open) -> Result<(), Refusal> {
+    let strict = settings.role.filter(|settings| settings.strict);
+    let Some(ours) = strict.filter(|_| settings.local_asn != theirs.asn) else {
+        return Ok(());
+    };
+    if theirs.roles().next().is_some() {
+        return Ok(());
+    }
+    Err(Refusal {
+        notification: Notification::role_mismatch(),
+        reason: format!(
+            "OPEN: peer announces no role, and strict_role demands one: set its role to {}, or \
+             leave strict_role out",
+            ours.role.counterpart()
         ),
     })
 }

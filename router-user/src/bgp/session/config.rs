@@ -64,7 +64,8 @@ impl SessionConfig {
     }
 
     /// What the state machine has to know, with fresh jitter.
-    pub(super) fn settings(&self, restarted: Restarted) -> Settings {
+    #[must_use]
+    pub fn settings(&self) -> Settings {
         Settings {
             local_asn: self.local_asn,
             peer_asn: self.peer_asn,
@@ -75,9 +76,10 @@ impl SessionConfig {
             connect_retry: Duration::from_secs(self.connect_retry.into()),
             families: self.families.clone(),
             restart: self.restart,
-            restarted,
+            restarted: Restarted::default(),
             // Not honoured by the stages behind yet.
             extended_next_hop: false,
+            role: self.role,
             replace_established: false,
             seed: RandomState::new().hash_one(&self.id),
         }

@@ -13,6 +13,8 @@ pub struct Offer {
     pub long_lived: Vec<LongLivedFamily>,
     /// RFC 9234; `None`: not announced, or of a value that is not assigned.
     pub role: Option<Role>,
+    /// All that it announced, in its order, for display.
+    pub capabilities: Vec<Capability>,
 }
 
 /// Graceful restart, as one side announced it (RFC 4724 §3, RFC 8538 §2).
@@ -62,6 +64,7 @@ impl Offer {
             graceful_restart,
             long_lived,
             role: open.roles().find_map(Role::from_code),
+            capabilities: open.capabilities.clone(),
         }
     }
 

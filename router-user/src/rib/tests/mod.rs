@@ -89,7 +89,7 @@ impl Lab {
     }
 
     fn announce_path(&mut self, peer: usize, nlri: Nlri, attributes: PathAttributes) {
-        let attributes = self.rib.intern(Arc::new(attributes));
+        let attributes = self.rib.intern(Arc::new(attributes), Additions::default());
         let index = self.peers[peer].index;
         self.rib
             .announce(index, nlri, &attributes, &Judgement::Eligible);
@@ -204,6 +204,7 @@ fn view() -> View {
         asn: ASN,
         sources: SourceKinds::default().with(SourceKind(0)),
         long_lived: true,
+        export: Export::default(),
         next_hop_v4: Some(IpAddr::from([10, 1, 255, 4]).into()),
         next_hop_v6: None,
     }

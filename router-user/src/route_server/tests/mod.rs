@@ -20,6 +20,8 @@ use crate::{
 
 mod live;
 mod model;
+mod operator;
+mod policy;
 mod property;
 mod restart;
 mod rules;

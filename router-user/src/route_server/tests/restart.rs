@@ -75,7 +75,7 @@ impl Says {
                 families: self.families.iter().map(family).collect(),
             }),
             long_lived: self.long_lived.iter().map(long_lived).collect(),
-            role: None,
+            ..Offer::default()
         }
     }
 }

@@ -128,6 +128,7 @@ fn path(prefix: &str, next_hop: &str, state: &str) -> LearnedRow {
         origin: "igp".into(),
         med: None,
         local_pref: None,
+        only_to_customer: None,
         communities: vec![],
         stale: None,
         state: state.into(),

@@ -3,7 +3,10 @@
 use bytes::BytesMut;
 
 use super::*;
-use crate::bgp::wire::{Context, Message, decode};
+use crate::bgp::{
+    session::RoleSettings,
+    wire::{Context, Message, Role, decode},
+};
 
 #[test]
 fn a_wrong_asn_is_answered_with_2_2_and_named() {
@@ -131,6 +134,71 @@ fn rfc9234_4_2_roles_that_do_not_fit_are_refused_with_both_named() {
         assert!(refusal.reason.contains(text), "{}", refusal.reason);
         assert!(refusal.reason.contains("only route server client fits"));
     }
+}
+
+#[test]
+fn rfc9234_4_2_for_each_role_of_ours_one_role_of_the_peer_is_accepted() {
+    use Role::{Customer, Peer, Provider, RouteServer, RouteServerClient};
+    let pairs = [
+        (Provider, Customer),
+        (Customer, Provider),
+        (RouteServer, RouteServerClient),
+        (RouteServerClient, RouteServer),
+        (Peer, Peer),
+    ];
+    for (ours, fits) in pairs {
+        for (_, theirs) in pairs {
+            let actions = with_role(ours, false, vec![Capability::Role(theirs.code())]);
+            let refused = notifies(&actions, 2, 11);
+            assert_eq!(refused, theirs != fits, "{ours} and {theirs}: {actions:?}");
+        }
+    }
+}
+
+#[test]
+fn rfc9234_4_2_a_peer_without_a_role_is_refused_in_strict_mode_alone() {
+    let lenient = with_role(Role::RouteServer, false, vec![]);
+    assert!(!notifies(&lenient, 2, 11), "{lenient:?}");
+    let strict = with_role(Role::RouteServer, true, vec![]);
+    assert!(notifies(&strict, 2, 11), "{strict:?}");
+    assert!(
+        strict.iter().any(|action| matches!(action,
+            Action::Report(report) if report.contains("set its role to route server client"))),
+        "{strict:?}"
+    );
+    let told = with_role(Role::RouteServer, true, vec![Capability::Role(2)]);
+    assert!(!notifies(&told, 2, 11), "{told:?}");
+}
+
+#[test]
+fn rfc9234_4_1_the_role_is_told_to_another_as_alone() {
+    for (peer_asn, told) in [(2, true), (1, false)] {
+        let open = rules::ours(
+            &Settings {
+                role: Some(RoleSettings {
+                    role: Role::Peer,
+                    strict: true,
+                }),
+                ..settings(1, peer_asn, [1, 1, 1, 1])
+            },
+            Instant::now(),
+        );
+        assert_eq!(open.has(&Capability::Role(4)), told);
+    }
+}
+
+/// What is done about the OPEN of a peer with these capabilities.
+fn with_role(ours: Role, strict: bool, theirs: Vec<Capability>) -> Vec<Action> {
+    let role = Some(RoleSettings { role: ours, strict });
+    let (mut fsm, now) = in_open_sent(Settings {
+        role,
+        ..settings(1, 2, [1, 1, 1, 1])
+    });
+    let theirs = Open {
+        capabilities: theirs,
+        ..open(2, [2, 2, 2, 2])
+    };
+    fsm.handle(received(OUTGOING, Received::Open(theirs)), now)
 }
 
 #[test]
