@@ -6,7 +6,7 @@ use arbitrary::{Result, Unstructured};
 use router_user::bgp::{
     State,
     fsm::{ConnectionId, Event, Fsm, Received, Restarted, Settings, monitor::Monitor},
-    session::{Restart, RoleSettings},
+    session::{AddPath, Restart, RoleSettings},
     wire::{Capability, Family, Notification, Open, Role},
 };
 
@@ -79,6 +79,10 @@ fn settings(bytes: &mut Unstructured<'_>) -> Result<Settings> {
             ..Restart::default()
         },
         restarted: Restarted::default(),
+        add_path: AddPath {
+            receive: flags & 8 != 0,
+            send: flags >> 6,
+        },
         extended_next_hop: flags & 8 != 0,
         replace_established: flags & 16 != 0,
         role: (flags & 32 != 0).then_some(RoleSettings {

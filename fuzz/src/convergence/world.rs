@@ -366,7 +366,18 @@ impl World {
             Message::RouteRefresh(refresh) => {
                 self.event(node, received(Received::RouteRefresh));
                 if let (true, Some(family)) = (established, refresh.family()) {
-                    self.server(node, SessionEvent::RefreshRequested { id, family });
+                    match refresh.kind {
+                        RefreshKind::Request => {
+                            self.server(node, SessionEvent::RefreshRequested { id, family });
+                        }
+                        RefreshKind::Begin => {
+                            self.server(node, SessionEvent::RefreshBegins { id, family });
+                        }
+                        RefreshKind::End => {
+                            self.server(node, SessionEvent::RefreshEnds { id, family });
+                        }
+                        RefreshKind::Unknown(kind) => panic!("a refresh of kind {kind}"),
+                    }
                 }
             }
         }
@@ -466,6 +477,11 @@ impl World {
             };
             match command {
                 SessionCommand::Send(bytes) => self.send(node, connection, &bytes),
+                SessionCommand::RequestRefresh(family) => {
+                    let mut out = BytesMut::new();
+                    RouteRefresh::new(family, RefreshKind::Request).encode(&mut out);
+                    self.send(node, connection, &out);
+                }
                 SessionCommand::Shutdown {
                     subcode,
                     text,
@@ -507,14 +523,14 @@ impl World {
             let sent = self.nodes[node].server.advertised_rows(&from(far));
             let sent: Vec<_> = sent
                 .into_iter()
-                .map(|row| (row.prefix, row.next_hop, row.as_path))
+                .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
                 .collect();
             let has = self.nodes[1 - node]
                 .server
                 .learned_rows(&from(here), self.now);
             let has: Vec<_> = has
                 .into_iter()
-                .map(|row| (row.prefix, row.next_hop, row.as_path))
+                .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
                 .collect();
             assert_eq!(
                 sorted(sent),
@@ -654,6 +670,7 @@ fn route_server(number: usize, settings: Settings) -> config::RouteServer {
         reflect_between_nvas: true,
         max_paths: 8,
         restart_time: 120,
+        refresh_time: 600,
         require_policy: false,
         connection_rate: 10,
         peers: std::iter::once(far).chain(nvas).collect(),

@@ -177,6 +177,9 @@ pub struct LearnedRow {
     pub route_server: RouteServerName,
     /// Prefix.
     pub prefix: IpNet,
+    /// Path identifier (RFC 7911), where the session has ADD-PATH.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_id: Option<u32>,
     /// Name of the peer.
     pub peer: PeerName,
     /// Instance that it was announced to.
@@ -257,6 +260,9 @@ pub struct AdvertisedRow {
     pub instance: u8,
     /// Prefix.
     pub prefix: IpNet,
+    /// Path identifier as sent (RFC 7911), where the session has ADD-PATH.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_id: Option<u32>,
     /// NEXT_HOP as sent.
     pub next_hop: IpAddr,
     /// AS path as sent.

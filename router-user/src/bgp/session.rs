@@ -26,7 +26,7 @@ use super::{
     fsm::{ConnectionId, Event, Fsm, Restarted, Settings},
     link::{self, BURST, LINGER, Link, Progress},
     socket,
-    wire::{Notification, notification::cease},
+    wire::{Notification, RefreshKind, RouteRefresh, notification::cease},
 };
 use refreshes::Refreshes;
 use status::Status;
@@ -289,6 +289,12 @@ impl Session {
     fn command(&mut self, command: SessionCommand) {
         match command {
             SessionCommand::Send(messages) => self.send(messages),
+            SessionCommand::RequestRefresh(family) => {
+                if let Some(link) = find(&mut self.links, self.established) {
+                    let request = RouteRefresh::new(family, RefreshKind::Request);
+                    link.send(|out| request.encode(out));
+                }
+            }
             SessionCommand::Shutdown {
                 subcode,
                 text,

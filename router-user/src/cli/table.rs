@@ -136,7 +136,7 @@ pub(super) fn learned(rows: &[LearnedRow]) -> String {
         &columns,
         rows.iter().map(|row| {
             let cells = vec![
-                row.prefix.to_string(),
+                with_id(row.prefix, row.path_id),
                 row.peer.to_string(),
                 row.instance.to_string(),
                 row.next_hop.to_string(),
@@ -212,7 +212,7 @@ pub(super) fn advertised(rows: &[AdvertisedRow]) -> String {
             vec![
                 row.peer.to_string(),
                 row.instance.to_string(),
-                row.prefix.to_string(),
+                with_id(row.prefix, row.path_id),
                 row.next_hop.to_string(),
                 row.as_path.clone(),
                 row.from.clone(),
@@ -504,16 +504,27 @@ mod tests {
             peer: peer.into(),
             instance: 1,
             prefix: prefix.parse().unwrap(),
+            path_id: None,
             next_hop: "10.1.255.4".parse().unwrap(),
             as_path: "65515".into(),
             from: "originated".into(),
         };
-        let text = advertised(&[row("sdwan", "10.1.0.0/16"), row("fw", "10.250.0.0/16")]);
+        let several = AdvertisedRow {
+            path_id: Some(7),
+            ..row("vpn", "10.250.0.0/16")
+        };
+        let rows = [
+            row("sdwan", "10.1.0.0/16"),
+            row("fw", "10.250.0.0/16"),
+            several,
+        ];
+        let text = advertised(&rows);
         assert_eq!(
             text,
-            "PEER   INSTANCE  PREFIX         NEXT HOP    AS PATH  FROM\n\
-             sdwan  1         10.1.0.0/16    10.1.255.4  65515    originated\n\
-             fw     1         10.250.0.0/16  10.1.255.4  65515    originated\n"
+            "PEER   INSTANCE  PREFIX              NEXT HOP    AS PATH  FROM\n\
+             sdwan  1         10.1.0.0/16         10.1.255.4  65515    originated\n\
+             fw     1         10.250.0.0/16       10.1.255.4  65515    originated\n\
+             vpn    1         10.250.0.0/16 id 7  10.1.255.4  65515    originated\n"
         );
     }
 
@@ -528,6 +539,7 @@ mod tests {
         let row = |server: &str| LearnedRow {
             route_server: server.into(),
             prefix: "10.250.0.0/16".parse().unwrap(),
+            path_id: None,
             peer: "sdwan".into(),
             instance: 1,
             next_hop: "10.1.10.4".parse().unwrap(),

@@ -20,7 +20,7 @@ use crate::{
     bgp::{
         DownReason, InstanceId, SessionEvent, SessionId,
         fsm::Restarted,
-        session::{SessionConfig, SessionHandle},
+        session::{AddPath, SessionConfig, SessionHandle},
         speaker::{Farewell, Selection, Speaker},
         wire::notification::cease,
     },
@@ -322,7 +322,12 @@ fn sessions(config: &config::RouteServer, port: u16) -> Vec<SessionConfig> {
                 families: peer.families.iter().collect(),
                 send_hold_time: peer.send_hold_time,
                 security: peer.security.clone(),
-                add_path: peer.add_path,
+                // How many paths are sent is the route server's business: another number of them
+                // changes nothing that was agreed on.
+                add_path: AddPath {
+                    send: peer.add_path.send.min(1),
+                    ..peer.add_path
+                },
                 restart: peer.restart,
                 extended_next_hop: peer.extended_next_hop,
                 role: peer.role,

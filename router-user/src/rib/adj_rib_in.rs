@@ -17,10 +17,11 @@ use super::{
     attributes::Interner,
     decision::{Decision, DecisionOptions, Rank},
     path::{Path, Reasons, SessionIndex, Sessions},
+    path_id,
     table::{Address, Table},
     view::View,
 };
-use crate::bgp::wire::{Family, PathAttributes, community};
+use crate::bgp::wire::{Family, Nlri, PathAttributes, community};
 
 /// What paths refer to.
 #[derive(Default)]
@@ -259,7 +260,8 @@ impl Core {
         let received = &mut totals.received[family as usize];
         let stale = &mut totals.stale[family as usize];
         let (accepted, hash) = if path.is_eligible() {
-            let told = (address, length, path.path_id, Arc::as_ptr(&path.attributes));
+            // Path identifiers mean nothing beyond their session.
+            let told = (address, length, Arc::as_ptr(&path.attributes));
             (1, fingerprint(&told))
         } else {
             (0, 0)
@@ -311,23 +313,45 @@ impl Core {
         session: SessionIndex,
         prefix: IpNet,
         paths: &[Path],
-    ) -> Option<AdvertisedView> {
+    ) -> Vec<AdvertisedView> {
         let decision = Decision {
             sessions: &self.sessions,
             options: self.options,
         };
         let family = Family::of(&prefix);
         if !view.context.families.contains(family) {
-            return None;
+            return Vec::new();
         }
         let info = self.sessions.info(session);
-        let path = view.choose(&decision, family, paths, Some(info)).path?;
-        Some(AdvertisedView {
+        let several = view.sends_several(family);
+        let sent: Vec<&Path> = if several {
+            let ranking = view.choose_several(&decision, family, paths, Some(info));
+            ranking.paths.into_vec()
+        } else {
+            let choice = view.choose(&decision, family, paths, Some(info));
+            choice.path.into_iter().collect()
+        };
+        let sent = sent.into_iter().map(|path| AdvertisedView {
             prefix,
+            path_id: several.then(|| path_id::sent(paths, path)),
             attributes: view.outbound(family, &path.attributes),
             from: (!path.is_local()).then(|| self.sessions.info(path.session).id.clone()),
-        })
+        });
+        sent.collect()
     }
+}
+
+/// The routes of a session, in no order.
+pub(super) fn routes<A: Address>(table: &Table<A>, session: SessionIndex) -> Vec<Nlri> {
+    let slots = (0..table.len()).map(|slot| table.slot(slot));
+    let routes = slots.flat_map(|slot| {
+        let its = slot.paths().iter().filter(|path| path.session == session);
+        its.map(|path| Nlri {
+            prefix: slot.prefix(),
+            path_id: path.path_id,
+        })
+    });
+    routes.collect()
 }
 
 #[derive(Clone, Copy)]
@@ -337,7 +361,7 @@ enum Count {
 }
 
 /// A hash whose sums are worth comparing: FxHash alone is nearly linear.
-fn fingerprint(path: &impl Hash) -> u64 {
+pub(super) fn fingerprint(path: &impl Hash) -> u64 {
     let mut hasher = FxHasher::default();
     path.hash(&mut hasher);
     let mut hash = hasher.finish();

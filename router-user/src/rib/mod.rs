@@ -20,7 +20,7 @@
 //! - `table`: prefixes and their paths, in slots; `adj_rib_in`: how sessions change them.
 //! - `decision`: which path wins, and why the others lose.
 //! - `learned`: what subnets learn.
-//! - `view`, `export`, `pack`, `adj_rib_out`: what peers are sent.
+//! - `view`, `export`, `pack`, `path_id`, `adj_rib_out`: what peers are sent.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -42,6 +42,7 @@ mod export;
 mod learned;
 mod pack;
 mod path;
+mod path_id;
 mod table;
 mod types;
 mod view;
@@ -213,6 +214,17 @@ impl Rib {
         self.core.sessions[session].totals.stale
     }
 
+    /// The last `count` routes of a session and family, by prefix and path identifier.
+    #[must_use]
+    pub fn last_routes(&self, session: SessionIndex, family: Family, count: usize) -> Vec<Nlri> {
+        let mut routes = match family {
+            Family::Ipv4Unicast => adj_rib_in::routes(&self.tables.v4, session),
+            Family::Ipv6Unicast => adj_rib_in::routes(&self.tables.v6, session),
+        };
+        routes.sort_unstable();
+        routes.split_off(routes.len().saturating_sub(count))
+    }
+
     /// Imports every path of a session again, from its attributes as received; only those of which
     /// import makes something else now change.
     pub fn reimport(
@@ -269,9 +281,10 @@ impl Rib {
         self.out.set_views(sessions, *options, &self.tables, views);
     }
 
-    /// A joined session asked for all routes of a family again (RFC 2918).
-    pub fn refresh(&mut self, session: SessionIndex, family: Family) {
-        self.out.refresh(session, family);
+    /// A joined session asked for all routes of a family again (RFC 2918). `marked`: they go out
+    /// between BoRR and EoRR (RFC 7313), changes that happen meanwhile among them.
+    pub fn refresh(&mut self, session: SessionIndex, family: Family, marked: bool) {
+        self.out.refresh(session, family, marked);
     }
 
     /// Changes the decision process.
@@ -372,9 +385,10 @@ impl Rib {
         let v6 = slots(v6, v6_slots(v6, only));
         v4.chain(v6)
             .filter(move |(slot, prefix, _)| sent(*slot, prefix))
-            .filter_map(move |(_, prefix, paths)| {
-                self.core
-                    .advertised(self.out.view(group?), session, prefix, paths)
+            .flat_map(move |(_, prefix, paths)| {
+                let view = group.map(|group| self.out.view(group));
+                let sent = view.map(|view| self.core.advertised(view, session, prefix, paths));
+                sent.unwrap_or_default()
             })
     }
 }

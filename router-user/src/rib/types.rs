@@ -70,6 +70,8 @@ pub struct PrefixView {
 pub struct AdvertisedView {
     /// The prefix.
     pub prefix: IpNet,
+    /// Path identifier as sent, with ADD-PATH.
+    pub path_id: Option<u32>,
     /// Its attributes as sent.
     pub attributes: PathAttributes,
     /// Where the path was learned; `None`: originated here.

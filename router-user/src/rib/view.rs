@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::{
     Export,
-    decision::{Choice, DEFAULT_LOCAL_PREF, Decision},
+    decision::{Choice, DEFAULT_LOCAL_PREF, Decision, Ranking},
     path::{Path, SessionIndex, SessionInfo, Sessions, SourceKind},
 };
 use crate::bgp::wire::{
@@ -25,6 +25,9 @@ pub struct View {
     pub context: Context,
     /// The ASN to prepend (eBGP).
     pub asn: Asn,
+    /// How many paths of a prefix are sent at the most, in the families for which ADD-PATH was
+    /// agreed on; there at least one is.
+    pub max_paths: u8,
     /// The sources whose routes are advertised.
     pub sources: SourceKinds,
     /// Speaks long-lived graceful restart: may be sent paths with LLGR_STALE (RFC 9494 §4.3).
@@ -72,6 +75,35 @@ impl View {
         let inexpressible = self.own_next_hop(family).is_none();
         choice.path.take_if(|best| best.is_local() && inexpressible);
         choice
+    }
+
+    /// With ADD-PATH, the paths that are advertised: the best of those that may be sent, best first
+    /// (RFC 7911 §3), as many as the view allows. Where the route server originates the prefix, its
+    /// own path alone, as in [`View::choose`].
+    pub(super) fn choose_several<'p>(
+        &self,
+        decision: &Decision<'_>,
+        family: Family,
+        paths: &'p [Path],
+        member: Option<&SessionInfo>,
+    ) -> Ranking<'p> {
+        if paths.iter().any(Path::is_local) {
+            let choice = self.choose(decision, family, paths, member);
+            return Ranking {
+                paths: choice.path.into_iter().collect(),
+                hinges_on_losers: choice.hinges_on_losers,
+            };
+        }
+        let may_be_sent = |path: &Path| {
+            self.may_carry(decision.sessions, family, path)
+                && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
+        };
+        decision.ranked(paths, may_be_sent, self.max_paths.max(1).into())
+    }
+
+    /// Whether several paths of a prefix are sent, with path identifiers (RFC 7911).
+    pub(super) fn sends_several(&self, family: Family) -> bool {
+        self.context.add_path_send.contains(family)
     }
 
     /// The attributes as sent.

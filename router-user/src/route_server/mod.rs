@@ -37,6 +37,7 @@ mod limit;
 mod operator;
 mod received;
 mod reconfigure;
+mod refresh;
 mod restart;
 mod rows;
 mod text;
@@ -45,10 +46,12 @@ mod text;
 mod tests;
 
 use import::{ImportRules, PeerRules};
-use limit::Rests;
+use limit::{Refused, Rests};
+use refresh::Allowance;
 use restart::Kept;
 
 pub use operator::Operator;
+pub use refresh::RefreshError;
 pub use rows::Filter;
 
 /// The kind of source that an NVA is.
@@ -72,6 +75,8 @@ pub struct RouteServer {
     /// A number for each peer; both of its sessions have the same.
     identities: BTreeMap<IpAddr, u32>,
     shutdowns: Vec<(SessionId, SessionCommand)>,
+    /// Requests for routes, to go out in front of what is advertised.
+    requests: Vec<(SessionId, SessionCommand)>,
     /// When the next chunk of a dump is due.
     step_at: Option<Instant>,
     /// When something is due for a peer that restarts.
@@ -104,7 +109,14 @@ struct Up {
     since: Instant,
     ended: FamilySet,
     /// Routes refused because of the limit, by family.
-    refused: [usize; 2],
+    refused: [Refused; 2],
+    /// When the peer was last asked for refused routes, and when it is to be asked, by family.
+    asked: [Option<Instant>; 2],
+    ask_at: [Option<Instant>; 2],
+    /// The peer announces its routes of the family again; by when it must have ended that.
+    refreshing: [Option<Instant>; 2],
+    /// How often it may begin that.
+    allowance: Allowance,
     /// Families for which the 80 % warning has been logged.
     warned: FamilySet,
     /// Prefixes treated as withdrawn since the session came up, and what was wrong last.
@@ -130,6 +142,7 @@ impl RouteServer {
             up: FxHashMap::default(),
             identities: BTreeMap::new(),
             shutdowns: Vec::new(),
+            requests: Vec::new(),
             step_at: None,
             restart_at: None,
             deferred_until: None,
@@ -158,6 +171,8 @@ impl RouteServer {
             SessionEvent::Up { id, negotiated, .. } => self.session_up(&id, negotiated, now),
             SessionEvent::Routes { id, changes, .. } => self.routes(&id, changes, now),
             SessionEvent::RefreshRequested { id, family } => self.refresh(&id, family),
+            SessionEvent::RefreshBegins { id, family } => self.refresh_begins(&id, family, now),
+            SessionEvent::RefreshEnds { id, family } => self.refresh_ends(&id, family, now),
             SessionEvent::Down { id, reason } => self.session_lost(&id, &reason, now),
             SessionEvent::Status { id, status } => {
                 if let Some(session) = self.sessions.get_mut(&id) {
@@ -171,16 +186,16 @@ impl RouteServer {
     /// When [`RouteServer::on_timeout`] is to be called; may lie in the past.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        [self.step_at, self.restart_at, self.deferred_until]
-            .into_iter()
-            .flatten()
-            .min()
+        let restarts = [self.restart_at, self.deferred_until];
+        let due = [self.step_at, self.next_follow_up()].into_iter();
+        due.chain(restarts).flatten().min()
     }
 
     /// Goes on with what is due: the next chunk of the table for sessions that came up or asked
-    /// for it. Chunks are small so that events get their turn between them. Also ends what waits for
-    /// peers that restart.
+    /// for it, refreshes of peers, and what waits for peers that restart. Chunks are small so that
+    /// events get their turn between them.
     pub fn on_timeout(&mut self, now: Instant) {
+        self.follow_up(now);
         if self.restart_at.is_some_and(|at| at <= now) {
             self.end_waiting(now);
         }
@@ -207,7 +222,9 @@ impl RouteServer {
             (id, SessionCommand::Send(bytes))
         });
         let shutdowns = std::mem::take(&mut self.shutdowns);
-        shutdowns.into_iter().chain(messages).collect()
+        let requests = std::mem::take(&mut self.requests);
+        let first = shutdowns.into_iter().chain(requests);
+        first.chain(messages).collect()
     }
 
     /// Whether every configured session has come up and sent End-of-RIB since the start: what was
@@ -241,7 +258,11 @@ impl RouteServer {
             negotiated: negotiated.clone(),
             since: now,
             ended: FamilySet::EMPTY,
-            refused: [0; 2],
+            refused: Default::default(),
+            asked: [None; 2],
+            ask_at: [None; 2],
+            refreshing: [None; 2],
+            allowance: Allowance::new(now),
             warned: FamilySet::EMPTY,
             malformed: None,
         });
@@ -255,6 +276,7 @@ impl RouteServer {
 
     /// A session is gone for good, with all its routes.
     fn session_down(&mut self, id: &SessionId) {
+        self.requests.retain(|(other, _)| other != id);
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -263,16 +285,6 @@ impl RouteServer {
         if let Some(index) = up.or(kept) {
             self.rib.remove_session(index);
             self.up.remove(&index);
-        }
-    }
-
-    fn refresh(&mut self, id: &SessionId, family: Family) {
-        let up = self
-            .sessions
-            .get(id)
-            .and_then(|session| session.up.as_ref());
-        if let Some(up) = up.filter(|up| up.negotiated.families.contains(&family)) {
-            self.rib.refresh(up.index, family);
         }
     }
 
@@ -309,7 +321,10 @@ impl RouteServer {
                         up.malformed = Some((before + nlri.len(), what));
                     }
                     for nlri in nlri {
-                        self.rib.withdraw(up.index, nlri);
+                        if !self.rib.withdraw(up.index, nlri) {
+                            let family = Family::of(&nlri.prefix);
+                            up.refused[family as usize].remove(&nlri);
+                        }
                     }
                 }
                 RouteChange::EndOfRib(family) => {
@@ -326,6 +341,7 @@ impl RouteServer {
             }
         }
         self.enforce_limit(id, &added, now);
+        self.ask_for_refused(id, now);
     }
 
     /// Applies the limit to what the session has announced so far. `added`: the routes that are
@@ -345,22 +361,18 @@ impl RouteServer {
                 up.warned = up.warned.with(family);
                 tracing::warn!(session = %id, %family, count, max, "near its prefix limit");
             }
+            let refused = &mut up.refused[family as usize];
+            if !refused.is_empty() {
+                added.iter().for_each(|nlri| refused.remove(nlri));
+            }
             if count <= max {
                 continue;
             }
             match action {
                 LimitAction::Warn => {}
                 LimitAction::Discard => {
-                    let of_family = |nlri: &&Nlri| Family::of(&nlri.prefix) == family;
-                    let mut excess = count - max;
-                    for nlri in added.iter().rev().filter(of_family) {
-                        if excess == 0 {
-                            break;
-                        }
-                        let refused = usize::from(self.rib.withdraw(up.index, *nlri));
-                        excess -= refused;
-                        up.refused[family as usize] += refused;
-                    }
+                    let excess = count - max;
+                    refuse(&mut self.rib, up, family, added, excess);
                 }
                 LimitAction::Teardown => {
                     let idle = session.rests.next(now.saturating_duration_since(up.since));
@@ -392,8 +404,10 @@ impl RouteServer {
     /// What a session is sent.
     fn view(&self, id: &SessionId, negotiated: &Negotiated) -> View {
         let session = self.sessions.get(id);
-        let export = session.map(|session| session.export(&self.config));
-        view(&self.config, id, negotiated, export.unwrap_or_default())
+        let (max_paths, export) = session
+            .map(|session| (session.peer.add_path.send, session.export(&self.config)))
+            .unwrap_or_default();
+        view(&self.config, id, negotiated, max_paths, export)
     }
 }
 
@@ -426,12 +440,33 @@ impl Session {
     }
 }
 
+/// Refuses `excess` routes of a session: those that came last, and beyond them (the limit was
+/// lowered) the last ones by prefix and path identifier.
+fn refuse(rib: &mut Rib, up: &mut Up, family: Family, added: &[Nlri], mut excess: usize) {
+    let refused = &mut up.refused[family as usize];
+    let of_family = |nlri: &&Nlri| Family::of(&nlri.prefix) == family;
+    for nlri in added.iter().rev().filter(of_family) {
+        if excess == 0 {
+            return;
+        }
+        if rib.withdraw(up.index, *nlri) {
+            refused.insert(*nlri);
+            excess -= 1;
+        }
+    }
+    for nlri in rib.last_routes(up.index, family, excess) {
+        rib.withdraw(up.index, nlri);
+        refused.insert(nlri);
+    }
+}
+
 /// What a session of this route server is sent. Its instance's addresses are the next hops of
-/// what the route server originates.
+/// what the route server originates. `max_paths`: of a prefix, with ADD-PATH.
 fn view(
     config: &config::RouteServer,
     id: &SessionId,
     negotiated: &Negotiated,
+    max_paths: u8,
     export: Export,
 ) -> View {
     let instance = config
@@ -450,6 +485,7 @@ fn view(
     View {
         context: negotiated.context(),
         asn: config.asn,
+        max_paths,
         sources,
         long_lived: !negotiated.peer.long_lived.is_empty(),
         export,

@@ -108,6 +108,7 @@ impl RouteServer {
         let ids: Vec<SessionId> = self.up.values().cloned().collect();
         for id in ids {
             self.enforce_limit(&id, &[], now);
+            self.ask_for_refused(&id, now);
         }
     }
 

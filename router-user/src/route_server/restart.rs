@@ -135,6 +135,7 @@ impl RouteServer {
         let Some(up) = session.up.take() else {
             return;
         };
+        self.requests.retain(|(other, _)| other != id);
         let mut kept = session.kept.take().unwrap_or(Kept {
             index: up.index,
             router_id: up.negotiated.peer_router_id,

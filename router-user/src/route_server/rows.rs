@@ -39,7 +39,7 @@ impl RouteServer {
             .collect()
     }
 
-    /// A row for each learned path, by prefix, then peer and instance.
+    /// A row for each learned path, by prefix, then instance, peer and path identifier.
     #[must_use]
     pub fn learned_rows(&self, filter: &Filter, now: Instant) -> Vec<LearnedRow> {
         let mut rows: Vec<LearnedRow> = Vec::new();
@@ -54,12 +54,14 @@ impl RouteServer {
         }
         rows.sort_by(|a, b| {
             let key = |row: &LearnedRow| (row.prefix, row.instance);
-            key(a).cmp(&key(b)).then_with(|| a.peer.cmp(&b.peer))
+            let by_peer = || a.peer.cmp(&b.peer).then(a.path_id.cmp(&b.path_id));
+            key(a).cmp(&key(b)).then_with(by_peer)
         });
         rows
     }
 
-    /// A row for each route that a session has been sent, by session, then prefix.
+    /// A row for each route that a session has been sent, by session, then prefix; several paths of a
+    /// prefix best first.
     #[must_use]
     pub fn advertised_rows(&mut self, filter: &Filter) -> Vec<AdvertisedRow> {
         self.rib.flush();
@@ -77,6 +79,7 @@ impl RouteServer {
                         peer: session.peer.name.clone(),
                         instance: id.instance.0,
                         prefix: route.prefix,
+                        path_id: route.path_id,
                         next_hop: next_hop(&route.attributes),
                         as_path: route.attributes.as_path.to_string(),
                         from: match &route.from {
@@ -224,12 +227,16 @@ impl RouteServer {
         let mut warnings = Vec::new();
         for family in Family::ALL {
             let count = totals.received[family as usize] - totals.stale[family as usize];
-            let refused = up.refused[family as usize];
+            let refused = up.refused[family as usize].count();
             let family = text::family(family);
-            if refused > 0 {
+            if let Some(refused) = refused {
+                let remedy = match up.negotiated.route_refresh {
+                    true => "they are asked for again when there is room",
+                    false => "clear the session when there is room: the peer cannot be asked again",
+                };
                 warnings.push(format!(
                     "{refused} {family} routes were refused: at most {max} are allowed \
-                     (`max_prefixes`)"
+                     (`max_prefixes`); {remedy}"
                 ));
             } else if count > max {
                 warnings.push(format!(
@@ -287,9 +294,13 @@ impl RouteServer {
                 format!("{why}; not advertised: the route server originates this prefix")
             });
         }
+        let up = self.sessions[session].up.as_ref();
+        let family = Family::of(&prefix.prefix);
+        let has_id = up.is_some_and(|up| up.negotiated.add_path_receive.contains(&family));
         LearnedRow {
             route_server: session.route_server.clone(),
             prefix: prefix.prefix,
+            path_id: has_id.then_some(path.path_id),
             peer: self.sessions[session].peer.name.clone(),
             instance: session.instance.0,
             next_hop: next_hop(attributes),

@@ -8,7 +8,7 @@ use std::{
 
 use crate::bgp::{
     DownReason,
-    session::{Restart, RoleSettings},
+    session::{AddPath, Restart, RoleSettings},
     wire::{Asn, Family, FamilySet, Negotiated, Notification, Open},
 };
 
@@ -35,6 +35,8 @@ pub struct Settings {
     pub restart: Restart,
     /// What outlived our own restart.
     pub restarted: Restarted,
+    /// Announce ADD-PATH (RFC 7911).
+    pub add_path: AddPath,
     /// Announce RFC 8950, IPv4 routes with IPv6 next hops. The stages behind must honour it.
     pub extended_next_hop: bool,
     /// Our role towards the peer (RFC 9234), if it is to be told.

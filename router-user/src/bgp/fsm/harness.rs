@@ -14,7 +14,11 @@ use std::{
 use super::{
     Action, ConnectionId, Event, Fsm, Outgoing, Received, Restarted, Settings, monitor::Monitor,
 };
-use crate::bgp::{DownReason, State, session::Restart, wire::Family};
+use crate::bgp::{
+    DownReason, State,
+    session::{AddPath, Restart},
+    wire::Family,
+};
 
 pub(super) const A: usize = 0;
 pub(super) const B: usize = 1;
@@ -346,6 +350,7 @@ pub(super) fn settings(asn: u32, peer_asn: u32, router_id: [u8; 4]) -> Settings 
             ..Restart::default()
         },
         restarted: Restarted::default(),
+        add_path: AddPath::default(),
         extended_next_hop: false,
         role: None,
         replace_established: false,

@@ -4,7 +4,10 @@
 use std::{net::IpAddr, time::Instant};
 
 use super::Settings;
-use crate::bgp::wire::{AS_TRANS, Capability, Family, Negotiated, Notification, Open, Role};
+use crate::bgp::{
+    session::AddPath,
+    wire::{AS_TRANS, Capability, Family, Negotiated, Notification, Open, Role},
+};
 
 /// Why the peer's OPEN is refused.
 #[derive(Debug)]
@@ -13,15 +16,16 @@ pub(super) struct Refusal {
     pub(super) reason: String,
 }
 
-/// The OPEN that we send. Enhanced route refresh is not announced: who announces it must honour
-/// it.
+/// The OPEN that we send.
 pub(super) fn ours(settings: &Settings, now: Instant) -> Open {
     let families = settings.families.iter().copied();
     let mut capabilities: Vec<_> = families.map(Capability::multiprotocol).collect();
     capabilities.push(Capability::RouteRefresh);
+    capabilities.push(Capability::EnhancedRouteRefresh);
     capabilities.push(Capability::FourOctetAsn(settings.local_asn));
     capabilities.push(Capability::ExtendedMessage);
     graceful_restart(settings, now, &mut capabilities);
+    capabilities.extend(add_path(settings));
     if settings.extended_next_hop {
         capabilities.push(Capability::ExtendedNextHop(vec![IPV4_OVER_IPV6]));
     }
@@ -79,6 +83,20 @@ fn graceful_restart(settings: &Settings, now: Instant, capabilities: &mut Vec<Ca
     if stale_time > 0 {
         capabilities.push(Capability::LongLivedGracefulRestart(long_lived));
     }
+}
+
+/// RFC 7911 §4: the same for all families.
+fn add_path(settings: &Settings) -> Option<Capability> {
+    let AddPath { receive, send } = settings.add_path;
+    let send_receive = match (receive, send > 0) {
+        (false, false) => return None,
+        (true, false) => 1,
+        (false, true) => 2,
+        (true, true) => 3,
+    };
+    let families = settings.families.iter();
+    let families = families.map(|family| (family.afi(), family.safi(), send_receive));
+    Some(Capability::AddPath(families.collect()))
 }
 
 /// Checks the peer's OPEN and works out the terms of the session.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+mod add_path;
 mod anything;
 mod open_message;
 mod opening;

@@ -77,8 +77,8 @@ impl SessionConfig {
             families: self.families.clone(),
             restart: self.restart,
             restarted: Restarted::default(),
-            // Not honoured by the stages behind yet.
-            extended_next_hop: false,
+            add_path: self.add_path,
+            extended_next_hop: self.extended_next_hop,
             role: self.role,
             replace_established: false,
             seed: RandomState::new().hash_one(&self.id),

@@ -15,6 +15,7 @@ use crate::bgp::{
     wire::{AsPath, Asn, Context, FamilySet, Message, Peering, decode, frame},
 };
 
+mod add_path;
 mod adj_rib_out;
 mod decision;
 mod long_lived;
@@ -35,7 +36,7 @@ struct Peer {
     index: SessionIndex,
     context: Context,
     /// What it holds after all messages so far.
-    holds: BTreeMap<IpNet, PathAttributes>,
+    holds: BTreeMap<Nlri, PathAttributes>,
     /// Messages received, by what they said.
     updates: usize,
     announced: usize,
@@ -84,6 +85,24 @@ impl Lab {
         self.settle();
     }
 
+    /// An NVA that is sent up to `max_paths` paths a prefix.
+    fn add_path_nva(&mut self, host: u8, max_paths: u8) -> usize {
+        let peer = self.source(info(host));
+        let families = Family::ALL.into_iter().collect();
+        self.peers[peer].context.add_path_receive = families;
+        let view = View {
+            context: Context {
+                add_path_send: families,
+                ..context()
+            },
+            max_paths,
+            ..view()
+        };
+        self.rib.join(self.peers[peer].index, view);
+        self.settle();
+        peer
+    }
+
     fn announce(&mut self, peer: usize, net: &str, attributes: PathAttributes) {
         self.announce_path(peer, prefix(net).into(), attributes);
     }
@@ -120,7 +139,7 @@ impl Lab {
     }
 
     fn holds(&self, peer: usize, net: &str) -> Option<&PathAttributes> {
-        self.peers[peer].holds.get(&prefix(net))
+        self.peers[peer].holds.get(&prefix(net).into())
     }
 }
 
@@ -132,15 +151,15 @@ impl Peer {
                 RouteChange::Announce { attributes, nlri } => {
                     self.announced += nlri.len();
                     for nlri in nlri {
-                        self.holds.insert(nlri.prefix, (*attributes).clone());
+                        self.holds.insert(nlri, (*attributes).clone());
                     }
                 }
                 RouteChange::Withdraw { nlri, malformed } => {
                     assert_eq!(malformed, None, "what is sent is well-formed");
                     self.withdrawn += nlri.len();
                     for nlri in nlri {
-                        let held = self.holds.remove(&nlri.prefix);
-                        assert!(held.is_some(), "{} was never sent", nlri.prefix);
+                        let held = self.holds.remove(&nlri);
+                        assert!(held.is_some(), "{nlri:?} was never sent");
                     }
                 }
                 RouteChange::EndOfRib(family) => self.ended.push(family),
@@ -202,6 +221,7 @@ fn view() -> View {
     View {
         context: context(),
         asn: ASN,
+        max_paths: 1,
         sources: SourceKinds::default().with(SourceKind(0)),
         long_lived: true,
         export: Export::default(),

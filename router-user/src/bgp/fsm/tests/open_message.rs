@@ -265,7 +265,7 @@ fn the_terms_are_what_both_announce() {
     assert_eq!(terms.hold_time, 30);
     assert_eq!(terms.families, [Family::Ipv6Unicast]);
     assert!(terms.four_octet_asn && !terms.route_refresh && !terms.extended_message);
-    assert!(!terms.enhanced_route_refresh && !terms.extended_next_hop);
+    assert!(terms.enhanced_route_refresh && !terms.extended_next_hop);
     let restart = terms.peer.graceful_restart.as_ref().expect("announced");
     assert_eq!(restart.restart_time, 120);
     assert!(terms.peer.restarts(Family::Ipv6Unicast));
