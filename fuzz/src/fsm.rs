@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use arbitrary::{Result, Unstructured};
 use router_user::bgp::{
     State,
-    fsm::{ConnectionId, Event, Fsm, Received, Settings, monitor::Monitor},
-    session::{AddPath, RoleSettings},
+    fsm::{ConnectionId, Event, Fsm, Received, Restarted, Settings, monitor::Monitor},
+    session::{AddPath, Restart, RoleSettings},
     wire::{Capability, Family, Notification, Open, Role},
 };
 
@@ -74,6 +74,11 @@ fn settings(bytes: &mut Unstructured<'_>) -> Result<Settings> {
         } else {
             vec![Family::Ipv6Unicast]
         },
+        restart: Restart {
+            enabled: flags & 128 != 0,
+            ..Restart::default()
+        },
+        restarted: Restarted::default(),
         add_path: AddPath {
             receive: flags & 8 != 0,
             send: flags >> 6,
@@ -128,6 +133,7 @@ fn event(bytes: &mut Unstructured<'_>, number: u64, monitor: &Monitor) -> Result
             connection: connection(bytes, monitor)?,
         },
         11 => Event::Timer,
+        12 => Event::Leave,
         _ => Event::Received {
             connection: connection(bytes, monitor)?,
             message: message(bytes)?,
@@ -172,7 +178,7 @@ fn open(bytes: &mut Unstructured<'_>) -> Result<Open> {
     }
     if flags & 4 != 0 {
         capabilities.push(Capability::GracefulRestart {
-            flags: flags & 0xc0,
+            flags: flags >> 4,
             restart_time: u16::from(flags) << 4,
             families: vec![(1, 1, flags & 0x80)],
         });

@@ -525,7 +525,9 @@ impl World {
                 .into_iter()
                 .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
                 .collect();
-            let has = self.nodes[1 - node].server.learned_rows(&from(here));
+            let has = self.nodes[1 - node]
+                .server
+                .learned_rows(&from(here), self.now);
             let has: Vec<_> = has
                 .into_iter()
                 .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
@@ -541,7 +543,7 @@ impl World {
     /// What subnets of both have learned, and every path with its fate.
     pub(super) fn learned(&self) -> [(BTreeMap<IpNet, LearnedRoute>, Vec<String>); 2] {
         self.nodes.each_ref().map(|node| {
-            let rows = node.server.learned_rows(&Filter::default());
+            let rows = node.server.learned_rows(&Filter::default(), self.now);
             let told = |row: &LearnedRow| format!("{row:?}");
             (
                 node.learned.clone(),

@@ -30,7 +30,7 @@ mod harness;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Action, ConnectionId, Event, Outgoing, Received, Settings};
+pub use event::{Action, ConnectionId, Event, Outgoing, Received, Restarted, Settings};
 
 use backoff::Backoff;
 use connection::Connection;
@@ -88,6 +88,7 @@ impl Fsm {
                 text,
                 idle,
             } => self.stop(subcode, &text, idle.map(|idle| now + idle)),
+            Event::Leave => self.leave(),
             Event::Connected {
                 connection,
                 local_address,

@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     RouteChange, SessionCommand, SessionEvent,
     credit::Credits,
-    fsm::{ConnectionId, Event, Fsm},
+    fsm::{ConnectionId, Event, Fsm, Restarted, Settings},
     link::{self, BURST, LINGER, Link, Progress},
     socket,
     wire::{Notification, RefreshKind, RouteRefresh, notification::cease},
@@ -86,12 +86,15 @@ pub(super) enum Control {
     Reconfigure(Box<SessionConfig>),
     /// Close with this Cease and end.
     End { subcode: u8, text: String },
+    /// Close so that a peer with graceful restart keeps our routes, and end.
+    Leave,
 }
 
 /// A session's task and all that it owns.
 pub(super) struct Session {
     config: SessionConfig,
     fsm: Fsm,
+    restarted: Restarted,
     stopped: bool,
     events: UnboundedSender<SessionEvent>,
     control: UnboundedReceiver<Control>,
@@ -132,12 +135,14 @@ enum Input {
 impl Session {
     pub(super) fn new(
         config: SessionConfig,
+        restarted: Restarted,
         events: UnboundedSender<SessionEvent>,
         control: UnboundedReceiver<Control>,
         incoming: mpsc::Receiver<TcpStream>,
     ) -> Self {
         Self {
-            fsm: Fsm::new(config.settings()),
+            fsm: machine(&config, restarted),
+            restarted,
             status: Status::new(config.id.clone()),
             config,
             stopped: true,
@@ -236,13 +241,17 @@ impl Session {
             Some(Control::Reconfigure(config)) => {
                 self.stop(cease::CONFIGURATION_CHANGE, String::new(), None);
                 self.config = *config;
-                self.fsm = Fsm::new(self.config.settings());
+                self.fsm = machine(&self.config, self.restarted);
                 if !self.stopped {
                     self.event(Event::Start);
                 }
             }
             Some(Control::End { subcode, text }) => {
                 self.stop(subcode, text, None);
+                return std::ops::ControlFlow::Break(());
+            }
+            Some(Control::Leave) => {
+                self.event(Event::Leave);
                 return std::ops::ControlFlow::Break(());
             }
             None => {
@@ -386,6 +395,13 @@ impl Session {
             }
         }
     }
+}
+
+fn machine(config: &SessionConfig, restarted: Restarted) -> Fsm {
+    Fsm::new(Settings {
+        restarted,
+        ..config.settings()
+    })
 }
 
 fn find(links: &mut [Link], id: Option<ConnectionId>) -> Option<&mut Link> {

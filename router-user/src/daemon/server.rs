@@ -19,8 +19,9 @@ use crate::{
     api::{Answer, query::PeerOrder, types::PeerOrderRow},
     bgp::{
         DownReason, InstanceId, SessionEvent, SessionId,
+        fsm::Restarted,
         session::{AddPath, SessionConfig, SessionHandle},
-        speaker::{Selection, Speaker},
+        speaker::{Farewell, Selection, Speaker},
         wire::notification::cease,
     },
     config,
@@ -63,13 +64,18 @@ enum ServerOrder {
     StartInstance(InstanceId, oneshot::Sender<()>),
     CommandPeer(PeerName, PeerOrder, oneshot::Sender<Vec<PeerOrderRow>>),
     Ask(Question<Server>),
-    /// Close all sessions with this text in the log and end.
-    Shutdown(oneshot::Sender<()>),
+    /// Close all sessions and end.
+    Shutdown(Farewell, oneshot::Sender<()>),
 }
 
 impl ServerHandle {
-    /// Starts the owner of a route server. Comes back with what could not be done, in sentences.
-    pub(super) fn start(desired: Desired, core: CoreHandle) -> (Self, Vec<String>) {
+    /// Starts the owner of a route server; `restarted`: what it says of an earlier run, for whose
+    /// routes it waits. Comes back with what could not be done, in sentences.
+    pub(super) fn start(
+        desired: Desired,
+        core: CoreHandle,
+        restarted: Restarted,
+    ) -> (Self, Vec<String>) {
         let (orders, ordered) = mpsc::unbounded_channel();
         let (events, happened) = mpsc::unbounded_channel();
         let mut owner = Owner {
@@ -78,12 +84,16 @@ impl ServerHandle {
                 route_server: RouteServer::new(&desired.config, &desired.space, &desired.gateways),
                 stopped: BTreeSet::new(),
             },
-            speaker: Speaker::new(events),
+            speaker: Speaker::restarted(events, restarted),
             sessions: HashMap::new(),
             core,
             synchronised: false,
         };
-        owner.server.route_server.set_originated(desired.originated);
+        let server = &mut owner.server.route_server;
+        server.set_originated(desired.originated);
+        if let Some(until) = restarted.until {
+            server.defer_selection(until);
+        }
         let errors = owner.apply_sessions(&desired.config, desired.port);
         tokio::spawn(owner.run(ordered, happened));
         (Self(orders), errors)
@@ -128,9 +138,10 @@ impl ServerHandle {
         .await
     }
 
-    /// Closes all sessions with a Cease, which the speaker bounds in time, and ends the owner.
-    pub(super) async fn shutdown(&self) {
-        self.order(ServerOrder::Shutdown).await;
+    /// Closes all sessions, which the speaker bounds in time, and ends the owner.
+    pub(super) async fn shutdown(&self, farewell: Farewell) {
+        self.order(|done| ServerOrder::Shutdown(farewell, done))
+            .await;
     }
 
     /// `None`: the owner has ended.
@@ -163,8 +174,8 @@ impl Owner {
             let timeout = self.server.route_server.next_timeout();
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(ServerOrder::Shutdown(done)) => {
-                        self.speaker.shutdown().await;
+                    Some(ServerOrder::Shutdown(farewell, done)) => {
+                        self.speaker.shutdown(farewell).await;
                         let _ = done.send(());
                         return;
                     }
@@ -219,7 +230,7 @@ impl Owner {
                 let _ = done.send(self.command_peer(&peer, &order));
             }
             ServerOrder::Ask(question) => question(&mut self.server),
-            ServerOrder::Shutdown(_) => unreachable!("handled by the loop"),
+            ServerOrder::Shutdown(..) => unreachable!("handled by the loop"),
         }
     }
 

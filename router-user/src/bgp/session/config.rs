@@ -9,7 +9,7 @@ use std::{
 use super::{AddPath, Restart, RoleSettings, Security};
 use crate::bgp::{
     SessionId,
-    fsm::Settings,
+    fsm::{Restarted, Settings},
     wire::{Asn, Family},
 };
 
@@ -75,6 +75,8 @@ impl SessionConfig {
             hold_time: self.hold_time,
             connect_retry: Duration::from_secs(self.connect_retry.into()),
             families: self.families.clone(),
+            restart: self.restart,
+            restarted: Restarted::default(),
             add_path: self.add_path,
             extended_next_hop: self.extended_next_hop,
             role: self.role,

@@ -18,6 +18,7 @@ use crate::bgp::{
 mod add_path;
 mod adj_rib_out;
 mod decision;
+mod long_lived;
 mod smoke;
 mod stale;
 
@@ -226,6 +227,7 @@ fn view() -> View {
         asn: ASN,
         max_paths: 1,
         sources: SourceKinds::default().with(SourceKind(0)),
+        long_lived: true,
         export: Export::default(),
         next_hop_v4: Some(IpAddr::from([10, 1, 255, 4]).into()),
         next_hop_v6: None,

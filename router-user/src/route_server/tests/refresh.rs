@@ -309,7 +309,7 @@ fn each_path_of_a_prefix_counts_and_is_shown_with_its_identifier() {
         None,
         "the fourth path is one too many"
     );
-    let rows = lab.server.learned_rows(&Filter::default());
+    let rows = lab.server.learned_rows(&Filter::default(), lab.now);
     let ids: Vec<_> = rows.iter().map(|row| row.path_id).collect();
     assert_eq!(ids, [Some(7), Some(8), Some(9)]);
     let states: Vec<_> = rows.iter().map(|row| row.state.as_str()).collect();
