@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use anyhow::{Result, ensure};
 use tests::{
     Lab,
-    daemon::{Daemon, Frr},
+    daemon::{Daemon, Frr, Options},
     lab::stream::{Echo, Report, Stream},
     network::Cable,
     overview::{
@@ -49,7 +49,8 @@ fn a_silent_death_moves_only_the_flows_of_that_member_within_3_s() -> Result<()>
 #[test]
 fn a_lost_session_moves_only_the_flows_of_that_member_and_loses_nothing() -> Result<()> {
     scenario(|lab| {
-        let mut trio = Trio::start(lab, Cable::Straight)?;
+        // The third is a peer without graceful restart: its routes go with its session.
+        let mut trio = Trio::start_with(lab, Cable::Straight, Options::default())?;
         let mut third = trio.firewalls.remove(2);
         let report = trio.lose_the_third(0, |_| third.process().kill())?;
         report.nothing_lost()
@@ -65,15 +66,21 @@ struct Trio {
 
 impl Trio {
     fn start(lab: &Lab, cable: Cable) -> Result<Self> {
+        Self::start_with(lab, cable, Overview::appliance_options())
+    }
+
+    fn start_with(lab: &Lab, cable: Cable, third: Options) -> Result<Self> {
         let world = Overview::build(lab, 3, cable)?;
         let mut config = world.config()?;
         config
             .peers()
             .extend(world.firewalls[1..].iter().map(firewall_peer));
         let waypost = Waypost::start(&world.gw, config)?;
-        let firewalls = (0..3)
-            .map(|number| world.start_firewall(number))
-            .collect::<Result<Vec<_>>>()?;
+        let firewalls = vec![
+            world.start_firewall(0)?,
+            world.start_firewall(1)?,
+            world.start_firewall_with(2, third)?,
+        ];
         for firewall in &firewalls {
             firewall.established(&[instance(1)?, instance(2)?], CONVERGENCE)?;
         }

@@ -11,7 +11,7 @@ use super::{
     paths::{FlowWatch, Watch, shares},
 };
 use crate::{
-    daemon::{Daemon, Frr},
+    daemon::{Daemon, Frr, Options},
     lab::{
         stream::{Echo, Stream},
         wait::until,
@@ -80,16 +80,41 @@ pub(super) fn route_changes(
     );
     narrator.step(
         "The SD-WAN's BGP daemon killed, and started again",
-        "its routes go with its sessions: packets follow the default route; and come back",
+        "graceful restart: its routes stay, shown as stale, and packets go on by them; then they are \
+         fresh again",
         || {
             let to = OFFICE[0].parse()?;
             running.sdwan.process().kill()?;
-            let without = watch.leads(&world.vm1, to, &["fw", "internet"], false)?;
-            running.sdwan = world.start_sdwan()?;
+            stale(running, true)?;
+            let without = watch.leads(&world.vm1, to, &["sdwan", "office"], true)?;
+            running.sdwan = world.start_sdwan_with(Options {
+                restarting: true,
+                ..Overview::appliance_options()
+            })?;
+            running.waypost.established(&["sdwan"])?;
+            stale(running, false)?;
             let with = watch.leads(&world.vm1, to, &["sdwan", "office"], true)?;
             Ok(format!("killed: {without}\nstarted: {with}"))
         },
     );
+}
+
+/// Whether what the SD-WAN announced is stale, in all of its sessions.
+fn stale(running: &Running, stale: bool) -> Result<()> {
+    until(
+        &format!("routes of sdwan are stale: {stale}"),
+        CONVERGENCE,
+        || {
+            let mut rows = running.waypost.rows("peers")?;
+            rows.retain(|row| row["peer"] == "sdwan");
+            let kept = |row: &serde_json::Value| {
+                let families = row["stale"].as_array();
+                families.is_some_and(|families| !families.is_empty())
+            };
+            ensure!(rows.iter().all(|row| kept(row) == stale), "{rows:?}");
+            Ok(())
+        },
+    )
 }
 
 pub(super) fn several_firewalls(

@@ -219,8 +219,17 @@ impl Overview {
     /// # Errors
     /// It does not start.
     pub fn start_firewall(&self, number: usize) -> Result<Frr> {
+        self.start_firewall_with(number, Self::appliance_options())
+    }
+
+    /// The same, with other options.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_firewall_with(&self, number: usize, options: Options) -> Result<Frr> {
         let firewall = &self.firewalls[number];
         let mut speaker = nva_speaker(firewall, FIREWALL_ASN)?;
+        speaker.options = options;
         speaker.announce = prefixes_of(DEFAULT)?;
         Frr::start(firewall.host(), speaker)
     }
