@@ -331,7 +331,7 @@ pub fn prefixes_of(texts: [&str; 2]) -> Result<Vec<IpNet>> {
 }
 
 /// An appliance's speaker: it peers with both instances over IPv4, both families in each session,
-/// forwards by what it learns, and keeps that while Waypost restarts.
+/// and forwards by what it learns. Without options.
 ///
 /// # Errors
 /// Never: the texts are constant.
@@ -360,7 +360,7 @@ pub fn nva_speaker(nva: &Nva, asn: u32) -> Result<Speaker> {
         announce: Vec::new(),
         underlay: underlay.collect(),
         install: true,
-        options: Overview::appliance_options(),
+        options: Options::default(),
     })
 }
 
