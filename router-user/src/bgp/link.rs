@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice, Read},
+    net::IpAddr,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
@@ -14,7 +15,13 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{fsm::ConnectionId, socket, wire::Context};
+use super::{
+    fsm::ConnectionId,
+    protection::{self, ProtectionError},
+    session::Security,
+    socket,
+    wire::Context,
+};
 
 /// What is read at a time: at least one message of any length.
 pub(super) const BURST: usize = 1 << 16;
@@ -47,6 +54,8 @@ pub(super) struct Progress {
     pub(super) read: bool,
     /// Whole messages that the socket took.
     pub(super) written: u64,
+    /// Nothing waits to be sent.
+    pub(super) drained: bool,
     /// The connection has ended; what was received before is in the buffer.
     pub(super) ended: Option<String>,
 }
@@ -74,7 +83,17 @@ impl Link {
 
     /// Bytes that wait to be sent.
     pub(super) fn backlog(&self) -> usize {
-        self.out.waiting
+        self.out.waiting + self.out.urgent.len()
+    }
+
+    /// Changes how the connection is protected.
+    pub(super) fn protect(
+        &self,
+        peer: IpAddr,
+        before: &Security,
+        after: &Security,
+    ) -> Result<(), ProtectionError> {
+        protection::change(&self.stream, peer, before, after)
     }
 
     /// Reads and writes what is possible now.
@@ -90,6 +109,7 @@ impl Link {
                 Err(error)
             }
         };
+        progress.drained = self.out.is_empty();
         if let Err(error) = result {
             progress.ended = Some(socket::connection_error(&error));
         }
@@ -165,13 +185,17 @@ impl Link {
     }
 }
 
-/// Waits for progress on any connection; which one by its place.
+/// Waits for progress on any connection; which one by its place. They take turns: the one at
+/// `first` is asked first.
 pub(super) async fn progress(
     links: &mut [Link],
+    first: usize,
     may_read: impl Fn(ConnectionId) -> bool,
 ) -> (usize, Progress) {
     std::future::poll_fn(|cx| {
-        for (index, link) in links.iter_mut().enumerate() {
+        let count = links.len();
+        for index in (0..count).map(|number| (first + number) % count) {
+            let link = &mut links[index];
             let may_read = may_read(link.id);
             if let Poll::Ready(progress) = link.poll(cx, may_read) {
                 return Poll::Ready((index, progress));

@@ -188,7 +188,11 @@ impl Owner {
                 server.set_originated(originated);
                 // What was to be sent goes to the sessions as they were, before any restarts.
                 self.send_commands();
-                let _ = done.send(self.apply_sessions(&config, port));
+                let errors = self.apply_sessions(&config, port);
+                for id in self.server.route_server.take_woken() {
+                    self.speaker.wake(&id);
+                }
+                let _ = done.send(errors);
             }
             ServerOrder::StopInstance(instance, done) => {
                 let selection = Selection::Instance(self.name.clone(), instance);

@@ -10,8 +10,11 @@ use crate::bgp::wire::notification::{cease, error};
 
 impl Fsm {
     pub(super) fn notified(&mut self, index: usize, notification: Notification, now: Instant) {
-        let collision = (notification.code, notification.subcode)
-            == (error::CEASE, cease::CONNECTION_COLLISION);
+        let cease = |subcode| (notification.code, notification.subcode) == (error::CEASE, subcode);
+        let collision = cease(cease::CONNECTION_COLLISION);
+        // It is not ready, as if it did not listen: two speakers that rest after an error must not
+        // send each other to rest again and again.
+        let rejected = cease(cease::CONNECTION_REJECTED);
         let connection = self.connections.swap_remove(index);
         if !collision || connection.state() == State::Established {
             let reason = text::received(self.settings.peer.ip(), &notification);
@@ -23,7 +26,7 @@ impl Fsm {
         self.lost(
             &connection,
             DownReason::NotificationReceived(notification),
-            !collision,
+            !collision && !rejected,
             now,
         );
     }

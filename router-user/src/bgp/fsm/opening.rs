@@ -19,7 +19,7 @@ impl Fsm {
         if matches!(self.activity, Activity::Connecting(_)) {
             self.actions.push(Action::CancelConnect);
         }
-        if !matches!(self.activity, Activity::Stopped | Activity::IdleHold(_)) {
+        if !self.activity.is_idle() {
             self.activity = Activity::Waiting;
         }
     }
@@ -30,7 +30,8 @@ impl Fsm {
             return;
         }
         self.activity = Activity::Waiting;
-        self.open(Connection::outgoing(id, local_address, now));
+        let send_hold_time = self.settings.send_hold_time;
+        self.open(Connection::outgoing(id, local_address, send_hold_time, now));
     }
 
     pub(super) fn connect_failed(&mut self, reason: String, now: Instant) {
@@ -41,9 +42,21 @@ impl Fsm {
     }
 
     pub(super) fn accepted(&mut self, id: ConnectionId, local_address: IpAddr, now: Instant) {
-        if matches!(self.activity, Activity::Stopped | Activity::IdleHold(_)) {
-            self.actions.push(Action::Close { connection: id });
-            return;
+        let send_hold_time = self.settings.send_hold_time;
+        let connection = Connection::incoming(id, local_address, send_hold_time, now);
+        match self.activity {
+            // RFC 4486 §4: the peer is known, but not wanted now.
+            Activity::Stopped | Activity::Resting(_) => {
+                self.dismiss(&connection, Notification::connection_rejected());
+                return;
+            }
+            // That is over soon. Told of it, speakers like BIRD would wait for a minute or more, and
+            // refuse us meanwhile.
+            Activity::IdleHold(_) => {
+                self.actions.push(Action::Close { connection: id });
+                return;
+            }
+            Activity::Waiting | Activity::ConnectAt(_) | Activity::Connecting(_) => {}
         }
         // A peer has one connection of its own: a second one means that it has forgotten the first.
         let forgotten = self
@@ -55,13 +68,15 @@ impl Fsm {
             self.dismiss(&old, Notification::connection_collision());
         }
         // If the peer has restarted, its kernel answers this with a reset.
-        if let Some(established) = self.find(State::Established) {
+        if let Some(established) = self.find(State::Established)
+            && self.connections[established].may_be_probed(now)
+        {
             self.send(established, Outgoing::Keepalive);
         }
         if let Activity::ConnectAt(at) = self.activity {
             self.activity = Activity::ConnectAt(at.max(now + self.backoff.base()));
         }
-        self.open(Connection::incoming(id, local_address, now));
+        self.open(connection);
     }
 
     fn open(&mut self, connection: Connection) {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::bgp::{
     DownReason, State,
-    wire::{Capability, Family, Notification, Open, notification::cease},
+    wire::{Capability, Family, Notification, Open},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     bgp::{
         InstanceId,
-        wire::{AsPath, Asn, Context, Message, PathAttributes, decode, frame},
+        wire::{AsPath, Asn, Context, Message, Notification, PathAttributes, decode, frame},
     },
     rib::LearnedRoute,
 };
@@ -30,7 +30,7 @@ struct Lab {
     sessions: BTreeMap<SessionId, Far>,
     /// What subnets have learned.
     learned: BTreeMap<IpNet, LearnedRoute>,
-    shutdowns: Vec<(SessionId, u8, Duration)>,
+    shutdowns: Vec<(SessionId, Notification, Option<Duration>)>,
 }
 
 /// The far end of a session.
@@ -141,10 +141,9 @@ impl Lab {
                     far.expect("messages go to sessions that are up")
                         .receive(&messages);
                 }
-                SessionCommand::Shutdown { subcode, idle, .. } => {
+                SessionCommand::Shutdown { notification, idle } => {
                     self.sessions.remove(&id);
-                    self.shutdowns
-                        .push((id, subcode, idle.expect("comes back by itself")));
+                    self.shutdowns.push((id, notification, idle));
                 }
             }
         }

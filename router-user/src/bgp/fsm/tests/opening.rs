@@ -188,6 +188,7 @@ fn a_connection_that_missed_its_keepalives_is_replaced_by_the_new_one() {
     fsm.handle(
         Event::Written {
             connection: OUTGOING,
+            drained: true,
         },
         now,
     );
@@ -256,4 +257,51 @@ fn a_flood_of_connections_leaves_one_waiting_and_the_session_up() {
         assert_eq!(monitor.open().count(), 1);
     }
     assert_eq!(fsm.state(), State::Established);
+}
+
+#[test]
+fn a_session_that_rests_tells_the_peer_so() {
+    let (mut fsm, now) = in_state(State::Established);
+    for idle in [None, Some(MINUTE)] {
+        let notification = Notification::administrative_shutdown("");
+        fsm.handle(Event::Stop { notification, idle }, now);
+        let actions = fsm.handle(
+            Event::Accepted {
+                connection: INCOMING,
+                local_address: [10, 0, 0, 1].into(),
+            },
+            now,
+        );
+        let reject = Outgoing::Notification(Notification::connection_rejected());
+        let connection = INCOMING;
+        let message = reject;
+        assert_eq!(
+            actions,
+            [
+                Action::Send {
+                    connection,
+                    message
+                },
+                Action::Close { connection }
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_thousand_connections_beside_a_session_are_worth_one_probe_a_second() {
+    let (mut fsm, start) = in_state(State::Established);
+    let mut probes = 0;
+    for number in 0..1000 {
+        let now = start + Duration::from_millis(number * 2);
+        let actions = fsm.handle(
+            Event::Accepted {
+                connection: ConnectionId(10_000 + number),
+                local_address: [10, 0, 0, 1].into(),
+            },
+            now,
+        );
+        probes += actions.iter().filter(|action| is_keepalive(action)).count();
+    }
+    assert_eq!(probes, 2);
 }
