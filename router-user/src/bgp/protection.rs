@@ -78,6 +78,27 @@ pub fn check(security: &Security, peer: IpAddr) -> Result<(), ProtectionError> {
     prepare(&socket, peer, security)
 }
 
+/// Whether this kernel has TCP-AO.
+///
+/// # Errors
+///
+/// It has not.
+pub fn tcp_ao() -> Result<(), ProtectionError> {
+    let Ok(secret) = "probe".parse() else {
+        return Ok(());
+    };
+    let key = super::session::AoKey {
+        id: 0,
+        secret,
+        algorithm: super::session::AoAlgorithm::HmacSha1,
+    };
+    let security = Security {
+        tcp_ao: vec![key],
+        ..Security::default()
+    };
+    check(&security, std::net::Ipv4Addr::LOCALHOST.into())
+}
+
 /// Sets up a socket that is going to connect to the peer.
 pub(super) fn prepare(
     socket: &impl AsFd,

@@ -54,6 +54,9 @@ pub enum SpeakerError {
     /// The kernel cannot protect a session as configured; it stays down.
     #[error("session {0}: {1}")]
     Unprotected(SessionId, ProtectionError),
+    /// The same of dynamic peers; their connections are refused.
+    #[error("dynamic peers of {0}: {1}")]
+    UnprotectedRange(IpNet, ProtectionError),
 }
 
 /// Who may connect beside the peers of the sessions, and how often anyone may.
@@ -339,6 +342,9 @@ impl Speaker {
             door.peers.insert(id.peer, guest);
         }
         for range in ranges {
+            if let Err(error) = protection::check(&range.security, range.prefix.addr()) {
+                errors.push(SpeakerError::UnprotectedRange(range.prefix, error));
+            }
             for address in &range.listen {
                 let door = doors.entry(*address).or_insert_with(new);
                 door.ranges.push((range.prefix, range.security.clone()));

@@ -29,7 +29,9 @@ pub(super) fn peers(rows: &[PeerRow]) -> String {
         &numbers,
         rows.iter().map(|row| {
             let error = row.last_error.iter().cloned();
-            let notes: Vec<_> = row.warnings.iter().cloned().chain(error).collect();
+            let dynamic = row.dynamic.then(|| "dynamic".to_owned());
+            let notes = dynamic.into_iter().chain(row.warnings.iter().cloned());
+            let notes: Vec<_> = notes.chain(error).collect();
             vec![
                 row.route_server.to_string(),
                 row.instance.to_string(),
