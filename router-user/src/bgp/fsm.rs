@@ -240,13 +240,14 @@ impl Fsm {
     }
 
     /// The Established connection had its time to prove itself. It stays (RFC 4271 §6.8), unless
-    /// the peer has missed its keepalives on it.
+    /// the peer has missed its keepalives on it. If none is Established, the held one may be.
     fn judge(&mut self, held: usize, now: Instant) {
         match self.find(State::Established) {
             Some(established) if self.connections[established].missed_keepalives(now) => {
                 self.collide(established, now);
             }
-            _ => self.collide(held, now),
+            Some(_) => self.collide(held, now),
+            None => self.release(now),
         }
     }
 

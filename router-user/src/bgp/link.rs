@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, IoSlice, Read},
+    io::{self, IoSlice, Read, Write},
     net::IpAddr,
     task::{Context as TaskContext, Poll},
     time::Duration,
@@ -117,6 +117,59 @@ impl Link {
             return Poll::Ready(progress);
         }
         Poll::Pending
+    }
+
+    /// Reads and writes what is possible now as the kernel knows it: the runtime may not have asked it
+    /// for long, if the process was stopped.
+    pub(super) fn catch_up(&mut self, may_read: bool) -> Progress {
+        let mut progress = Progress::default();
+        let mut result = self.write_now(&mut progress);
+        if may_read && result.is_ok() {
+            result = self.read_now(&mut progress);
+        } else if may_read {
+            self.read_last_words(&mut progress);
+        }
+        progress.drained = self.out.is_empty();
+        if let Err(error) = result {
+            progress.ended = Some(socket::connection_error(&error));
+        }
+        progress
+    }
+
+    fn write_now(&mut self, progress: &mut Progress) -> io::Result<()> {
+        let socket = SockRef::from(&self.stream);
+        while !self.out.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let used = self.out.slices(&mut slices);
+            match (&*socket).write_vectored(&slices[..used]) {
+                Ok(written) => progress.written += self.out.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_now(&mut self, progress: &mut Progress) -> io::Result<()> {
+        let socket = SockRef::from(&self.stream);
+        let mut part = [0; 4096];
+        let mut left = BURST;
+        while left >= part.len() {
+            match (&*socket).read(&mut part) {
+                Ok(0) => {
+                    progress.ended = Some("closed by the peer".to_owned());
+                    break;
+                }
+                Ok(len) => {
+                    self.received.extend_from_slice(&part[..len]);
+                    progress.read = true;
+                    left -= len;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn poll_write(&mut self, cx: &mut TaskContext<'_>, progress: &mut Progress) -> io::Result<()> {
@@ -412,6 +465,33 @@ mod tests {
         let progress = std::future::poll_fn(|cx| link.poll(cx, true)).await;
         assert_eq!(link.received, message(3, 2), "{progress:?}");
         assert!(progress.read && progress.ended.is_some(), "{progress:?}");
+    }
+
+    #[tokio::test]
+    async fn links_take_turns() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (mut peers, mut links) = (vec![], vec![]);
+        for number in 0..2 {
+            let mut peer = std::net::TcpStream::connect(address).unwrap();
+            peer.write_all(&message(4, 0)).unwrap();
+            peers.push(peer);
+            let (stream, _) = listener.accept().await.unwrap();
+            links.push(Link::new(ConnectionId(number), stream));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut turn = 0;
+        for _ in 0..10 {
+            let mut seen = vec![];
+            for _ in 0..2 {
+                let (index, _) = super::progress(&mut links, turn, |_| true).await;
+                turn = index + 1;
+                seen.push(index);
+                peers[index].write_all(&message(4, 0)).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            assert_eq!(seen, [0, 1]);
+        }
     }
 
     /// The socket takes `room` bytes at the most.

@@ -418,16 +418,13 @@ impl Session {
         let established = self.established;
         let credit = self.credits.suffice(BURST);
         let may_read = |id| credit || Some(id) != established;
-        let mut task = std::task::Context::from_waker(std::task::Waker::noop());
-        let ready: Vec<_> = self
+        let caught_up: Vec<_> = self
             .links
             .iter_mut()
-            .map(|link| (link.id, link.poll(&mut task, may_read(link.id))))
+            .map(|link| (link.id, link.catch_up(may_read(link.id))))
             .collect();
-        for (id, progress) in ready {
-            if let std::task::Poll::Ready(progress) = progress
-                && let Some(index) = self.links.iter().position(|link| link.id == id)
-            {
+        for (id, progress) in caught_up {
+            if let Some(index) = self.links.iter().position(|link| link.id == id) {
                 self.progress(index, progress);
             }
         }

@@ -406,7 +406,7 @@ pub(crate) fn in_private_network<F: Future<Output = ()>>(
     }
 }
 
-fn ip(arguments: &[&str]) {
+pub(crate) fn ip(arguments: &[&str]) {
     let status = Command::new("ip").args(arguments).status();
     assert!(
         status.as_ref().is_ok_and(std::process::ExitStatus::success),

@@ -33,7 +33,8 @@ pub(super) struct Connection {
 pub(super) enum Phase {
     /// Our OPEN is sent.
     OpenSent,
-    /// Their OPEN is there, but another connection is Established and is being probed.
+    /// Their OPEN is there, but another connection is Established and is being probed, or is under
+    /// way and would win a collision.
     Held {
         negotiated: Arc<Negotiated>,
         until: Instant,
@@ -88,12 +89,18 @@ impl Connection {
 
     // -- Transitions ---------------------------------------------------------------------------
 
-    pub(super) fn hold_back(&mut self, negotiated: Arc<Negotiated>, until: Instant) {
+    pub(super) fn hold_back(
+        &mut self,
+        negotiated: Arc<Negotiated>,
+        confirmed: bool,
+        until: Instant,
+    ) {
         self.phase = Phase::Held {
             negotiated,
             until,
-            confirmed: false,
+            confirmed,
         };
+        self.keepalive_at = None;
     }
 
     /// Ends being held; what was agreed on, and whether the peer's KEEPALIVE has come.

@@ -96,6 +96,8 @@ impl Fsm {
         if connection.state() == State::Established {
             self.actions.push(Action::Down(reason));
             self.backoff.lost(now);
+        }
+        if self.find(State::Established).is_none() {
             self.release(now);
         }
         if self.connections.is_empty() && error {
@@ -111,8 +113,9 @@ impl Fsm {
         }
     }
 
-    /// The connection that waited for the Established one to prove itself takes its place.
-    fn release(&mut self, now: Instant) {
+    /// The connection that waited for the Established one to prove itself, or for one that was under
+    /// way, takes its place.
+    pub(super) fn release(&mut self, now: Instant) {
         let released = self
             .connections
             .iter_mut()

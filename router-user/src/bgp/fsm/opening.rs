@@ -100,7 +100,7 @@ impl Fsm {
             }
             (Phase::OpenSent, Received::Open(theirs)) => self.opened(index, &theirs, now),
             (Phase::Held { confirmed, .. }, Received::Keepalive) => *confirmed = true,
-            (Phase::OpenConfirm(_), Received::Keepalive) => self.establish(index, now),
+            (Phase::OpenConfirm(_), Received::Keepalive) => self.confirmed(index, now),
             (
                 Phase::Established(_),
                 Received::Update | Received::Keepalive | Received::RouteRefresh,
@@ -125,7 +125,7 @@ impl Fsm {
         };
         if let Some(established) = self.find(State::Established) {
             if !self.settings.replace_established {
-                self.connections[index].hold_back(negotiated, now + PROBE_TIMEOUT);
+                self.connections[index].hold_back(negotiated, false, now + PROBE_TIMEOUT);
                 return;
             }
             let id = self.connections[index].id;
@@ -154,6 +154,27 @@ impl Fsm {
         let jitter = self.backoff.jitter();
         self.connections[index].confirm(negotiated, jitter, now);
         self.send(index, Outgoing::Keepalive);
+    }
+
+    /// Both sides agree on this connection. Where another one is under way that would win the
+    /// collision, it may have won it on the peer's side already: to become Established on the
+    /// loser would be to lose the session in a moment. So the winner gets a moment to show up.
+    fn confirmed(&mut self, index: usize, now: Instant) {
+        let connection = &self.connections[index];
+        let Phase::OpenConfirm(negotiated) = &connection.phase else {
+            return;
+        };
+        let negotiated = Arc::clone(negotiated);
+        let keep_outgoing = open::ours_wins(&negotiated);
+        let mut others = self.connections.iter();
+        let rival = |other: &Connection| {
+            other.outgoing == keep_outgoing && matches!(other.phase, Phase::OpenSent)
+        };
+        if connection.outgoing != keep_outgoing && others.any(rival) {
+            self.connections[index].hold_back(negotiated, true, now + PROBE_TIMEOUT);
+        } else {
+            self.establish(index, now);
+        }
     }
 
     pub(super) fn establish(&mut self, index: usize, now: Instant) {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::bgp::{
     DownReason, State,
-    wire::{Capability, Family, Notification, Open},
+    wire::{Capability, Family, Notification, Open, notification::cease},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
