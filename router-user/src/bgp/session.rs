@@ -167,6 +167,7 @@ impl Session {
         self.report_status();
         loop {
             let input = self.next_input().await;
+            let has_read = matches!(&input, Input::Progress(_, progress) if progress.read);
             if self.take(input).is_break() {
                 break;
             }
@@ -174,6 +175,10 @@ impl Session {
             self.hand_on_refreshes();
             if self.status.is_due(Instant::now()) {
                 self.report_status();
+            }
+            if has_read {
+                // A burst may hold thousands of messages: other sessions get their turn after each.
+                tokio::task::yield_now().await;
             }
         }
         let farewells = async { while self.closing.join_next().await.is_some() {} };
