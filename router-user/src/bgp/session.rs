@@ -26,7 +26,7 @@ use super::{
     fsm::{ConnectionId, Event, Fsm},
     link::{self, BURST, LINGER, Link, Progress},
     protection, socket,
-    wire::Notification,
+    wire::{Notification, RefreshKind, RouteRefresh},
 };
 use refreshes::Refreshes;
 use status::Status;
@@ -327,6 +327,12 @@ impl Session {
     fn command(&mut self, command: SessionCommand) {
         match command {
             SessionCommand::Send(messages) => self.send(messages),
+            SessionCommand::RequestRefresh(family) => {
+                if let Some(link) = find(&mut self.links, self.established) {
+                    let request = RouteRefresh::new(family, RefreshKind::Request);
+                    link.send(|out| request.encode(out));
+                }
+            }
             SessionCommand::Shutdown { notification, idle } => self.stop(notification, idle),
         }
     }

@@ -131,6 +131,7 @@ fn change_route_server(old: &RouteServer, new: &RouteServer, changes: &mut Vec<S
         &new.reflect_between_nvas,
     );
     setting("restart_time", &old.restart_time, &new.restart_time);
+    setting("refresh_time", &old.refresh_time, &new.refresh_time);
     setting("require_policy", &old.require_policy, &new.require_policy);
     setting(
         "connection_rate",

@@ -202,6 +202,8 @@ pub struct RouteServer {
     pub max_paths: u8,
     /// How long peers are to wait for it while it restarts, seconds; default 120.
     pub restart_time: u16,
+    /// How long a peer that announces its routes again may take, seconds (RFC 7313 §4); default 600.
+    pub refresh_time: u16,
     /// A peer without a policy announces and learns nothing (RFC 8212); default false.
     pub require_policy: bool,
     /// Connections accepted from one address, a second; default 10.

@@ -108,6 +108,7 @@ impl Reader<'_> {
             reflect_between_nvas,
             max_paths,
             restart_time,
+            refresh_time: section.number("refresh_time", 1..=3600, 600, report),
             require_policy: section.boolean("require_policy", false, report),
             connection_rate: section.number("connection_rate", 1..=1000, 10, report),
             peers: peers.into_iter().map(|(_, peer)| peer).collect(),

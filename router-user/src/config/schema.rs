@@ -63,6 +63,7 @@ pub const ROUTE_SERVER: Schema = Schema {
         "reflect_between_nvas",
         "max_paths",
         "restart_time",
+        "refresh_time",
         "require_policy",
         "connection_rate",
         "instance",

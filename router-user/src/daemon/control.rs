@@ -16,10 +16,14 @@ use super::{
 use crate::{
     api::{
         Answer, ApiError, Backend,
-        query::{CounterFilter, EffectiveFilter, FibFilter, InstanceOrder, RouteFilter, StopOrder},
+        query::{
+            CounterFilter, EffectiveFilter, FibFilter, InstanceOrder, PeerCommand, PeerOrder,
+            RouteFilter, StopOrder,
+        },
         types::{
             AdvertisedRow, Counters, EffectiveRow, ExplainQuery, Explanation, FibView, LearnedRow,
-            PeerRow, ReloadReport, RouteServerStatus, Status,
+            PeerDetail, PeerOrderRow, PeerRow, ReceivedRow, ReloadReport, RouteServerStatus,
+            Status,
         },
     },
     bgp::{InstanceId, State},
@@ -211,6 +215,73 @@ impl Backend for Control {
         .await
     }
 
+    async fn peer(&self, filter: RouteFilter) -> Answer<Vec<PeerDetail>> {
+        if filter.peer.is_none() {
+            return Err(ApiError::invalid(
+                "no peer is named",
+                "say which, by name or address; \"waypost show peers\" lists them",
+            ));
+        }
+        self.gather(filter, |server, narrow, _| {
+            server.route_server.peer_details(narrow, Instant::now())
+        })
+        .await
+    }
+
+    async fn command_peer(&self, order: PeerOrder) -> Answer<Vec<PeerOrderRow>> {
+        check_text(&order)?;
+        if let Some(number) = order.instance {
+            instance(number)?;
+        }
+        let servers = self.servers(order.route_server.as_deref())?;
+        let config = self.running().config;
+        let configured: Vec<_> = config
+            .route_servers
+            .iter()
+            .filter(|server| servers.contains_key(&server.name))
+            .collect();
+        let meant = peers_meant(&configured, Some(&order.peer))?;
+        if meant.len() > 1 {
+            return Err(ApiError::invalid(
+                format!("several route servers have a peer \"{}\"", order.peer),
+                format!(
+                    "say which (--route-server): {}",
+                    one_of(meant.iter().map(|(server, _)| server))
+                ),
+            ));
+        }
+        let mut all = Vec::new();
+        for (name, peer) in meant {
+            if let (Some(server), Some(peer)) = (servers.get(&name), peer) {
+                all.extend(server.command_peer(peer, order.clone()).await);
+            }
+        }
+        if all.is_empty() {
+            return Err(ApiError::not_found(
+                format!("peer \"{}\" has no such session", order.peer),
+                "see \"waypost show peers\"",
+            ));
+        }
+        match all.iter().find(|row| !row.done) {
+            // Nothing at all could be done: that is no success.
+            Some(failed) if all.iter().all(|row| !row.done) => {
+                let (what, remedy) = split(&failed.what);
+                let peer = &failed.peer;
+                Err(ApiError::invalid(format!("peer {peer}: {what}"), remedy))
+            }
+            _ => Ok(all),
+        }
+    }
+
+    async fn received(&self, filter: RouteFilter) -> Answer<Vec<ReceivedRow>> {
+        self.gather(filter, |server, narrow, filter| {
+            let mut rows = server.route_server.received_rows(narrow);
+            rows.retain(|row| filter.takes_received(row));
+            rows
+        })
+        .await
+    }
+
     async fn learned(&self, filter: RouteFilter) -> Answer<Vec<LearnedRow>> {
         self.gather(filter, |server, narrow, filter| {
             let mut rows = server.route_server.learned_rows(narrow);
@@ -381,13 +452,13 @@ impl Backend for Control {
 
     async fn stop_instance(&self, order: InstanceOrder) -> Answer<()> {
         let server = self.ordered_server(&order)?;
-        server.stop_instance(instance(&order)?).await;
+        server.stop_instance(instance(order.instance)?).await;
         Ok(())
     }
 
     async fn start_instance(&self, order: InstanceOrder) -> Answer<()> {
         let server = self.ordered_server(&order)?;
-        server.start_instance(instance(&order)?).await;
+        server.start_instance(instance(order.instance)?).await;
         Ok(())
     }
 
@@ -430,8 +501,34 @@ fn peers_meant(
     Ok(meant)
 }
 
-fn instance(order: &InstanceOrder) -> Answer<InstanceId> {
-    match order.instance {
+/// RFC 9003 §2; and a text that breaks lines would break the peer's log.
+fn check_text(order: &PeerOrder) -> Answer<()> {
+    const MOST: usize = 255;
+    let told = matches!(
+        order.command,
+        PeerCommand::Shutdown | PeerCommand::ClearHard
+    );
+    let text = &order.text;
+    let (what, remedy) = if !told && !text.is_empty() {
+        let what = "this command has no text for the peer".to_owned();
+        (what, "leave the text out")
+    } else if text.len() > MOST {
+        let what = format!(
+            "the text has {} bytes, at most {MOST} can be sent (RFC 9003)",
+            text.len()
+        );
+        (what, "shorten it")
+    } else if text.chars().any(char::is_control) {
+        let what = "the text has control characters".to_owned();
+        (what, "give one line of plain text")
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::invalid(what, remedy))
+}
+
+fn instance(number: u8) -> Answer<InstanceId> {
+    match number {
         number @ 1..=2 => Ok(InstanceId(number)),
         number => Err(ApiError::not_found(
             format!("there is no instance {number}"),
@@ -462,8 +559,36 @@ fn one_of<T: std::fmt::Display>(names: impl Iterator<Item = T>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::peers_meant;
-    use crate::config::{RouteServer, parse};
+    use super::{check_text, peers_meant};
+    use crate::{
+        api::query::{PeerCommand, PeerOrder},
+        config::{RouteServer, parse},
+    };
+
+    #[test]
+    fn a_text_that_cannot_be_sent_is_refused_with_the_reason() {
+        let check = |command, text: &str| {
+            let order = PeerOrder {
+                route_server: None,
+                peer: "fw".to_owned(),
+                instance: None,
+                command,
+                text: text.to_owned(),
+            };
+            check_text(&order).map_err(|error| error.error)
+        };
+        let longest = "é".repeat(127) + "x";
+        assert_eq!(check(PeerCommand::Shutdown, &longest), Ok(()));
+        assert_eq!(check(PeerCommand::ClearHard, "new filters"), Ok(()));
+        assert_eq!(check(PeerCommand::Drain, ""), Ok(()));
+        let refused = |command, text: &str| check(command, text).unwrap_err();
+        let long = refused(PeerCommand::Shutdown, &"é".repeat(128));
+        assert!(long.contains("256 bytes, at most 255"), "{long}");
+        let lines = refused(PeerCommand::Shutdown, "one\ntwo");
+        assert!(lines.contains("control characters"), "{lines}");
+        let drain = refused(PeerCommand::Drain, "text");
+        assert!(drain.contains("no text"), "{drain}");
+    }
 
     #[test]
     fn an_address_means_the_peer_that_has_it_at_each_route_server() {

@@ -16,7 +16,7 @@ use super::{
     table::{Address, Changed, Table},
     view::{Members, View},
 };
-use crate::bgp::wire::{Family, encode_end_of_rib};
+use crate::bgp::wire::{Family, RefreshKind, RouteRefresh, encode_end_of_rib};
 
 /// Slots that one step of a dump covers.
 const CHUNK: usize = 16 * 1024;
@@ -79,6 +79,8 @@ struct Dump {
 struct Refresh {
     session: SessionIndex,
     position: Position,
+    /// The routes go out between BoRR and EoRR (RFC 7313).
+    marked: bool,
     /// It asked again meanwhile.
     again: bool,
 }
@@ -124,7 +126,7 @@ impl AdjRibOut {
     }
 
     /// A session asked for a family again.
-    pub(super) fn refresh(&mut self, session: SessionIndex, family: Family) {
+    pub(super) fn refresh(&mut self, session: SessionIndex, family: Family, marked: bool) {
         let same = |refresh: &&mut Refresh| {
             refresh.session == session && refresh.position.family == family
         };
@@ -133,6 +135,7 @@ impl AdjRibOut {
             None => self.refreshes.push_back(Refresh {
                 session,
                 position: Position { family, slot: 0 },
+                marked,
                 again: false,
             }),
         }
@@ -313,6 +316,10 @@ impl AdjRibOut {
         if !view.context.families.contains(family) {
             return;
         }
+        if refresh.marked && slot == 0 {
+            let begin = refresh_message(family, RefreshKind::Begin);
+            self.outbox.push(refresh.session, begin);
+        }
         let end = tables.len(family).min(slot + CHUNK);
         let members = Members::new(sessions, &[refresh.session]);
         let advertised = sessions[refresh.session].totals.advertised;
@@ -333,9 +340,14 @@ impl AdjRibOut {
         sessions.get_mut(refresh.session).totals.advertised = advertised;
         refresh.position.slot = end;
         if end < tables.len(family) {
-            self.refreshes.push_back(refresh);
-        } else if refresh.again {
-            self.refresh(refresh.session, family);
+            return self.refreshes.push_back(refresh);
+        }
+        if refresh.marked {
+            let end = refresh_message(family, RefreshKind::End);
+            self.outbox.push(refresh.session, end);
+        }
+        if refresh.again {
+            self.refresh(refresh.session, family, refresh.marked);
         }
     }
 
@@ -474,5 +486,11 @@ impl Shape<'_> {
 fn end_of_rib(family: Family) -> Bytes {
     let mut message = BytesMut::new();
     encode_end_of_rib(family, &mut message);
+    message.freeze()
+}
+
+fn refresh_message(family: Family, kind: RefreshKind) -> Bytes {
+    let mut message = BytesMut::new();
+    RouteRefresh::new(family, kind).encode(&mut message);
     message.freeze()
 }

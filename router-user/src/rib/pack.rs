@@ -9,10 +9,12 @@ use std::{ops::AddAssign, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use super::{
-    decision::{Choice, Decision},
+    decision::{Choice, Decision, Ranking},
     path::{Path, SessionIndex, Sessions},
+    path_id,
     view::{Members, SessionSet, View},
 };
 use crate::bgp::wire::{Family, Nlri, PathAttributes, encode_announce, encode_withdraw};
@@ -53,7 +55,7 @@ pub(super) struct Packer<'a> {
     streams: FxHashMap<Recipients, Stream>,
 }
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Recipients {
     AllBut(SessionSet),
     Only(SessionIndex),
@@ -93,6 +95,9 @@ impl<'a> Packer<'a> {
         before: &[Path],
         after: &[Path],
     ) {
+        if self.after.sends_several(self.family) {
+            return self.add_several(decision, prefix, before, after);
+        }
         let sessions = decision.sessions;
         let old = self.before.choose(decision, self.family, before, None);
         let new = self.after.choose(decision, self.family, after, None);
@@ -108,6 +113,37 @@ impl<'a> Packer<'a> {
         }
         if excluded.len() < self.members.all().len() {
             self.change(Recipients::AllBut(excluded), prefix, old.path, new.path);
+        }
+    }
+
+    /// The same for members that are sent several paths a prefix. A member's view may change, but not
+    /// whether ADD-PATH was agreed on.
+    fn add_several(
+        &mut self,
+        decision: &Decision<'_>,
+        prefix: IpNet,
+        before: &[Path],
+        after: &[Path],
+    ) {
+        let sessions = decision.sessions;
+        let Self { family, .. } = *self;
+        let [old_view, new_view] = [self.before, self.after];
+        let old = old_view.choose_several(decision, family, before, None);
+        let new = new_view.choose_several(decision, family, after, None);
+        let decisive = decisive_of_several(&old, before).chain(decisive_of_several(&new, after));
+        let excluded = self.members.excluded(sessions, decisive);
+        for &member in &excluded {
+            let info = Some(sessions.info(member));
+            let old = old_view.choose_several(decision, family, before, info);
+            let new = new_view.choose_several(decision, family, after, info);
+            let [old, new] =
+                [(before, old), (after, new)].map(|(all, chosen)| numbered(all, &chosen));
+            self.change_several(&Recipients::Only(member), prefix, &old, &new);
+        }
+        if excluded.len() < self.members.all().len() {
+            let [old, new] =
+                [(before, old), (after, new)].map(|(all, chosen)| numbered(all, &chosen));
+            self.change_several(&Recipients::AllBut(excluded), prefix, &old, &new);
         }
     }
 
@@ -136,6 +172,30 @@ impl<'a> Packer<'a> {
         }
     }
 
+    fn change_several(
+        &mut self,
+        recipients: &Recipients,
+        prefix: IpNet,
+        old: &Numbered<'_>,
+        new: &Numbered<'_>,
+    ) {
+        for &(path_id, path) in new {
+            let had = old.iter().find(|(number, _)| *number == path_id);
+            if had.is_some_and(|(_, had)| self.looks_the_same(had, path)) {
+                continue;
+            }
+            let stream = self.streams.entry(recipients.clone()).or_default();
+            stream.announce(Nlri { prefix, path_id }, &path.attributes);
+            stream.newly_announced += usize::from(had.is_none());
+        }
+        for &(path_id, _) in old {
+            if new.iter().all(|(number, _)| *number != path_id) {
+                let stream = self.streams.entry(recipients.clone()).or_default();
+                stream.withdrawn.push(Nlri { prefix, path_id });
+            }
+        }
+    }
+
     fn change(
         &mut self,
         recipients: Recipients,
@@ -148,7 +208,7 @@ impl<'a> Packer<'a> {
             (Some(old), Some(new)) if self.looks_the_same(old, new) => {}
             (old, Some(new)) => {
                 let stream = self.streams.entry(recipients).or_default();
-                stream.announce(prefix, &new.attributes);
+                stream.announce(prefix.into(), &new.attributes);
                 stream.newly_announced += usize::from(old.is_none());
             }
             (Some(_), None) => {
@@ -162,9 +222,12 @@ impl<'a> Packer<'a> {
     /// the same set has the same address.
     fn looks_the_same(&self, old: &Path, new: &Path) -> bool {
         let own_next_hop = |view: &View| view.own_next_hop(self.family);
+        let outbound = |view: &View| view.outbound(self.family, &new.attributes);
         Arc::ptr_eq(&old.attributes, &new.attributes)
             && self.before.asn == self.after.asn
             && (!new.is_local() || own_next_hop(self.before) == own_next_hop(self.after))
+            && (self.before.export == self.after.export
+                || outbound(self.before) == outbound(self.after))
     }
 }
 
@@ -175,8 +238,26 @@ fn decisive<'p>(choice: Choice<'p>, all: &'p [Path]) -> impl Iterator<Item = &'p
     choice.path.into_iter().chain(losers)
 }
 
+fn decisive_of_several<'p>(
+    ranking: &Ranking<'p>,
+    all: &'p [Path],
+) -> impl Iterator<Item = &'p Path> {
+    let losers = if ranking.hinges_on_losers { all } else { &[] };
+    ranking.paths.clone().into_iter().chain(losers)
+}
+
+/// Paths under the identifiers that they are sent with.
+type Numbered<'p> = SmallVec<[(u32, &'p Path); 8]>;
+
+fn numbered<'p>(all: &'p [Path], chosen: &Ranking<'p>) -> Numbered<'p> {
+    let chosen = chosen.paths.iter();
+    chosen
+        .map(|path| (path_id::sent(all, path), *path))
+        .collect()
+}
+
 impl Stream {
-    fn announce(&mut self, prefix: IpNet, attributes: &Arc<PathAttributes>) {
+    fn announce(&mut self, nlri: Nlri, attributes: &Arc<PathAttributes>) {
         let place = *self
             .places
             .entry(Arc::as_ptr(attributes))
@@ -184,12 +265,15 @@ impl Stream {
                 self.announced.push((attributes.clone(), Vec::new()));
                 self.announced.len() - 1
             });
-        self.announced[place].1.push(prefix.into());
+        self.announced[place].1.push(nlri);
     }
 
     fn encode(&self, family: Family, view: &View, mut send: impl FnMut(Bytes)) {
         let mut buffer = BytesMut::new();
-        if !self.withdrawn.is_empty() {
+        // With ADD-PATH what comes goes out before what goes: who loses one path of a prefix and
+        // gets another one is never without.
+        let withdraws_first = !view.sends_several(family);
+        if withdraws_first && !self.withdrawn.is_empty() {
             encode_withdraw(&view.context, self.withdrawn.iter().copied(), &mut buffer);
         }
         for (attributes, nlri) in &self.announced {
@@ -204,6 +288,9 @@ impl Stream {
             if buffer.len() >= PIECE {
                 send(buffer.split().freeze());
             }
+        }
+        if !withdraws_first && !self.withdrawn.is_empty() {
+            encode_withdraw(&view.context, self.withdrawn.iter().copied(), &mut buffer);
         }
         if !buffer.is_empty() {
             send(buffer.freeze());

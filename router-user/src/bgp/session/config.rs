@@ -64,7 +64,8 @@ impl SessionConfig {
     }
 
     /// What the state machine has to know, with fresh jitter.
-    pub(super) fn settings(&self) -> Settings {
+    #[must_use]
+    pub fn settings(&self) -> Settings {
         Settings {
             local_asn: self.local_asn,
             peer_asn: self.peer_asn,
@@ -76,8 +77,9 @@ impl SessionConfig {
             send_hold_time: Duration::from_secs(self.send_hold_time.into()),
             authenticated: self.security.md5_password.is_some() || !self.security.tcp_ao.is_empty(),
             families: self.families.clone(),
-            // Not honoured by the stages behind yet.
-            extended_next_hop: false,
+            add_path: self.add_path,
+            extended_next_hop: self.extended_next_hop,
+            role: self.role,
             replace_established: false,
             seed: RandomState::new().hash_one(&self.id),
         }

@@ -7,6 +7,7 @@ use tracing::debug;
 
 use super::{Session, find};
 use crate::bgp::{
+    SessionEvent,
     fsm::{ConnectionId, Event, Received},
     wire::{
         self, Message, MessageType, Notification, RefreshKind, RouteRefresh, notification::error,
@@ -57,7 +58,7 @@ impl Session {
             Ok(Message::Keepalive) => self.message(connection, Received::Keepalive),
             Ok(Message::Update(update)) => {
                 self.message(connection, Received::Update);
-                self.update(update, len);
+                self.update(update, message);
             }
             Ok(Message::RouteRefresh(refresh)) => {
                 self.message(connection, Received::RouteRefresh);
@@ -78,34 +79,43 @@ impl Session {
         });
     }
 
-    fn update(&mut self, update: wire::Update<'_>, len: usize) {
+    fn update(&mut self, update: wire::Update<'_>, message: &[u8]) {
         self.status.update();
-        if let Some(fault) = update.faults().first() {
-            let peer = self.config.id.peer;
-            let text = format!("UPDATE from {peer}: {fault}");
+        if let Some(fault) = update.malformed().or(update.faults().first()) {
+            let id = &self.config.id;
+            let text = format!("UPDATE from {}: {fault}", id.peer);
             self.status.malformed(text, Instant::now());
+            // RFC 7606 §6: all of the message, and its prefixes.
+            debug!(session = %id, prefixes = %prefixes(&update), "{}", hex(message));
         }
-        self.pending.bytes += len;
+        self.pending.bytes += message.len();
         self.pending.changes.extend(update.into_changes());
     }
 
     /// RFC 2918 §4: for a family that was not agreed on, and RFC 7313 §5: of an unknown kind, it is
-    /// ignored.
+    /// ignored. Markers are handed on in order with the routes.
     fn refresh(&mut self, refresh: &RouteRefresh) {
         let agreed = self.status.families();
         let family = refresh.family().filter(|family| agreed.contains(family));
+        let marked = self.status.has_enhanced_refresh();
         match (family, refresh.kind) {
             (Some(family), RefreshKind::Request) => self.refreshes.ask(family),
+            (Some(family), RefreshKind::Begin) if marked => {
+                let id = self.config.id.clone();
+                self.flush();
+                self.emit(SessionEvent::RefreshBegins { id, family });
+            }
+            (Some(family), RefreshKind::End) if marked => {
+                let id = self.config.id.clone();
+                self.flush();
+                self.emit(SessionEvent::RefreshEnds { id, family });
+            }
             _ => debug!(session = %self.config.id, "ignored {refresh:?}"),
         }
     }
 
     fn malformed(&mut self, connection: ConnectionId, bytes: &[u8], notification: Notification) {
-        let shown: String = bytes
-            .iter()
-            .take(24)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let shown = hex(&bytes[..bytes.len().min(24)]);
         let what = match notification.code {
             error::MESSAGE_HEADER => "what is no BGP message",
             error::OPEN if notification.subcode == 0 => "a malformed OPEN",
@@ -128,4 +138,15 @@ impl Session {
             reason,
         });
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the UPDATE withdraws and announces.
+fn prefixes(update: &wire::Update<'_>) -> String {
+    let announced = update.announced().flat_map(|routes| routes.prefixes);
+    let all = update.withdrawn().chain(announced);
+    all.map(|nlri| format!("{} ", nlri.prefix)).collect()
 }

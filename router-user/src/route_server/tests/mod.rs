@@ -13,14 +13,20 @@ use super::*;
 use crate::{
     bgp::{
         InstanceId,
-        wire::{AsPath, Asn, Context, Message, Notification, PathAttributes, decode, frame},
+        wire::{
+            AsPath, Asn, Context, Message, Notification, Offer, PathAttributes, RefreshKind,
+            decode, frame,
+        },
     },
     rib::LearnedRoute,
 };
 
 mod live;
 mod model;
+mod operator;
+mod policy;
 mod property;
+mod refresh;
 mod rules;
 
 /// A route server whose peers remember what they were sent.
@@ -31,13 +37,19 @@ struct Lab {
     /// What subnets have learned.
     learned: BTreeMap<IpNet, LearnedRoute>,
     shutdowns: Vec<(SessionId, Notification, Option<Duration>)>,
+    /// Which sessions were told to ask for all routes again.
+    requests: Vec<(SessionId, Family)>,
 }
 
 /// The far end of a session.
 #[derive(Default)]
 struct Far {
     context: Context,
-    holds: BTreeMap<IpNet, PathAttributes>,
+    holds: BTreeMap<Nlri, PathAttributes>,
+    /// What has to be announced again before EoRR.
+    stale: BTreeSet<Nlri>,
+    /// Refreshes that were begun and ended.
+    refreshed: (usize, usize),
     announced: usize,
     withdrawn: usize,
     ended: Vec<Family>,
@@ -51,6 +63,7 @@ impl Lab {
             sessions: BTreeMap::new(),
             learned: BTreeMap::new(),
             shutdowns: Vec::new(),
+            requests: Vec::new(),
         }
     }
 
@@ -113,6 +126,16 @@ impl Lab {
         self.server.routes(&id, changes, self.now);
     }
 
+    /// The peer announces its routes again from here on, or has announced all of them.
+    fn refreshes(&mut self, peer: &str, instance: u8, family: Family, ends: bool) {
+        let id = self.id(peer, instance);
+        let event = match ends {
+            false => SessionEvent::RefreshBegins { id, family },
+            true => SessionEvent::RefreshEnds { id, family },
+        };
+        self.server.handle(event, self.now);
+    }
+
     fn originate(&mut self, nets: &[&str]) {
         self.server
             .set_originated(nets.iter().map(|net| prefix(net)).collect());
@@ -121,7 +144,7 @@ impl Lab {
     /// Lets everything arrive that is under way.
     fn settle(&mut self) {
         self.deliver();
-        while self.server.next_timeout().is_some() {
+        while self.server.next_timeout().is_some_and(|at| at <= self.now) {
             self.server.on_timeout(self.now);
             self.deliver();
         }
@@ -141,6 +164,7 @@ impl Lab {
                     far.expect("messages go to sessions that are up")
                         .receive(&messages);
                 }
+                SessionCommand::RequestRefresh(family) => self.requests.push((id, family)),
                 SessionCommand::Shutdown { notification, idle } => {
                     self.sessions.remove(&id);
                     self.shutdowns.push((id, notification, idle));
@@ -152,7 +176,7 @@ impl Lab {
     fn holds(&self, peer: &str, instance: u8, net: &str) -> Option<&PathAttributes> {
         self.sessions[&self.id(peer, instance)]
             .holds
-            .get(&prefix(net))
+            .get(&prefix(net).into())
     }
 
     fn far(&self, peer: &str, instance: u8) -> &Far {
@@ -219,7 +243,8 @@ impl Lab {
             add_path_receive: Vec::new(),
             add_path_send: Vec::new(),
             extended_next_hop: false,
-            graceful_restart: None,
+            local: Offer::default(),
+            peer: Offer::default(),
         };
         (id, negotiated)
     }
@@ -231,12 +256,22 @@ impl Far {
         while !rest.is_empty() {
             let length = frame(rest, self.context.max_message_len());
             let length = length.expect("a header").expect("whole messages");
-            let Ok(Message::Update(update)) = decode(&rest[..length], &self.context) else {
-                panic!("only UPDATEs are sent");
-            };
-            assert_eq!(update.faults(), []);
-            for change in update.into_changes() {
-                self.apply(change);
+            match decode(&rest[..length], &self.context) {
+                Ok(Message::Update(update)) => {
+                    assert_eq!(update.faults(), []);
+                    for change in update.into_changes() {
+                        self.apply(change);
+                    }
+                }
+                Ok(Message::RouteRefresh(refresh)) => {
+                    let family = refresh.family().expect("a family of ours");
+                    match refresh.kind {
+                        RefreshKind::Begin => self.refresh_begins(family),
+                        RefreshKind::End => self.refresh_ends(family),
+                        kind => panic!("{kind:?} is a command of its own"),
+                    }
+                }
+                other => panic!("only routes are sent, not {other:?}"),
             }
             rest = &rest[length..];
         }
@@ -247,18 +282,36 @@ impl Far {
             RouteChange::Announce { attributes, nlri } => {
                 self.announced += nlri.len();
                 for nlri in nlri {
-                    self.holds.insert(nlri.prefix, (*attributes).clone());
+                    self.stale.remove(&nlri);
+                    self.holds.insert(nlri, (*attributes).clone());
                 }
             }
             RouteChange::Withdraw { nlri, .. } => {
                 self.withdrawn += nlri.len();
                 for nlri in nlri {
-                    let held = self.holds.remove(&nlri.prefix);
-                    assert!(held.is_some(), "{} was never sent", nlri.prefix);
+                    self.stale.remove(&nlri);
+                    let held = self.holds.remove(&nlri);
+                    assert!(held.is_some(), "{nlri:?} was never sent");
                 }
             }
             RouteChange::EndOfRib(family) => self.ended.push(family),
         }
+    }
+}
+
+impl Far {
+    fn refresh_begins(&mut self, family: Family) {
+        let held = self.holds.keys();
+        let held = held.filter(|nlri| Family::of(&nlri.prefix) == family);
+        self.stale.extend(held);
+        self.refreshed.0 += 1;
+    }
+
+    fn refresh_ends(&mut self, family: Family) {
+        let mut stale = self.stale.iter();
+        let forgotten = stale.find(|nlri| Family::of(&nlri.prefix) == family);
+        assert_eq!(forgotten, None, "all is announced again");
+        self.refreshed.1 += 1;
     }
 }
 
@@ -280,6 +333,7 @@ fn config() -> config::RouteServer {
         reflect_between_nvas: true,
         max_paths: 8,
         restart_time: 120,
+        refresh_time: 600,
         require_policy: false,
         connection_rate: 10,
         dynamic_peers: vec![],

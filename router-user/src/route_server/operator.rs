@@ -1,0 +1,83 @@
+//! What the operator wants of sessions beside the configuration: shut down, drained, sent again.
+//!
+//! It outlives reloads and the session's own end; only a peer that is taken out of the configuration
+//! takes it with it.
+
+use std::time::Instant;
+
+use super::{RefreshError, RouteServer};
+use crate::{
+    bgp::{InstanceId, SessionId},
+    names::PeerName,
+};
+
+/// What the operator wants of a session.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Operator {
+    /// Kept down, with this shutdown communication (RFC 9003), until started.
+    pub shutdown: Option<String>,
+    /// Its routes are last choice, here and at the peer (RFC 8326).
+    pub drained: bool,
+}
+
+impl RouteServer {
+    /// The sessions of a peer, or its session with one instance; by instance.
+    #[must_use]
+    pub fn sessions_of(&self, peer: &PeerName, instance: Option<InstanceId>) -> Vec<SessionId> {
+        let sessions = self.sessions.iter().filter(|(id, session)| {
+            session.peer.name == *peer && instance.is_none_or(|wanted| wanted == id.instance)
+        });
+        sessions.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// What the operator wants of a session; `None`: there is no such session.
+    #[must_use]
+    pub fn operator(&self, id: &SessionId) -> Option<&Operator> {
+        Some(&self.sessions.get(id)?.operator)
+    }
+
+    /// Notes that sessions are shut down with this text, or (`None`) no longer. Whoever holds the
+    /// sockets closes and opens them.
+    pub fn set_shutdown(&mut self, ids: &[SessionId], text: Option<&str>) {
+        for id in ids {
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.operator.shutdown = text.map(str::to_owned);
+            }
+        }
+    }
+
+    /// Drains sessions, or ends that: from now on their routes are last choice, here and, by the
+    /// community GRACEFUL_SHUTDOWN, with all who are sent them; and so are the route server's routes
+    /// with these peers (RFC 8326 §4.2). Live sessions are sent the difference.
+    pub fn set_drained(&mut self, ids: &[SessionId], drained: bool, now: Instant) {
+        for id in ids {
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.operator.drained = drained;
+            }
+        }
+        self.apply_rules(self.rules.clone());
+        self.apply_views();
+        self.schedule(now);
+    }
+
+    /// Asks the peer for all its routes again and sends it all of ours again, of all families of the
+    /// session, which goes on meanwhile (soft reset).
+    ///
+    /// # Errors
+    ///
+    /// The session is not up, or the peer takes no such requests: nothing was asked or sent.
+    pub fn clear_soft(&mut self, id: &SessionId, now: Instant) -> Result<(), RefreshError> {
+        let session = self.sessions.get(id);
+        let up = session.and_then(|session| session.up.as_ref());
+        let families = up.ok_or(RefreshError::Down)?.negotiated.families.clone();
+        // What makes one of these requests fail makes all of them fail.
+        for family in &families {
+            self.request_refresh(id, *family)?;
+        }
+        for family in families {
+            self.refresh(id, family);
+        }
+        self.schedule(now);
+        Ok(())
+    }
+}
