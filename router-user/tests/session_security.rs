@@ -107,7 +107,7 @@ async fn a_password_is_changed_on_a_live_session() {
 }
 
 #[tokio::test]
-async fn a_password_that_goes_goes_from_the_listener_and_the_live_session() {
+async fn a_password_goes_from_the_listener_and_the_live_session_and_comes_back() {
     let config = with_password(
         session("127.21.4.1", "127.21.4.2", free_port("127.21.4.1")),
         "key",
@@ -127,7 +127,13 @@ async fn a_password_that_goes_goes_from_the_listener_and_the_live_session() {
         connects(&open).await,
         "the listener takes unsigned connections"
     );
-    drop(theirs);
+    assert!(ours.speaker.apply(vec![config.clone()]).is_empty());
+    assert!(theirs.speaker.apply(vec![mirrored(&config)]).is_empty());
+    assert!(ours.quiet(Duration::from_secs(4), down).await);
+    assert!(
+        !connects(&open).await,
+        "the listener asks for the key again"
+    );
 }
 
 // -- Dynamic peers ---------------------------------------------------------------------------------
