@@ -39,11 +39,9 @@ async fn two_speakers_that_connect_at_once_again_and_again_always_end_up_with_on
     let mut theirs = Node::with(vec![mirrored(&config)]);
     let [id, their_id] = [config.id.clone(), mirrored(&config).id];
     let selections = [&id, &their_id].map(|id| Selection::Session(id.clone()));
-    for round in 0..40 {
-        ours.up(&id).await;
-        theirs.up(&their_id).await;
-        let down = |event: &SessionEvent| matches!(event, SessionEvent::Down { .. });
-        assert!(ours.quiet(Duration::from_millis(20), down).await, "{round}");
+    let mut lost = 0;
+    for _ in 0..40 {
+        lost += settle(&mut ours, &mut theirs).await;
         let subcode = cease::ADMINISTRATIVE_RESET;
         ours.speaker.stop(selections[0].clone(), subcode, "");
         theirs.speaker.stop(selections[1].clone(), subcode, "");
@@ -52,6 +50,44 @@ async fn two_speakers_that_connect_at_once_again_and_again_always_end_up_with_on
         ours.speaker.start(&selections[0]);
         theirs.speaker.start(&selections[1]);
     }
+    settle(&mut ours, &mut theirs).await;
+    let down = |event: &SessionEvent| matches!(event, SessionEvent::Down { .. });
+    assert!(ours.quiet(Duration::from_millis(1500), down).await);
+    println!("{lost} of 40 first sessions lost to a collision");
+    assert!(lost <= 8, "{lost} of 40 first sessions lost to a collision");
+}
+
+/// Waits until both have a session. One that is up on one side may still lose a collision on the
+/// other, where the last KEEPALIVE has not arrived yet (RFC 4271 §6.8); how many did.
+async fn settle(ours: &mut Node, theirs: &mut Node) -> usize {
+    let (mut up, mut lost) = ([false; 2], 0);
+    let mut note = |side: usize, event: SessionEvent| {
+        match event {
+            SessionEvent::Up { .. } => up[side] = true,
+            SessionEvent::Down { reason, .. } => {
+                let collision = Notification::connection_collision();
+                assert_eq!(reason, DownReason::NotificationReceived(collision));
+                up[side] = false;
+                lost += 1;
+            }
+            _ => {}
+        }
+        up
+    };
+    let mut now_up = [false; 2];
+    let settled = async {
+        loop {
+            tokio::select! {
+                Some(event) = ours.events.recv() => now_up = note(0, event),
+                Some(event) = theirs.events.recv() => now_up = note(1, event),
+                () = tokio::time::sleep(Duration::from_millis(50)), if now_up == [true; 2] => return,
+            }
+        }
+    };
+    tokio::time::timeout(session_support::PATIENCE, settled)
+        .await
+        .expect("one session in time");
+    lost
 }
 
 // -- Peers that are slow ---------------------------------------------------------------------------
@@ -293,6 +329,8 @@ async fn a_process_that_wakes_up_late_keeps_the_sessions_of_peers_that_live() {
     let mut ours = Node::with(vec![other.clone()]);
     let bystander = Bystander::watch(&other);
     ours.up(&other.id).await;
+    // What is said last of the opening may not be sent yet.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     // Nothing runs here for longer than the hold time: the only thread of the runtime sleeps.
     std::thread::sleep(Duration::from_secs(5));
     let down = |event: &SessionEvent| matches!(event, SessionEvent::Down { .. });
@@ -460,6 +498,9 @@ impl Bystander {
 /// A session of a bare peer, Established, on a blocking socket.
 fn blocking(config: &SessionConfig) -> TcpStream {
     let mut stream = connect(config).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     let mut out = BytesMut::new();
     open_of_peer(config, config.hold_time).encode(&mut out);
     wire::encode_keepalive(&mut out);
