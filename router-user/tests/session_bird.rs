@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use router_user::bgp::{
     DownReason, RouteChange, SessionEvent,
     session::{Security, SessionConfig, SessionHandle},
+    speaker::Farewell,
     wire::{self, Context, Family},
 };
 use session_support::{Node, PATIENCE, announcement, in_private_network, send, session};
@@ -169,7 +170,7 @@ async fn exchange_routes(config: SessionConfig, bird: Bird) {
     let down = |event: &SessionEvent| matches!(event, SessionEvent::Down { .. });
     assert!(ours.quiet(Duration::from_secs(11), down).await);
 
-    ours.speaker.shutdown().await;
+    ours.speaker.shutdown(Farewell::ForGood).await;
     bird.wait_for("show protocols all waypost", "Administrative shutdown")
         .await;
 }

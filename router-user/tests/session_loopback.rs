@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 use router_user::bgp::{
     DownReason, InstanceId, SessionCommand, SessionEvent, State,
     session::SessionConfig,
-    speaker::{Selection, SpeakerError},
+    speaker::{Farewell, Selection, SpeakerError},
     wire::{self, Family, Notification, Open, RefreshKind, RouteRefresh, notification::cease},
 };
 use session_support::{
@@ -51,7 +51,7 @@ async fn exchange_routes(config: SessionConfig, next_hop: &str) {
     );
     ours.announced("fd00:250::/48").await;
 
-    ours.speaker.shutdown().await;
+    ours.speaker.shutdown(Farewell::ForGood).await;
     let reason = theirs.down(&peer_config.id).await;
     let shutdown = Notification::administrative_shutdown("");
     assert_eq!(reason, DownReason::NotificationReceived(shutdown.clone()));
@@ -538,7 +538,7 @@ async fn shutdown_delivers_the_cease_to_all_and_takes_no_longer_than_two_seconds
         peers.push(RawPeer::establish(config, 90).await);
     }
     let since = Instant::now();
-    ours.speaker.shutdown().await;
+    ours.speaker.shutdown(Farewell::ForGood).await;
     assert!(
         since.elapsed() < Duration::from_millis(2500),
         "{:?}",

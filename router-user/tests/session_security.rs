@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use router_user::bgp::{
     SessionEvent,
     session::{AoAlgorithm, AoKey, Security, SessionConfig},
-    speaker::{Admission, DynamicRange, Newcomer, SpeakerError},
+    speaker::{Admission, DynamicRange, Farewell, Newcomer, SpeakerError},
     wire::Notification,
 };
 use session_support::{Node, RawPeer, free_port, in_private_network, mirrored, session};
@@ -49,8 +49,8 @@ async fn establish(config: &SessionConfig) {
         let mut ours = Node::with(vec![config.clone()]);
         let mut theirs = Node::with(vec![theirs]);
         ours.up(&config.id).await;
-        ours.speaker.shutdown().await;
-        theirs.speaker.shutdown().await;
+        ours.speaker.shutdown(Farewell::ForGood).await;
+        theirs.speaker.shutdown(Farewell::ForGood).await;
     }
 }
 

@@ -30,7 +30,7 @@ mod harness;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Action, ConnectionId, Event, Outgoing, Received, Settings};
+pub use event::{Action, ConnectionId, Event, Outgoing, Received, Restarted, Settings};
 
 use backoff::Backoff;
 use connection::Connection;
@@ -94,6 +94,7 @@ impl Fsm {
             Event::Stop { notification, idle } => {
                 self.stop(&notification, idle.map(|idle| now + idle));
             }
+            Event::Leave => self.leave(),
             Event::Connected {
                 connection,
                 local_address,

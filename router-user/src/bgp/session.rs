@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     RouteChange, SessionCommand, SessionEvent,
     credit::Credits,
-    fsm::{ConnectionId, Event, Fsm},
+    fsm::{ConnectionId, Event, Fsm, Restarted, Settings},
     link::{self, BURST, LINGER, Link, Progress},
     protection, socket,
     wire::{Notification, RefreshKind, RouteRefresh},
@@ -88,12 +88,15 @@ pub(super) enum Control {
     Protect(Security),
     /// Close with this Cease and end.
     End { subcode: u8, text: String },
+    /// Close so that a peer with graceful restart keeps our routes, and end.
+    Leave,
 }
 
 /// A session's task and all that it owns.
 pub(super) struct Session {
     config: SessionConfig,
     fsm: Fsm,
+    restarted: Restarted,
     stopped: bool,
     events: UnboundedSender<SessionEvent>,
     control: UnboundedReceiver<Control>,
@@ -136,12 +139,14 @@ enum Input {
 impl Session {
     pub(super) fn new(
         config: SessionConfig,
+        restarted: Restarted,
         events: UnboundedSender<SessionEvent>,
         control: UnboundedReceiver<Control>,
         incoming: mpsc::Receiver<TcpStream>,
     ) -> Self {
         Self {
-            fsm: Fsm::new(config.settings()),
+            fsm: machine(&config, restarted),
+            restarted,
             status: Status::new(config.id.clone()),
             config,
             stopped: true,
@@ -253,6 +258,10 @@ impl Session {
                 self.stop(Notification::cease_with_text(subcode, &text), None);
                 return std::ops::ControlFlow::Break(());
             }
+            Some(Control::Leave) => {
+                self.event(Event::Leave);
+                return std::ops::ControlFlow::Break(());
+            }
             None => {
                 self.stop(Notification::administrative_shutdown(""), None);
                 return std::ops::ControlFlow::Break(());
@@ -272,7 +281,7 @@ impl Session {
     fn reconfigure(&mut self, config: SessionConfig) {
         self.stop(Notification::configuration_change(), None);
         self.config = config;
-        self.fsm = Fsm::new(self.config.settings());
+        self.fsm = machine(&self.config, self.restarted);
         self.check_protection();
         if !self.stopped {
             self.event(Event::Start);
@@ -440,6 +449,13 @@ impl Session {
             }
         }
     }
+}
+
+fn machine(config: &SessionConfig, restarted: Restarted) -> Fsm {
+    Fsm::new(Settings {
+        restarted,
+        ..config.settings()
+    })
 }
 
 fn find(links: &mut [Link], id: Option<ConnectionId>) -> Option<&mut Link> {

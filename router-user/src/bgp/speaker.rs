@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     InstanceId, SessionEvent, SessionId,
+    fsm::Restarted,
     listener::{Door, Guest, Listener},
     protection::{self, ProtectionError},
     session::{Control, Security, Session, SessionConfig},
@@ -91,6 +92,15 @@ pub struct DynamicRange {
     pub security: Security,
 }
 
+/// Whether we come back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Farewell {
+    /// Soon: peers with graceful restart are to keep our routes (RFC 4724, RFC 8538).
+    ForRestart,
+    /// Not: all peers are to drop our routes at once.
+    ForGood,
+}
+
 /// Which sessions are meant.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Selection {
@@ -121,6 +131,7 @@ pub struct Speaker {
     ending: BTreeMap<SessionId, JoinHandle<()>>,
     listeners: HashMap<SocketAddr, Listener>,
     stopped: BTreeSet<Selection>,
+    restarted: Restarted,
     admission: Admission,
 }
 
@@ -136,12 +147,20 @@ impl Speaker {
     /// A speaker without sessions.
     #[must_use]
     pub fn new(events: UnboundedSender<SessionEvent>) -> Self {
+        Self::restarted(events, Restarted::default())
+    }
+
+    /// A speaker without sessions that follows an earlier run; `restarted` is what their first OPENs
+    /// say of that.
+    #[must_use]
+    pub fn restarted(events: UnboundedSender<SessionEvent>, restarted: Restarted) -> Self {
         Self {
             events,
             sessions: BTreeMap::new(),
             ending: BTreeMap::new(),
             listeners: HashMap::new(),
             stopped: BTreeSet::new(),
+            restarted,
             admission: Admission::default(),
         }
     }
@@ -240,19 +259,21 @@ impl Speaker {
         true
     }
 
-    /// Closes all sessions with Cease, administrative shutdown, and waits until that is delivered,
-    /// 2 seconds at the most.
-    pub async fn shutdown(&mut self) {
+    /// Closes all sessions and waits until that is delivered, 2 seconds at the most: with Cease,
+    /// administrative shutdown, or, for a restart, so that peers with graceful restart keep our
+    /// routes.
+    pub async fn shutdown(&mut self, farewell: Farewell) {
         self.listeners.clear();
         let mut tasks: Vec<_> = std::mem::take(&mut self.ending).into_values().collect();
         for running in std::mem::take(&mut self.sessions).into_values() {
-            tell(
-                &running,
-                Control::End {
+            let control = match farewell {
+                Farewell::ForRestart => Control::Leave,
+                Farewell::ForGood => Control::End {
                     subcode: cease::ADMINISTRATIVE_SHUTDOWN,
                     text: String::new(),
                 },
-            );
+            };
+            tell(&running, control);
             tasks.push(running.task);
         }
         let ended = futures::future::join_all(&mut tasks);
@@ -285,7 +306,8 @@ impl Speaker {
     fn add(&mut self, id: SessionId, config: SessionConfig) {
         let (control, controls) = mpsc::unbounded_channel();
         let (incoming, streams) = mpsc::channel(INCOMING);
-        let session = Session::new(config.clone(), self.events.clone(), controls, streams);
+        let events = self.events.clone();
+        let session = Session::new(config.clone(), self.restarted, events, controls, streams);
         let predecessor = self.ending.remove(&id);
         let task = tokio::spawn(async move {
             if let Some(predecessor) = predecessor {

@@ -284,7 +284,7 @@ impl Backend for Control {
 
     async fn learned(&self, filter: RouteFilter) -> Answer<Vec<LearnedRow>> {
         self.gather(filter, |server, narrow, filter| {
-            let mut rows = server.route_server.learned_rows(narrow);
+            let mut rows = server.route_server.learned_rows(narrow, Instant::now());
             rows.retain(|row| filter.takes_learned(row));
             rows
         })
@@ -329,7 +329,7 @@ impl Backend for Control {
                 _ => {
                     let narrow = narrow.clone();
                     let asked = self.learned_in(&vnet, move |server| {
-                        server.route_server.learned_rows(&narrow)
+                        server.route_server.learned_rows(&narrow, Instant::now())
                     });
                     let paths: Arc<[LearnedRow]> = asked.await?.into();
                     learned = Some((vnet.clone(), paths.clone()));
@@ -400,7 +400,7 @@ impl Backend for Control {
                     ..Filter::default()
                 });
                 covering
-                    .flat_map(|filter| server.route_server.learned_rows(&filter))
+                    .flat_map(|filter| server.route_server.learned_rows(&filter, Instant::now()))
                     .collect()
             })
             .await?;

@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     api::{self, query::StopOrder},
+    bgp::speaker::Farewell,
     config::{Config, Source},
     dataplane,
 };
@@ -86,7 +87,11 @@ pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
 
     tracing::info!(flush = stop.flush, "stopping");
     let pins = supervisor.dataplane_config();
-    supervisor.shutdown().await;
+    let farewell = match stop.flush {
+        true => Farewell::ForGood,
+        false => Farewell::ForRestart,
+    };
+    supervisor.shutdown(farewell).await;
     let flushed = if stop.flush {
         dataplane::flush(&pins).context("cannot remove the pinned data plane")
     } else {

@@ -20,8 +20,9 @@ use crate::{
     api::{Answer, query::PeerOrder, types::PeerOrderRow},
     bgp::{
         DownReason, InstanceId, SessionEvent, SessionId,
+        fsm::Restarted,
         session::{AddPath, SessionConfig, SessionHandle},
-        speaker::{Admission, DynamicRange, Newcomer, Refusals, Selection, Speaker},
+        speaker::{Admission, DynamicRange, Farewell, Newcomer, Refusals, Selection, Speaker},
         wire::notification::cease,
     },
     config,
@@ -69,13 +70,18 @@ enum ServerOrder {
     StartInstance(InstanceId, oneshot::Sender<()>),
     CommandPeer(PeerName, PeerOrder, oneshot::Sender<Vec<PeerOrderRow>>),
     Ask(Question<Server>),
-    /// Close all sessions with this text in the log and end.
-    Shutdown(oneshot::Sender<()>),
+    /// Close all sessions and end.
+    Shutdown(Farewell, oneshot::Sender<()>),
 }
 
 impl ServerHandle {
-    /// Starts the owner of a route server. Comes back with what could not be done, in sentences.
-    pub(super) fn start(desired: Desired, core: CoreHandle) -> (Self, Vec<String>) {
+    /// Starts the owner of a route server; `restarted`: what it says of an earlier run, for whose
+    /// routes it waits. Comes back with what could not be done, in sentences.
+    pub(super) fn start(
+        desired: Desired,
+        core: CoreHandle,
+        restarted: Restarted,
+    ) -> (Self, Vec<String>) {
         let (orders, ordered) = mpsc::unbounded_channel();
         let (events, happened) = mpsc::unbounded_channel();
         let (newcomers, arrivals) = mpsc::channel(NEWCOMERS);
@@ -88,7 +94,7 @@ impl ServerHandle {
                 stopped: BTreeSet::new(),
                 dynamic,
             },
-            speaker: Speaker::new(events),
+            speaker: Speaker::restarted(events, restarted),
             sessions: HashMap::new(),
             core,
             synchronised: false,
@@ -99,7 +105,11 @@ impl ServerHandle {
             newcomers,
             refusals: Refusals::default(),
         };
-        owner.server.route_server.set_originated(desired.originated);
+        let server = &mut owner.server.route_server;
+        server.set_originated(desired.originated);
+        if let Some(until) = restarted.until {
+            server.defer_selection(until);
+        }
         let errors = owner.apply_sessions();
         tokio::spawn(owner.run(ordered, happened, arrivals));
         (Self(orders), errors)
@@ -144,9 +154,10 @@ impl ServerHandle {
         .await
     }
 
-    /// Closes all sessions with a Cease, which the speaker bounds in time, and ends the owner.
-    pub(super) async fn shutdown(&self) {
-        self.order(ServerOrder::Shutdown).await;
+    /// Closes all sessions, which the speaker bounds in time, and ends the owner.
+    pub(super) async fn shutdown(&self, farewell: Farewell) {
+        self.order(|done| ServerOrder::Shutdown(farewell, done))
+            .await;
     }
 
     /// `None`: the owner has ended.
@@ -189,8 +200,8 @@ impl Owner {
             let timeout = self.server.route_server.next_timeout();
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(ServerOrder::Shutdown(done)) => {
-                        self.speaker.shutdown().await;
+                    Some(ServerOrder::Shutdown(farewell, done)) => {
+                        self.speaker.shutdown(farewell).await;
                         let _ = done.send(());
                         return;
                     }
@@ -245,7 +256,7 @@ impl Owner {
                 let _ = done.send(self.command_peer(&peer, &order));
             }
             ServerOrder::Ask(question) => question(&mut self.server),
-            ServerOrder::Shutdown(_) => unreachable!("handled by the loop"),
+            ServerOrder::Shutdown(..) => unreachable!("handled by the loop"),
         }
     }
 

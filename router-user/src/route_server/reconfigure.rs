@@ -51,6 +51,7 @@ impl RouteServer {
                 status: SessionStatus::default(),
                 farewell: None,
                 up: None,
+                kept: None,
                 operator: Operator::default(),
                 synchronised: false,
                 rests: Rests::default(),
@@ -95,10 +96,12 @@ impl RouteServer {
                 continue;
             };
             let now = session.rules();
-            let Some(up) = session.up.as_mut() else {
-                continue;
+            let rules = match (&mut session.up, &mut session.kept) {
+                (Some(up), _) => &mut up.rules,
+                (None, Some(kept)) => &mut kept.rules,
+                (None, None) => continue,
             };
-            let before = std::mem::replace(&mut up.rules, now);
+            let before = std::mem::replace(rules, now);
             if all || before != now {
                 self.rib.reimport(*index, |family, attributes| {
                     self.rules.import(&now, family, attributes)

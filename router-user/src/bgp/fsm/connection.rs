@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ConnectionId, Negotiated, OPEN_TIMEOUT, PROBE_TIMEOUT, State};
+use super::{ConnectionId, Negotiated, Notification, OPEN_TIMEOUT, PROBE_TIMEOUT, State};
+use crate::bgp::wire::notification::{cease, error};
 
 /// The default send hold time (RFC 9687 §4): the greater of this and twice the hold time.
 const SEND_HOLD: Duration = Duration::from_secs(480);
@@ -84,6 +85,35 @@ impl Connection {
             Phase::OpenSent | Phase::Held { .. } => State::OpenSent,
             Phase::OpenConfirm(_) => State::OpenConfirm,
             Phase::Established(_) => State::Established,
+        }
+    }
+
+    /// The terms of the session; only while Established.
+    pub(super) fn negotiated(&self) -> Option<&Negotiated> {
+        match &self.phase {
+            Phase::Established(negotiated) => Some(negotiated),
+            _ => None,
+        }
+    }
+
+    /// A NOTIFICATION as it is to be sent. Where the peer would keep our routes after it, and they
+    /// are to go, it becomes a hard reset (RFC 8538 §3.1, §5.1).
+    pub(super) fn last_word(&self, notification: Notification) -> Notification {
+        let for_good = notification.code == error::CEASE
+            && matches!(
+                notification.subcode,
+                cease::MAX_PREFIXES
+                    | cease::ADMINISTRATIVE_SHUTDOWN
+                    | cease::PEER_DECONFIGURED
+                    | cease::ADMINISTRATIVE_RESET
+            );
+        let keeps = self
+            .negotiated()
+            .is_some_and(Negotiated::restarts_after_notification);
+        if for_good && keeps {
+            Notification::hard_reset(&notification)
+        } else {
+            notification
         }
     }
 

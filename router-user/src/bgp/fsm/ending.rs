@@ -8,6 +8,9 @@ use super::{
 };
 use crate::bgp::wire::notification::{cease, error};
 
+/// What a planned restart is called towards the peer.
+const RESTARTING: &str = "the route server restarts";
+
 impl Fsm {
     pub(super) fn notified(&mut self, index: usize, notification: Notification, now: Instant) {
         let cease = |subcode| (notification.code, notification.subcode) == (error::CEASE, subcode);
@@ -50,6 +53,7 @@ impl Fsm {
         now: Instant,
     ) {
         let connection = self.connections.swap_remove(index);
+        let notification = connection.last_word(notification);
         self.actions.push(Action::Report(reason));
         self.part(&connection, notification.clone());
         self.lost(
@@ -75,11 +79,36 @@ impl Fsm {
 
     /// Closes a connection whose loss does not change what the session does.
     pub(super) fn dismiss(&mut self, connection: &Connection, notification: Notification) {
+        let notification = connection.last_word(notification);
         self.part(connection, notification.clone());
         if connection.state() == State::Established {
             let reason = DownReason::NotificationSent(notification);
             self.actions.push(Action::Down(reason));
         }
+    }
+
+    /// Closes all connections and stays idle. A peer that keeps our routes over a restart is sent no
+    /// NOTIFICATION, or, if it keeps them after one as well (RFC 8538), one that is no hard reset.
+    pub(super) fn leave(&mut self) {
+        for connection in std::mem::take(&mut self.connections) {
+            match connection.negotiated() {
+                Some(negotiated) if negotiated.restarts_after_notification() => {
+                    let notification = Notification::administrative_reset(RESTARTING);
+                    self.part(&connection, notification.clone());
+                    let reason = DownReason::NotificationSent(notification);
+                    self.actions.push(Action::Down(reason));
+                }
+                Some(negotiated) if negotiated.peer_keeps_our_routes() => {
+                    let id = connection.id;
+                    self.actions.push(Action::Close { connection: id });
+                    let reason = DownReason::Connection(RESTARTING.to_owned());
+                    self.actions.push(Action::Down(reason));
+                }
+                _ => self.dismiss(&connection, Notification::administrative_shutdown("")),
+            }
+        }
+        self.cancel_attempt();
+        self.activity = Activity::Stopped;
     }
 
     fn part(&mut self, connection: &Connection, notification: Notification) {

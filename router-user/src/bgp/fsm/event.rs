@@ -3,16 +3,16 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::bgp::{
     DownReason,
-    session::{AddPath, RoleSettings},
-    wire::{Asn, Family, Negotiated, Notification, Open},
+    session::{AddPath, Restart, RoleSettings},
+    wire::{Asn, Family, FamilySet, Negotiated, Notification, Open},
 };
 
-/// What the machine has to know of the session; it never changes while the machine lives.
+/// What the machine has to know of the session.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Our ASN.
@@ -36,6 +36,10 @@ pub struct Settings {
     pub authenticated: bool,
     /// Families to announce.
     pub families: Vec<Family>,
+    /// Graceful restart: what is offered.
+    pub restart: Restart,
+    /// What outlived our own restart.
+    pub restarted: Restarted,
     /// Announce ADD-PATH (RFC 7911).
     pub add_path: AddPath,
     /// Announce RFC 8950, IPv4 routes with IPv6 next hops. The stages behind must honour it.
@@ -47,6 +51,33 @@ pub struct Settings {
     pub replace_established: bool,
     /// Seed of the jitter.
     pub seed: u64,
+}
+
+/// What our OPEN says of our own last restart (RFC 4724 §4.1). The default: there was none, and
+/// nothing forwards yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Restarted {
+    /// The R bit is set until then, or until the session is Established once.
+    pub until: Option<Instant>,
+    /// Families whose forwarding went on meanwhile: the F bits.
+    pub preserved: FamilySet,
+}
+
+impl Restarted {
+    /// A speaker that runs: a session that is lost takes no forwarding state with it.
+    #[must_use]
+    pub fn running() -> Self {
+        Self {
+            until: None,
+            preserved: Family::ALL.into_iter().collect(),
+        }
+    }
+
+    /// The R bit.
+    #[must_use]
+    pub fn is_restarting(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
 }
 
 /// A TCP connection; the number is given by whoever holds the socket and is never used twice.
@@ -65,6 +96,8 @@ pub enum Event {
         /// Start again by itself after this time.
         idle: Option<Duration>,
     },
+    /// Close for a restart and stay idle: peers with graceful restart are to keep our routes.
+    Leave,
     /// The connection that [`Action::Connect`] asked for is there.
     Connected {
         /// Its number.

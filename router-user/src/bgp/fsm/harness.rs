@@ -11,8 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Action, ConnectionId, Event, Fsm, Outgoing, Received, Settings, monitor::Monitor};
-use crate::bgp::{DownReason, State, session::AddPath, wire::Family};
+use super::{
+    Action, ConnectionId, Event, Fsm, Outgoing, Received, Restarted, Settings, monitor::Monitor,
+};
+use crate::bgp::{
+    DownReason, State,
+    session::{AddPath, Restart},
+    wire::Family,
+};
 
 pub(super) const A: usize = 0;
 pub(super) const B: usize = 1;
@@ -347,6 +353,11 @@ pub(super) fn settings(asn: u32, peer_asn: u32, router_id: [u8; 4]) -> Settings 
         send_hold_time: Duration::from_secs(480),
         authenticated: false,
         families: Family::ALL.to_vec(),
+        restart: Restart {
+            enabled: false,
+            ..Restart::default()
+        },
+        restarted: Restarted::default(),
         add_path: AddPath::default(),
         extended_next_hop: false,
         role: None,

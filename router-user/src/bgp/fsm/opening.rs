@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use super::{
     Action, Activity, Connection, ConnectionId, Fsm, Negotiated, Notification, Open, Outgoing,
-    PROBE_TIMEOUT, Received, State, connection::Phase, open, text,
+    PROBE_TIMEOUT, Received, Restarted, State, connection::Phase, open, text,
 };
 
 impl Fsm {
@@ -31,7 +31,10 @@ impl Fsm {
         }
         self.activity = Activity::Waiting;
         let send_hold_time = self.settings.send_hold_time;
-        self.open(Connection::outgoing(id, local_address, send_hold_time, now));
+        self.open(
+            Connection::outgoing(id, local_address, send_hold_time, now),
+            now,
+        );
     }
 
     pub(super) fn connect_failed(&mut self, reason: String, now: Instant) {
@@ -76,13 +79,13 @@ impl Fsm {
         if let Activity::ConnectAt(at) = self.activity {
             self.activity = Activity::ConnectAt(at.max(now + self.backoff.base()));
         }
-        self.open(connection);
+        self.open(connection, now);
     }
 
-    fn open(&mut self, connection: Connection) {
+    fn open(&mut self, connection: Connection, now: Instant) {
         self.actions.push(Action::Send {
             connection: connection.id,
-            message: Outgoing::Open(open::ours(&self.settings)),
+            message: Outgoing::Open(open::ours(&self.settings, now)),
         });
         self.connections.push(connection);
     }
@@ -116,7 +119,7 @@ impl Fsm {
 
     fn opened(&mut self, index: usize, theirs: &Open, now: Instant) {
         let local_address = self.connections[index].local_address;
-        let negotiated = match open::negotiate(&self.settings, theirs, local_address) {
+        let negotiated = match open::negotiate(&self.settings, theirs, local_address, now) {
             Ok(negotiated) => Arc::new(negotiated),
             Err(refusal) => {
                 self.fail(index, refusal.notification, refusal.reason, now);
@@ -186,6 +189,7 @@ impl Fsm {
         let Some(negotiated) = survivor.establish(now) else {
             return;
         };
+        self.settings.restarted = Restarted::running();
         self.actions.push(Action::Established {
             connection: survivor.id,
             negotiated,

@@ -8,7 +8,7 @@ use tracing::{debug, info};
 use super::{MAX_CLOSING, Pending, Session, SessionHandle, find};
 use crate::bgp::{
     DownReason, SessionEvent,
-    fsm::{Action, ConnectionId, Event, Outgoing},
+    fsm::{Action, ConnectionId, Event, Outgoing, Restarted},
     wire::{self, Negotiated},
 };
 
@@ -63,6 +63,7 @@ impl Session {
         };
         link.context = negotiated.context();
         self.established = Some(connection);
+        self.restarted = Restarted::running();
         let (handle, commands) = SessionHandle::new();
         self.commands = Some(commands);
         info!(session = %self.config.id, "Established");

@@ -27,6 +27,7 @@ mod operator;
 mod policy;
 mod property;
 mod refresh;
+mod restart;
 mod rules;
 
 /// A route server whose peers remember what they were sent.
@@ -192,11 +193,14 @@ impl Lab {
 
     /// State and reason of the path that a session announced.
     fn state(&self, peer: &str, instance: u8, net: &str) -> (String, String) {
-        let rows = self.server.learned_rows(&Filter {
-            peer: Some(peer.into()),
-            instance: Some(InstanceId(instance)),
-            prefix: Some(prefix(net)),
-        });
+        let rows = self.server.learned_rows(
+            &Filter {
+                peer: Some(peer.into()),
+                instance: Some(InstanceId(instance)),
+                prefix: Some(prefix(net)),
+            },
+            self.now,
+        );
         let [row] = &rows[..] else {
             panic!("one path, not {rows:?}");
         };
