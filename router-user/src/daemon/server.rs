@@ -381,10 +381,13 @@ impl Owner {
     }
 
     fn forget_dynamic(&mut self) {
-        let sessions = &self.sessions;
-        // Routes of a peer may outlive its session; who keeps them says so here.
-        let is_kept = |address| sessions.keys().any(|id| id.peer == address);
-        if self.server.dynamic.forget(Instant::now(), is_kept) {
+        let Server {
+            route_server,
+            dynamic,
+            ..
+        } = &mut self.server;
+        let is_kept = |address| route_server.keeps_routes_of(address);
+        if dynamic.forget(Instant::now(), is_kept) {
             self.reconfigure(None);
         }
     }
