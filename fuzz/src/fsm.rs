@@ -89,6 +89,8 @@ fn settings(bytes: &mut Unstructured<'_>) -> Result<Settings> {
             role: Role::RouteServer,
             strict: flags & 64 != 0,
         }),
+        send_hold_time: Duration::from_secs(pick(bytes, &[480, 1, 65535])?),
+        authenticated: flags & 128 != 0,
         seed: bytes.arbitrary()?,
     })
 }
@@ -101,8 +103,7 @@ fn event(bytes: &mut Unstructured<'_>, number: u64, monitor: &Monitor) -> Result
     Ok(Some(match kind {
         0 => Event::Start,
         1 => Event::Stop {
-            subcode: bytes.arbitrary()?,
-            text: "bye".to_owned(),
+            notification: Notification::cease_with_text(bytes.arbitrary()?, "bye"),
             idle: bytes
                 .arbitrary::<Option<u8>>()?
                 .map(|seconds| Duration::from_secs(seconds.into())),
@@ -128,6 +129,7 @@ fn event(bytes: &mut Unstructured<'_>, number: u64, monitor: &Monitor) -> Result
         },
         9 => Event::Written {
             connection: connection(bytes, monitor)?,
+            drained: bytes.arbitrary()?,
         },
         10 => Event::Busy {
             connection: connection(bytes, monitor)?,

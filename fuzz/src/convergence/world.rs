@@ -17,8 +17,8 @@ use router_user::{
         fsm::{Action, ConnectionId, Event, Fsm, Outgoing, Received, monitor::Monitor},
         session::{AddPath, Restart, SessionConfig, SessionHandle},
         wire::{
-            self, Capability, Context, Family, Message, Negotiated, Nlri, Open, PathAttributes,
-            RefreshKind, RouteRefresh,
+            self, Capability, Context, Family, Message, Negotiated, Nlri, Notification, Open,
+            PathAttributes, RefreshKind, RouteRefresh,
         },
     },
     config,
@@ -183,8 +183,7 @@ impl World {
         self.event(
             node,
             Event::Stop {
-                subcode: 4,
-                text: String::new(),
+                notification: Notification::administrative_reset(""),
                 idle: Some(Duration::from_secs(1)),
             },
         );
@@ -213,9 +212,16 @@ impl World {
             let arrived = link.arriving.split_to(amount.min(link.arriving.len()));
             let far = link.far;
             link.received.extend_from_slice(&arrived);
+            let left = !link.arriving.is_empty();
             let ended = link.closed && link.arriving.is_empty();
             if !arrived.is_empty() {
-                self.event(1 - node, Event::Written { connection: far });
+                self.event(
+                    1 - node,
+                    Event::Written {
+                        connection: far,
+                        drained: !left,
+                    },
+                );
                 self.receive(node, connection);
             }
             if ended && self.nodes[node].links.remove(&connection).is_some() {
@@ -482,18 +488,9 @@ impl World {
                     RouteRefresh::new(family, RefreshKind::Request).encode(&mut out);
                     self.send(node, connection, &out);
                 }
-                SessionCommand::Shutdown {
-                    subcode,
-                    text,
-                    idle,
-                } => self.event(
-                    node,
-                    Event::Stop {
-                        subcode,
-                        text,
-                        idle,
-                    },
-                ),
+                SessionCommand::Shutdown { notification, idle } => {
+                    self.event(node, Event::Stop { notification, idle });
+                }
             }
         }
     }

@@ -23,6 +23,9 @@ pub struct PeerRow {
     pub instance: u8,
     /// Name of the peer.
     pub peer: PeerName,
+    /// It is not in the configuration: it connected from the prefix of a `dynamic_peer`.
+    #[serde(default)]
+    pub dynamic: bool,
     /// Its address.
     pub address: IpAddr,
     /// Its ASN.
@@ -503,6 +506,12 @@ pub struct RouteServerStatus {
     pub established: usize,
     /// Instances that were stopped by `waypost instance stop`.
     pub stopped_instances: Vec<u8>,
+    /// Peers that are not in the configuration.
+    #[serde(default)]
+    pub dynamic_peers: usize,
+    /// Newcomers refused since the start: there were as many dynamic peers as may be.
+    #[serde(default)]
+    pub newcomers_refused: u64,
 }
 
 /// What a reload did.

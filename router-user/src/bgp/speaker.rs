@@ -6,11 +6,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::SocketAddr,
-    sync::Arc,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
+use ipnet::IpNet;
 use tokio::{
     net::TcpStream,
     sync::mpsc::{self, UnboundedSender},
@@ -20,12 +20,15 @@ use tokio::{
 use super::{
     InstanceId, SessionEvent, SessionId,
     fsm::Restarted,
-    listener::{Listener, Peers},
-    session::{Control, Session, SessionConfig},
+    listener::{Door, Guest, Listener},
+    protection::{self, ProtectionError},
+    session::{Control, Security, Session, SessionConfig},
     socket,
     wire::notification::cease,
 };
 use crate::names::RouteServerName;
+
+pub use super::listener::{Newcomer, Refusals};
 
 /// How long [`Speaker::shutdown`] waits for the last messages to be delivered.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
@@ -49,6 +52,44 @@ pub enum SpeakerError {
         peer = .1.peer
     )]
     Ambiguous(SessionId, SessionId, SocketAddr),
+    /// The kernel cannot protect a session as configured; it stays down.
+    #[error("session {0}: {1}")]
+    Unprotected(SessionId, ProtectionError),
+    /// The same of dynamic peers; their connections are refused.
+    #[error("dynamic peers of {0}: {1}")]
+    UnprotectedRange(IpNet, ProtectionError),
+}
+
+/// Who may connect beside the peers of the sessions, and how often anyone may.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// Connections a second from one address; what is beyond is closed at once.
+    pub connection_rate: u16,
+    /// Whence those may come who are not peers yet.
+    pub ranges: Vec<DynamicRange>,
+    /// Where their connections go; they are refused while it is full.
+    pub newcomers: Option<mpsc::Sender<Newcomer>>,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            connection_rate: 10,
+            ranges: Vec::new(),
+            newcomers: None,
+        }
+    }
+}
+
+/// Addresses whose connections are taken without a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DynamicRange {
+    /// What they connect to.
+    pub listen: Vec<SocketAddr>,
+    /// Where they are.
+    pub prefix: IpNet,
+    /// How their connections are protected.
+    pub security: Security,
 }
 
 /// Whether we come back.
@@ -91,6 +132,7 @@ pub struct Speaker {
     listeners: HashMap<SocketAddr, Listener>,
     stopped: BTreeSet<Selection>,
     restarted: Restarted,
+    admission: Admission,
 }
 
 #[derive(Debug)]
@@ -119,11 +161,37 @@ impl Speaker {
             listeners: HashMap::new(),
             stopped: BTreeSet::new(),
             restarted,
+            admission: Admission::default(),
+        }
+    }
+
+    /// Changes who may connect beside the sessions' peers, from the next [`apply`](Self::apply) on.
+    pub fn admit(&mut self, admission: Admission) {
+        self.admission = admission;
+    }
+
+    /// Hands a newcomer's connection to its session, which has been made meanwhile.
+    pub fn welcome(&self, id: &SessionId, newcomer: Newcomer) {
+        match self.sessions.get(id) {
+            Some(running) => {
+                if let Err(error) = running.incoming.try_send(newcomer.stream) {
+                    socket::refuse(error.into_inner());
+                }
+            }
+            None => newcomer.refuse(),
+        }
+    }
+
+    /// Starts a session that rests, unless the operator has stopped it.
+    pub fn wake(&self, id: &SessionId) {
+        if let Some(running) = self.sessions.get(id).filter(|_| !self.is_stopped(id)) {
+            tell(running, Control::Start);
         }
     }
 
     /// Makes these the speaker's sessions: starts new ones, closes those that are not listed any
-    /// more (Cease/3), restarts those that changed (Cease/6), leaves the others alone. Opens and
+    /// more (Cease/3), restarts those that changed (Cease/6), leaves the others alone. Where only
+    /// keys or hops changed, live connections go on with the new ones if TCP can do that. Opens and
     /// closes listeners accordingly.
     ///
     /// Returns what could not be done; everything else is.
@@ -132,11 +200,17 @@ impl Speaker {
         let wanted = distinct(sessions, &mut errors);
         self.remove_others(&wanted);
         for (id, config) in wanted {
+            let before = self.sessions.get(&id).map(|running| &running.config);
+            if before.is_none_or(|before| before.security != config.security)
+                && let Err(error) = protection::check(&config.security, id.peer)
+            {
+                errors.push(SpeakerError::Unprotected(id.clone(), error));
+            }
             match self.sessions.get_mut(&id) {
                 Some(running) if running.config == config => {}
                 Some(running) => {
-                    running.config = config.clone();
-                    tell(running, Control::Reconfigure(Box::new(config)));
+                    let before = std::mem::replace(&mut running.config, config.clone());
+                    tell(running, transition(before, config));
                 }
                 None => self.add(id, config),
             }
@@ -255,37 +329,62 @@ impl Speaker {
     }
 
     fn listen(&mut self, errors: &mut Vec<SpeakerError>) {
-        let mut wanted: BTreeMap<SocketAddr, HashMap<_, (&SessionId, mpsc::Sender<TcpStream>)>> =
-            BTreeMap::new();
-        for (id, running) in &self.sessions {
-            let address = running.config.listen();
-            let peers = wanted.entry(address).or_default();
-            if let Some((first, _)) = peers.get(&id.peer) {
-                errors.push(SpeakerError::Ambiguous(
-                    (*first).clone(),
-                    id.clone(),
-                    address,
-                ));
-                continue;
-            }
-            peers.insert(id.peer, (id, running.incoming.clone()));
-        }
+        let wanted = self.doors(errors);
         self.listeners
             .retain(|address, _| wanted.contains_key(address));
-        for (address, peers) in wanted {
-            let peers = peers.into_iter().map(|(peer, (_, to))| (peer, to));
-            let peers: Peers = Arc::new(peers.collect());
+        for (address, door) in wanted {
             if let Some(listener) = self.listeners.get(&address) {
-                listener.set_peers(peers);
+                listener.set_door(door);
                 continue;
             }
-            let (listener, result) = Listener::open(address, peers);
+            let (listener, result) = Listener::open(address, door);
             if let Err(error) = result {
                 let text = socket::listen_error(&error, address);
                 errors.push(SpeakerError::Listen(text));
             }
             self.listeners.insert(address, listener);
         }
+    }
+
+    /// Who may connect to which address.
+    fn doors(&self, errors: &mut Vec<SpeakerError>) -> BTreeMap<SocketAddr, Door> {
+        let Admission {
+            connection_rate,
+            ranges,
+            newcomers,
+        } = &self.admission;
+        let new = || Door {
+            newcomers: newcomers.clone(),
+            rate: *connection_rate,
+            ..Door::default()
+        };
+        let mut doors: BTreeMap<SocketAddr, Door> = BTreeMap::new();
+        let mut claims: HashMap<(SocketAddr, IpAddr), &SessionId> = HashMap::new();
+        for (id, running) in &self.sessions {
+            let address = running.config.listen();
+            if let Some(first) = claims.get(&(address, id.peer)) {
+                let first = (*first).clone();
+                errors.push(SpeakerError::Ambiguous(first, id.clone(), address));
+                continue;
+            }
+            claims.insert((address, id.peer), id);
+            let guest = Guest {
+                connections: running.incoming.clone(),
+                security: running.config.security.clone(),
+            };
+            let door = doors.entry(address).or_insert_with(new);
+            door.peers.insert(id.peer, guest);
+        }
+        for range in ranges {
+            if let Err(error) = protection::check(&range.security, range.prefix.addr()) {
+                errors.push(SpeakerError::UnprotectedRange(range.prefix, error));
+            }
+            for address in &range.listen {
+                let door = doors.entry(*address).or_insert_with(new);
+                door.ranges.push((range.prefix, range.security.clone()));
+            }
+        }
+        doors
     }
 
     fn is_stopped(&self, id: &SessionId) -> bool {
@@ -300,6 +399,19 @@ impl Speaker {
         selected
             .map(|(_, running)| tell(running, control()))
             .count()
+    }
+}
+
+/// How a session gets from one configuration to the next.
+fn transition(before: SessionConfig, after: SessionConfig) -> Control {
+    let protected_anew = SessionConfig {
+        security: after.security.clone(),
+        ..before.clone()
+    };
+    if protected_anew == after && protection::changes_live(&before.security, &after.security) {
+        Control::Protect(after.security)
+    } else {
+        Control::Reconfigure(Box::new(after))
     }
 }
 

@@ -30,9 +30,10 @@ pub(super) fn peers(rows: &[PeerRow]) -> String {
         &columns,
         &numbers,
         rows.iter().map(|row| {
+            let dynamic = row.dynamic.then(|| "dynamic".to_owned());
             let stale = row.stale.iter().map(stale_routes);
             let warnings = row.warnings.iter().chain(&row.last_error).cloned();
-            let notes: Vec<_> = stale.chain(warnings).collect();
+            let notes: Vec<_> = dynamic.into_iter().chain(stale).chain(warnings).collect();
             vec![
                 row.route_server.to_string(),
                 row.instance.to_string(),

@@ -28,6 +28,7 @@ use crate::{
 
 mod control;
 mod core;
+mod dynamic;
 mod explain;
 mod question;
 mod server;

@@ -22,7 +22,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     bgp::{
         RouteChange, SessionCommand, SessionEvent, SessionId, SessionStatus,
-        wire::{Family, FamilySet, Negotiated, Nlri},
+        wire::{Family, FamilySet, Negotiated, Nlri, Notification},
     },
     config::{self, LimitAction, PeerPolicy},
     rib::{
@@ -60,9 +60,6 @@ const NVA: SourceKind = SourceKind(0);
 /// Class of NVAs in the decision process: with them alone there is nothing to prefer.
 const NVA_CLASS: u8 = 1;
 
-/// Cease: maximum number of prefixes reached (RFC 4486 §3).
-const MAXIMUM_PREFIXES: u8 = 1;
-
 /// One route server with its two instances.
 pub struct RouteServer {
     config: config::RouteServer,
@@ -75,6 +72,8 @@ pub struct RouteServer {
     /// A number for each peer; both of its sessions have the same.
     identities: BTreeMap<IpAddr, u32>,
     shutdowns: Vec<(SessionId, SessionCommand)>,
+    /// Sessions whose rest ends early.
+    woken: Vec<SessionId>,
     /// Requests for routes, to go out in front of what is advertised.
     requests: Vec<(SessionId, SessionCommand)>,
     /// When the next chunk of a dump is due.
@@ -98,6 +97,8 @@ struct Session {
     /// Has sent End-of-RIB for all families since the route server was made.
     synchronised: bool,
     rests: Rests,
+    /// Closed for its number of routes, and not up since.
+    resting: bool,
 }
 
 /// A session that is up.
@@ -142,6 +143,7 @@ impl RouteServer {
             up: FxHashMap::default(),
             identities: BTreeMap::new(),
             shutdowns: Vec::new(),
+            woken: Vec::new(),
             requests: Vec::new(),
             step_at: None,
             restart_at: None,
@@ -227,6 +229,12 @@ impl RouteServer {
         first.chain(messages).collect()
     }
 
+    /// Sessions that were closed for their number of routes and need not rest any longer, since last
+    /// asked: they are to be started.
+    pub fn take_woken(&mut self) -> Vec<SessionId> {
+        std::mem::take(&mut self.woken)
+    }
+
     /// Whether every configured session has come up and sent End-of-RIB since the start: what was
     /// not learned by then is gone.
     #[must_use]
@@ -252,6 +260,7 @@ impl RouteServer {
             }),
         };
         let session = self.sessions.get_mut(id).expect("looked up above");
+        session.resting = false;
         session.up = Some(Up {
             index,
             rules: session.rules(),
@@ -378,13 +387,14 @@ impl RouteServer {
                 LimitAction::Teardown => {
                     let idle = session.rests.next(now.saturating_duration_since(up.since));
                     tracing::warn!(session = %id, %family, count, max, ?idle, "over its prefix limit");
-                    let text = format!("{count} routes of {family}, at most {max} are allowed");
+                    let limit = session.peer.max_prefixes;
+                    let restarts = session.peer.limit_restart;
+                    session.resting = true;
                     self.shutdowns.push((
                         id.clone(),
                         SessionCommand::Shutdown {
-                            subcode: MAXIMUM_PREFIXES,
-                            text,
-                            idle: Some(idle),
+                            notification: Notification::max_prefixes_reached(family, limit),
+                            idle: restarts.then_some(idle),
                         },
                     ));
                     return self.session_down(id);

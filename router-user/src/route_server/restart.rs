@@ -249,6 +249,13 @@ impl RouteServer {
         self.restart_at = keeping.map(Keeping::until).min();
     }
 
+    /// Whether routes of a peer are in use although its session is down.
+    #[must_use]
+    pub fn keeps_routes_of(&self, peer: std::net::IpAddr) -> bool {
+        let mut sessions = self.sessions.iter();
+        sessions.any(|(id, session)| id.peer == peer && session.kept.is_some())
+    }
+
     /// Notes what is kept of a session; its place in the RIB goes with the last of it.
     fn keep(&mut self, id: &SessionId, kept: Kept) {
         let session = self.sessions.get_mut(id).expect("the caller has found it");

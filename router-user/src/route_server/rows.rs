@@ -113,6 +113,7 @@ impl RouteServer {
             route_server: id.route_server.clone(),
             instance: id.instance.0,
             peer: session.peer.name.clone(),
+            dynamic: session.peer.dynamic,
             address: id.peer,
             asn: session.peer.asn,
             connection: connection(&session.status).to_owned(),

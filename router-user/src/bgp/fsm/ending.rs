@@ -13,8 +13,11 @@ const RESTARTING: &str = "the route server restarts";
 
 impl Fsm {
     pub(super) fn notified(&mut self, index: usize, notification: Notification, now: Instant) {
-        let collision = (notification.code, notification.subcode)
-            == (error::CEASE, cease::CONNECTION_COLLISION);
+        let cease = |subcode| (notification.code, notification.subcode) == (error::CEASE, subcode);
+        let collision = cease(cease::CONNECTION_COLLISION);
+        // It is not ready, as if it did not listen: two speakers that rest after an error must not
+        // send each other to rest again and again.
+        let rejected = cease(cease::CONNECTION_REJECTED);
         let connection = self.connections.swap_remove(index);
         if !collision || connection.state() == State::Established {
             let reason = text::received(self.settings.peer.ip(), &notification);
@@ -26,7 +29,7 @@ impl Fsm {
         self.lost(
             &connection,
             DownReason::NotificationReceived(notification),
-            !collision,
+            !collision && !rejected,
             now,
         );
     }
@@ -122,6 +125,8 @@ impl Fsm {
         if connection.state() == State::Established {
             self.actions.push(Action::Down(reason));
             self.backoff.lost(now);
+        }
+        if self.find(State::Established).is_none() {
             self.release(now);
         }
         if self.connections.is_empty() && error {
@@ -137,8 +142,9 @@ impl Fsm {
         }
     }
 
-    /// The connection that waited for the Established one to prove itself takes its place.
-    fn release(&mut self, now: Instant) {
+    /// The connection that waited for the Established one to prove itself, or for one that was under
+    /// way, takes its place.
+    pub(super) fn release(&mut self, now: Instant) {
         let released = self
             .connections
             .iter_mut()

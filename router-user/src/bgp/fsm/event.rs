@@ -29,6 +29,11 @@ pub struct Settings {
     pub hold_time: u16,
     /// Delay between connection attempts; grows with each one that fails.
     pub connect_retry: Duration,
+    /// How long the peer may take nothing of what is sent (RFC 9687); at least twice the hold time
+    /// counts where it is not longer than that.
+    pub send_hold_time: Duration,
+    /// Connections are authenticated; only for texts.
+    pub authenticated: bool,
     /// Families to announce.
     pub families: Vec<Family>,
     /// Graceful restart: what is offered.
@@ -86,10 +91,8 @@ pub enum Event {
     Start,
     /// Close with Cease and stay idle (ManualStop, AutomaticStop).
     Stop {
-        /// Subcode of Cease (RFC 4486).
-        subcode: u8,
-        /// Shutdown communication (RFC 9003); sent with subcodes 2 and 4.
-        text: String,
+        /// What the peer is told: Cease (RFC 4486), perhaps with a text (RFC 9003).
+        notification: Notification,
         /// Start again by itself after this time.
         idle: Option<Duration>,
     },
@@ -137,10 +140,17 @@ pub enum Event {
         /// What to tell the operator.
         reason: String,
     },
+    /// Messages of others than the state machine wait to be sent.
+    Queued {
+        /// On which connection.
+        connection: ConnectionId,
+    },
     /// The socket took whole messages (RFC 9687).
     Written {
         /// Which connection's.
         connection: ConnectionId,
+        /// Nothing waits any more.
+        drained: bool,
     },
     /// We do not read at the moment: a silent peer is not to blame.
     Busy {

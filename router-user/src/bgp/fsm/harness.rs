@@ -301,7 +301,13 @@ impl World {
         if wire.lost || self.cut {
             return;
         }
-        self.later(Arrival::Event(node, Event::Written { connection }));
+        self.later(Arrival::Event(
+            node,
+            Event::Written {
+                connection,
+                drained: true,
+            },
+        ));
         let message = match message {
             Outgoing::Open(open) => Received::Open(open),
             Outgoing::Keepalive => Received::Keepalive,
@@ -344,6 +350,8 @@ pub(super) fn settings(asn: u32, peer_asn: u32, router_id: [u8; 4]) -> Settings 
         passive: false,
         hold_time: 180,
         connect_retry: Duration::from_secs(5),
+        send_hold_time: Duration::from_secs(480),
+        authenticated: false,
         families: Family::ALL.to_vec(),
         restart: Restart {
             enabled: false,

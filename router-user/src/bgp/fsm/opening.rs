@@ -19,7 +19,7 @@ impl Fsm {
         if matches!(self.activity, Activity::Connecting(_)) {
             self.actions.push(Action::CancelConnect);
         }
-        if !matches!(self.activity, Activity::Stopped | Activity::IdleHold(_)) {
+        if !self.activity.is_idle() {
             self.activity = Activity::Waiting;
         }
     }
@@ -30,7 +30,11 @@ impl Fsm {
             return;
         }
         self.activity = Activity::Waiting;
-        self.open(Connection::outgoing(id, local_address, now), now);
+        let send_hold_time = self.settings.send_hold_time;
+        self.open(
+            Connection::outgoing(id, local_address, send_hold_time, now),
+            now,
+        );
     }
 
     pub(super) fn connect_failed(&mut self, reason: String, now: Instant) {
@@ -41,9 +45,21 @@ impl Fsm {
     }
 
     pub(super) fn accepted(&mut self, id: ConnectionId, local_address: IpAddr, now: Instant) {
-        if matches!(self.activity, Activity::Stopped | Activity::IdleHold(_)) {
-            self.actions.push(Action::Close { connection: id });
-            return;
+        let send_hold_time = self.settings.send_hold_time;
+        let connection = Connection::incoming(id, local_address, send_hold_time, now);
+        match self.activity {
+            // RFC 4486 §4: the peer is known, but not wanted now.
+            Activity::Stopped | Activity::Resting(_) => {
+                self.dismiss(&connection, Notification::connection_rejected());
+                return;
+            }
+            // That is over soon. Told of it, speakers like BIRD would wait for a minute or more, and
+            // refuse us meanwhile.
+            Activity::IdleHold(_) => {
+                self.actions.push(Action::Close { connection: id });
+                return;
+            }
+            Activity::Waiting | Activity::ConnectAt(_) | Activity::Connecting(_) => {}
         }
         // A peer has one connection of its own: a second one means that it has forgotten the first.
         let forgotten = self
@@ -55,13 +71,15 @@ impl Fsm {
             self.dismiss(&old, Notification::connection_collision());
         }
         // If the peer has restarted, its kernel answers this with a reset.
-        if let Some(established) = self.find(State::Established) {
+        if let Some(established) = self.find(State::Established)
+            && self.connections[established].may_be_probed(now)
+        {
             self.send(established, Outgoing::Keepalive);
         }
         if let Activity::ConnectAt(at) = self.activity {
             self.activity = Activity::ConnectAt(at.max(now + self.backoff.base()));
         }
-        self.open(Connection::incoming(id, local_address, now), now);
+        self.open(connection, now);
     }
 
     fn open(&mut self, connection: Connection, now: Instant) {
@@ -85,7 +103,7 @@ impl Fsm {
             }
             (Phase::OpenSent, Received::Open(theirs)) => self.opened(index, &theirs, now),
             (Phase::Held { confirmed, .. }, Received::Keepalive) => *confirmed = true,
-            (Phase::OpenConfirm(_), Received::Keepalive) => self.establish(index, now),
+            (Phase::OpenConfirm(_), Received::Keepalive) => self.confirmed(index, now),
             (
                 Phase::Established(_),
                 Received::Update | Received::Keepalive | Received::RouteRefresh,
@@ -110,7 +128,7 @@ impl Fsm {
         };
         if let Some(established) = self.find(State::Established) {
             if !self.settings.replace_established {
-                self.connections[index].hold_back(negotiated, now + PROBE_TIMEOUT);
+                self.connections[index].hold_back(negotiated, false, now + PROBE_TIMEOUT);
                 return;
             }
             let id = self.connections[index].id;
@@ -139,6 +157,27 @@ impl Fsm {
         let jitter = self.backoff.jitter();
         self.connections[index].confirm(negotiated, jitter, now);
         self.send(index, Outgoing::Keepalive);
+    }
+
+    /// Both sides agree on this connection. Where another one is under way that would win the
+    /// collision, it may have won it on the peer's side already: to become Established on the
+    /// loser would be to lose the session in a moment. So the winner gets a moment to show up.
+    fn confirmed(&mut self, index: usize, now: Instant) {
+        let connection = &self.connections[index];
+        let Phase::OpenConfirm(negotiated) = &connection.phase else {
+            return;
+        };
+        let negotiated = Arc::clone(negotiated);
+        let keep_outgoing = open::ours_wins(&negotiated);
+        let mut others = self.connections.iter();
+        let rival = |other: &Connection| {
+            other.outgoing == keep_outgoing && matches!(other.phase, Phase::OpenSent)
+        };
+        if connection.outgoing != keep_outgoing && others.any(rival) {
+            self.connections[index].hold_back(negotiated, true, now + PROBE_TIMEOUT);
+        } else {
+            self.establish(index, now);
+        }
     }
 
     pub(super) fn establish(&mut self, index: usize, now: Instant) {

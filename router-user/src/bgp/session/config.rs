@@ -74,6 +74,8 @@ impl SessionConfig {
             passive: self.passive,
             hold_time: self.hold_time,
             connect_retry: Duration::from_secs(self.connect_retry.into()),
+            send_hold_time: Duration::from_secs(self.send_hold_time.into()),
+            authenticated: self.security.md5_password.is_some() || !self.security.tcp_ao.is_empty(),
             families: self.families.clone(),
             restart: self.restart,
             restarted: Restarted::default(),

@@ -13,7 +13,10 @@ use super::*;
 use crate::{
     bgp::{
         InstanceId,
-        wire::{AsPath, Asn, Context, Message, Offer, PathAttributes, RefreshKind, decode, frame},
+        wire::{
+            AsPath, Asn, Context, Message, Notification, Offer, PathAttributes, RefreshKind,
+            decode, frame,
+        },
     },
     rib::LearnedRoute,
 };
@@ -34,7 +37,7 @@ struct Lab {
     sessions: BTreeMap<SessionId, Far>,
     /// What subnets have learned.
     learned: BTreeMap<IpNet, LearnedRoute>,
-    shutdowns: Vec<(SessionId, u8, Duration)>,
+    shutdowns: Vec<(SessionId, Notification, Option<Duration>)>,
     /// Which sessions were told to ask for all routes again.
     requests: Vec<(SessionId, Family)>,
 }
@@ -163,10 +166,9 @@ impl Lab {
                         .receive(&messages);
                 }
                 SessionCommand::RequestRefresh(family) => self.requests.push((id, family)),
-                SessionCommand::Shutdown { subcode, idle, .. } => {
+                SessionCommand::Shutdown { notification, idle } => {
                     self.sessions.remove(&id);
-                    self.shutdowns
-                        .push((id, subcode, idle.expect("comes back by itself")));
+                    self.shutdowns.push((id, notification, idle));
                 }
             }
         }

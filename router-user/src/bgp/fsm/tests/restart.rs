@@ -158,15 +158,9 @@ fn rfc8538_3_1_what_ends_a_session_for_good_is_a_hard_reset() {
     ] {
         let mut world = both_established();
         let plain = Notification::cease_with_text(subcode, "text");
-        let text = "text".to_owned();
-        world.input(
-            A,
-            Event::Stop {
-                subcode,
-                text,
-                idle: None,
-            },
-        );
+        let notification = plain.clone();
+        let idle = None;
+        world.input(A, Event::Stop { notification, idle });
         world.run(Duration::from_millis(10));
         let [Action::Down(DownReason::NotificationReceived(told))] = &downs(&world, B)[..] else {
             panic!("{:?}", world.nodes[B].log);
@@ -186,16 +180,9 @@ fn rfc8538_3_1_without_the_n_bit_on_both_sides_there_are_no_hard_resets() {
     let mut world = World::new(restarting(ours()), theirs());
     world.start_both();
     world.run_until_established(MINUTE);
-    let subcode = cease::ADMINISTRATIVE_SHUTDOWN;
-    let text = String::new();
-    world.input(
-        A,
-        Event::Stop {
-            subcode,
-            text,
-            idle: None,
-        },
-    );
+    let notification = Notification::administrative_shutdown("");
+    let idle = None;
+    world.input(A, Event::Stop { notification, idle });
     assert_eq!(world.nodes[A].notifications().last(), Some(&(6, 2)));
 }
 
