@@ -115,11 +115,12 @@ impl AdjRibOut {
 
     /// A session is sent nothing any more.
     pub(super) fn leave(&mut self, sessions: &mut Sessions, session: SessionIndex) {
+        // It may have asked before it was to be sent anything.
+        self.refreshes.retain(|refresh| refresh.session != session);
         if sessions.get_mut(session).group.take().is_none() {
             return;
         }
         self.take_member(sessions, session);
-        self.refreshes.retain(|refresh| refresh.session != session);
         self.outbox.forget(session);
         self.drop_unused_groups();
         sessions.get_mut(session).totals.advertised = 0;

@@ -12,6 +12,8 @@ use crate::{
     },
 };
 
+mod ended;
+
 const SITE: &str = "10.250.0.0/16";
 const SITE6: &str = "fd00:250::/48";
 const SDWAN: &str = "10.1.10.4";
