@@ -118,8 +118,8 @@ impl Dynamic {
         down.map(|known| known.until).min()
     }
 
-    /// Forgets whose time has come. `is_kept`: routes of it are still in use; it is asked again
-    /// later. Whether anybody was forgotten.
+    /// Forgets whose time has come. `is_kept`: its routes or the operator's wishes would go with it;
+    /// it is asked again later. Whether anybody was forgotten.
     pub(super) fn forget(&mut self, now: Instant, is_kept: impl Fn(IpAddr) -> bool) -> bool {
         let before = self.known.len();
         self.known.retain(|address, known| {

@@ -242,6 +242,7 @@ impl Owner {
                 let subcode = cease::ADMINISTRATIVE_SHUTDOWN;
                 self.speaker.stop(selection, subcode, "instance stopped");
                 self.server.stopped.insert(instance);
+                self.server.route_server.drop_kept(instance);
                 tracing::info!(route_server = %self.name, %instance, "instance stopped");
                 let _ = done.send(());
             }
@@ -287,7 +288,20 @@ impl Owner {
             }
             _ => {}
         }
-        self.server.route_server.handle(event, Instant::now());
+        let down = match &event {
+            SessionEvent::Down { id, .. } => Some(id.instance),
+            _ => None,
+        };
+        let Server {
+            route_server,
+            stopped,
+            ..
+        } = &mut self.server;
+        route_server.handle(event, Instant::now());
+        // Its connection was lost by itself, just before the instance was stopped.
+        if let Some(instance) = down.filter(|instance| stopped.contains(instance)) {
+            route_server.drop_kept(instance);
+        }
     }
 
     /// Hands on what the last events led to.
@@ -386,7 +400,7 @@ impl Owner {
             dynamic,
             ..
         } = &mut self.server;
-        let is_kept = |address| route_server.keeps_routes_of(address);
+        let is_kept = |address| route_server.must_remember(address);
         if dynamic.forget(Instant::now(), is_kept) {
             self.reconfigure(None);
         }

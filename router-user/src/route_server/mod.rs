@@ -235,11 +235,11 @@ impl RouteServer {
         std::mem::take(&mut self.woken)
     }
 
-    /// Whether every configured session has come up and sent End-of-RIB since the start: what was
-    /// not learned by then is gone.
+    /// Whether every configured session has come up and sent End-of-RIB since the start, or is shut
+    /// down: what was not learned by then is gone.
     #[must_use]
     pub fn synchronised(&self) -> bool {
-        self.deferred_until.is_none() && self.sessions.values().all(|session| session.synchronised)
+        self.deferred_until.is_none() && self.sessions.values().all(Session::has_told)
     }
 
     fn session_up(&mut self, id: &SessionId, negotiated: Arc<Negotiated>, now: Instant) {
@@ -423,6 +423,11 @@ impl RouteServer {
 }
 
 impl Session {
+    /// Nothing more is to be learned of what the peer announced before the start.
+    fn has_told(&self) -> bool {
+        self.synchronised || self.operator.shutdown.is_some()
+    }
+
     /// By which its paths are to be imported.
     fn rules(&self) -> PeerRules {
         PeerRules {

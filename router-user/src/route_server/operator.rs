@@ -37,11 +37,14 @@ impl RouteServer {
     }
 
     /// Notes that sessions are shut down with this text, or (`None`) no longer. Whoever holds the
-    /// sockets closes and opens them.
+    /// sockets closes and opens them. What is kept of one that is down already goes at once.
     pub fn set_shutdown(&mut self, ids: &[SessionId], text: Option<&str>) {
         for id in ids {
             if let Some(session) = self.sessions.get_mut(id) {
                 session.operator.shutdown = text.map(str::to_owned);
+            }
+            if text.is_some() {
+                self.end_keeping(id);
             }
         }
     }

@@ -27,6 +27,7 @@ impl RouteServer {
         let before = std::mem::replace(&mut self.config, config.clone());
         self.configure_sessions();
         self.restart_changed(&before);
+        self.keep_as_configured(now);
         self.apply_rules(import_rules(config, vnet_space, gateways));
         self.apply_limits(now);
         self.apply_views();

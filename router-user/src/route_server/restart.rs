@@ -10,15 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{RouteServer, import::PeerRules};
+use super::{Operator, RouteServer, import::PeerRules};
 use crate::{
     bgp::{
-        DownReason, SessionId,
+        DownReason, InstanceId, SessionId, State,
         wire::{
             Family, Negotiated, Notification,
             notification::{cease, error},
         },
     },
+    config::Peer,
     rib::SessionIndex,
 };
 
@@ -58,6 +59,24 @@ impl Keeping {
     /// Until when they are kept in this form, unless the peer announces them again.
     pub(super) fn until(&self) -> Instant {
         self.synchronised_by.unwrap_or(self.ends)
+    }
+
+    /// The same, kept no longer than the peer's settings of now say; `None`: not at all.
+    fn within(self, peer: &Peer, family: Family, now: Instant) -> Option<Self> {
+        let long_lived = Duration::from_secs(peer.restart.long_lived_stale_time.into());
+        let form_ends = self.long_lived && long_lived.is_zero();
+        if !peer.restart.enabled || !peer.families.contains(family) || form_ends {
+            return None;
+        }
+        let ends = match self.long_lived {
+            true => self.ends.min(now + long_lived),
+            false => self.ends,
+        };
+        Some(Self {
+            ends,
+            then: self.then.min(long_lived),
+            ..self
+        })
     }
 }
 
@@ -101,14 +120,17 @@ impl RouteServer {
         let Some(until) = self.deferred_until else {
             return;
         };
-        let all_told = self.sessions.values().all(|session| {
-            let offer = session.up.as_ref().map(|up| &up.negotiated.peer);
-            session.synchronised
-                || offer.is_some_and(|offer| {
-                    let restart = offer.graceful_restart.as_ref();
-                    restart.is_none_or(|restart| restart.restarted)
-                })
-        });
+        // Who they are is known only once they come.
+        let all_known = self.config.dynamic_peers.is_empty();
+        let all_told = all_known
+            && self.sessions.values().all(|session| {
+                let offer = session.up.as_ref().map(|up| &up.negotiated.peer);
+                session.has_told()
+                    || offer.is_some_and(|offer| {
+                        let restart = offer.graceful_restart.as_ref();
+                        restart.is_none_or(|restart| restart.restarted)
+                    })
+            });
         if !all_told && now < until {
             return;
         }
@@ -143,7 +165,9 @@ impl RouteServer {
             families: [None; 2],
         });
         kept.rules = up.rules;
-        if !is_outlived(&up.negotiated, reason) {
+        let shut_down = session.operator.shutdown.is_some();
+        let settings = session.peer.clone();
+        if shut_down || !is_outlived(&up.negotiated, reason) {
             self.rib.remove_session(up.index);
             self.up.remove(&up.index);
             return;
@@ -156,7 +180,11 @@ impl RouteServer {
                 self.rib.sweep_stale(up.index, family);
             }
             self.rib.mark_stale(up.index, family);
-            let (Loss::Keep(keeping) | Loss::KeepFresh(keeping)) = loss else {
+            let keeping = match loss {
+                Loss::Keep(keeping) | Loss::KeepFresh(keeping) => Some(keeping),
+                Loss::Drop => None,
+            };
+            let Some(keeping) = keeping.and_then(|it| it.within(&settings, family, now)) else {
                 self.rib.sweep_stale(up.index, family);
                 continue;
             };
@@ -242,6 +270,47 @@ impl RouteServer {
         self.plan_restarts();
     }
 
+    /// Drops what is kept of an instance's peers: it is stopped, they are not waited for.
+    pub fn drop_kept(&mut self, instance: InstanceId) {
+        let ids: Vec<SessionId> = self.sessions.keys().cloned().collect();
+        for id in ids.iter().filter(|id| id.instance == instance) {
+            self.end_keeping(id);
+        }
+    }
+
+    /// Drops what is kept of a session that is down.
+    pub(super) fn end_keeping(&mut self, id: &SessionId) {
+        let session = self.sessions.get(id);
+        if session.is_some_and(|session| session.up.is_none() && session.kept.is_some()) {
+            self.session_down(id);
+            self.plan_restarts();
+        }
+    }
+
+    /// Other settings hold for what is kept of sessions that are down, too.
+    pub(super) fn keep_as_configured(&mut self, now: Instant) {
+        let ids: Vec<SessionId> = self.sessions.keys().cloned().collect();
+        for id in ids {
+            let Some(session) = self.sessions.get_mut(&id).filter(|it| it.up.is_none()) else {
+                continue;
+            };
+            let Some(mut kept) = session.kept.take() else {
+                continue;
+            };
+            for family in Family::ALL {
+                let keeping = &mut kept.families[family as usize];
+                let before = keeping.take();
+                *keeping = before.and_then(|it| it.within(&session.peer, family, now));
+                if before.is_some() && keeping.is_none() {
+                    let swept = self.rib.sweep_stale(kept.index, family);
+                    tracing::info!(session = %id, %family, swept, "its routes are not to be kept any longer");
+                }
+            }
+            self.keep(&id, kept);
+        }
+        self.plan_restarts();
+    }
+
     /// When [`RouteServer::end_waiting`] is due.
     pub(super) fn plan_restarts(&mut self) {
         let kept = self.sessions.values().filter_map(|it| it.kept.as_ref());
@@ -249,11 +318,15 @@ impl RouteServer {
         self.restart_at = keeping.map(Keeping::until).min();
     }
 
-    /// Whether routes of a peer are in use although its session is down.
+    /// Whether something would be forgotten with a peer whose sessions are down: routes that are
+    /// kept, what the operator wants of it, that it rests because of its limit.
     #[must_use]
-    pub fn keeps_routes_of(&self, peer: std::net::IpAddr) -> bool {
-        let mut sessions = self.sessions.iter();
-        sessions.any(|(id, session)| id.peer == peer && session.kept.is_some())
+    pub fn must_remember(&self, peer: std::net::IpAddr) -> bool {
+        let mut sessions = self.sessions.iter().filter(|(id, _)| id.peer == peer);
+        sessions.any(|(_, session)| {
+            let rests = session.resting && session.status.state == State::Idle;
+            session.kept.is_some() || session.operator != Operator::default() || rests
+        })
     }
 
     /// Notes what is kept of a session; its place in the RIB goes with the last of it.

@@ -86,6 +86,15 @@ fn ours() -> Says {
     Says::restart(120).with_notification().long_lived(86_400)
 }
 
+/// The configuration says what [`ours`] does.
+fn config() -> config::RouteServer {
+    let mut config = super::config();
+    for peer in &mut config.peers {
+        peer.restart.long_lived_stale_time = 86_400;
+    }
+    config
+}
+
 impl Lab {
     fn up_saying(&mut self, peer: &str, instance: u8, theirs: &Says) {
         let (id, mut negotiated) = self.negotiated(peer, instance);

@@ -18,3 +18,167 @@ fn a_peer_that_asks_for_routes_before_the_selection_and_leaves_does_no_harm() {
     lab.settle_now();
     assert_eq!(lab.far("sdwan", 1).ended, Family::ALL);
 }
+
+#[test]
+fn a_peer_that_is_shut_down_while_its_routes_are_kept_loses_them_at_once() {
+    let says = Says::restart(120).long_lived(86_400);
+    let mut lab = lab(&says, &says);
+    lab.lose("sdwan");
+    assert!(lab.members(SITE).is_some());
+    let ids = [lab.id("sdwan", 1)];
+    lab.server.set_shutdown(&ids, Some("maintenance"));
+    lab.settle_now();
+    assert!(lab.learned.is_empty());
+    assert!(lab.holds("fw", 1, SITE).is_none());
+
+    // Also where its connection was lost on its own just before.
+    lab.server.set_shutdown(&ids, None);
+    lab.up_saying("sdwan", 1, &says);
+    lab.announce("sdwan", 1, &[SITE], &site());
+    lab.server.set_shutdown(&ids, Some("maintenance"));
+    lab.lose("sdwan");
+    assert!(lab.learned.is_empty());
+    lab.pass(HOUR);
+    assert_eq!(lab.server.next_timeout(), None);
+}
+
+#[test]
+fn an_instance_that_is_stopped_drops_what_it_keeps_of_its_peers_at_once() {
+    let says = Says::restart(120);
+    let mut lab = lab(&says, &says);
+    lab.lose("sdwan");
+    lab.server.drop_kept(InstanceId(2));
+    lab.settle_now();
+    assert!(lab.members(SITE).is_some(), "kept by the other instance");
+    lab.server.drop_kept(InstanceId(1));
+    lab.settle_now();
+    assert!(lab.learned.is_empty());
+    assert!(lab.holds("fw", 1, SITE).is_none());
+}
+
+#[test]
+fn a_configuration_that_keeps_less_holds_for_what_is_kept_already() {
+    let says = Says::restart(120).long_lived(86_400);
+    let left = |time: Duration, change: fn(&mut config::Peer)| {
+        let mut lab = lab(&says, &says);
+        let mut config = config();
+        lab.lose("sdwan");
+        lab.pass(time);
+        change(&mut config.peers[0]);
+        lab.server
+            .reconfigure(&config, &space(), &gateways(), lab.now);
+        lab.settle_now();
+        let nets = [SITE, SITE6].map(|net| lab.row(net));
+        nets.map(|row| Some(row?.stale?.seconds_left.round()))
+    };
+    let early = 20 * SECOND;
+    assert_eq!(left(early, |_| {}), [Some(100.0); 2]);
+    assert_eq!(left(HOUR, |_| {}), [Some(82_920.0); 2]);
+    for time in [early, HOUR] {
+        assert_eq!(left(time, |peer| peer.restart.enabled = false), [None; 2]);
+    }
+    assert_eq!(
+        left(early, |peer| peer.families =
+            [Family::Ipv6Unicast].into_iter().collect()),
+        [None, Some(100.0)]
+    );
+    let shorter = |peer: &mut config::Peer| peer.restart.long_lived_stale_time = 600;
+    assert_eq!(left(HOUR, shorter), [Some(600.0); 2]);
+    let none = |peer: &mut config::Peer| peer.restart.long_lived_stale_time = 0;
+    assert_eq!(left(HOUR, none), [None; 2]);
+    assert_eq!(left(early, none), [Some(100.0); 2]);
+}
+
+#[test]
+fn rfc4724_4_1_peers_that_are_not_known_by_address_are_waited_for_until_the_timer() {
+    let mut config = config();
+    config
+        .peers
+        .retain(|peer| ["sdwan", "fw"].contains(&peer.name.as_str()));
+    config.instances[1].addresses.remove(0);
+    config.dynamic_peers = vec![config::DynamicPeers {
+        name: "branch".into(),
+        prefix: "10.1.40.0/24".parse().unwrap(),
+        max_peers: 2,
+        template: config.peers[0].clone(),
+    }];
+    let mut lab = Lab::new(&config);
+    lab.server.defer_selection(lab.now + 90 * SECOND);
+    let says = Says::restart(120);
+    for peer in ["sdwan", "fw"] {
+        lab.up_saying(peer, 1, &says);
+        for family in Family::ALL {
+            lab.end_of_rib(peer, family);
+        }
+    }
+    lab.pass(89 * SECOND);
+    assert!(
+        !lab.server.synchronised(),
+        "what its peers announced before is forwarded"
+    );
+    assert_eq!(lab.far("fw", 1).ended, []);
+    lab.pass(SECOND);
+    assert!(lab.server.synchronised());
+}
+
+#[test]
+fn rfc4724_4_1_a_peer_that_is_shut_down_is_not_waited_for() {
+    let mut lab = restarted(&["sdwan", "fw"]);
+    let says = Says::restart(120);
+    lab.up_saying("sdwan", 1, &says);
+    lab.announce("sdwan", 1, &[SITE], &site());
+    for family in Family::ALL {
+        lab.end_of_rib("sdwan", family);
+    }
+    assert!(lab.learned.is_empty(), "fw is not there yet");
+    let ids = [lab.id("fw", 1)];
+    lab.server.set_shutdown(&ids, Some("broken"));
+    lab.server.schedule(lab.now);
+    lab.settle_now();
+    assert!(lab.members(SITE).is_some());
+    assert!(lab.server.synchronised());
+}
+
+#[test]
+fn a_dynamic_peer_is_remembered_while_something_would_be_forgotten_with_it() {
+    let says = Says::restart(120);
+    let mut lab = lab(&says, &says);
+    let address: IpAddr = SDWAN.parse().unwrap();
+    let id = lab.id("sdwan", 1);
+    let ids = std::slice::from_ref(&id);
+    lab.lose("sdwan");
+    assert!(lab.server.must_remember(address), "routes are kept");
+    lab.pass(120 * SECOND);
+    assert!(!lab.server.must_remember(address));
+    lab.server.set_shutdown(ids, Some("maintenance"));
+    assert!(lab.server.must_remember(address), "it would come back up");
+    lab.server.set_shutdown(ids, None);
+    lab.server.set_drained(ids, true, lab.now);
+    assert!(
+        lab.server.must_remember(address),
+        "it would come back undrained"
+    );
+    lab.server.set_drained(ids, false, lab.now);
+    assert!(!lab.server.must_remember(address));
+
+    // Over its limit it rests, and is not taken again before that is over.
+    let mut config = config();
+    config.peers[0].max_prefixes = 1;
+    lab.server
+        .reconfigure(&config, &space(), &gateways(), lab.now);
+    lab.up_saying("sdwan", 1, &says);
+    lab.announce("sdwan", 1, &[SITE, "10.251.0.0/16"], &site());
+    lab.settle_now();
+    let mut shows = |state| {
+        let status = SessionStatus {
+            state,
+            ..SessionStatus::default()
+        };
+        let id = id.clone();
+        lab.server
+            .handle(SessionEvent::Status { id, status }, lab.now);
+        lab.server.must_remember(address)
+    };
+    assert!(shows(crate::bgp::State::Idle));
+    assert!(!shows(crate::bgp::State::Active));
+}
