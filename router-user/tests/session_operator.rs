@@ -51,6 +51,26 @@ async fn rfc9003_2_a_shutdown_is_told_and_lasts_over_another_configuration_until
 }
 
 #[tokio::test]
+async fn a_session_that_was_shut_down_stays_so_when_its_instance_is_started() {
+    let config = session("127.21.17.1", "127.21.17.2", free_port("127.21.17.1"));
+    let mut ours = Node::with(vec![config.clone()]);
+    let _theirs = Node::with(vec![mirrored(&config)]);
+    ours.up(&config.id).await;
+    let this = Selection::Session(config.id.clone());
+    let instance = Selection::Instance("rs1".into(), config.id.instance);
+    for selection in [&this, &instance] {
+        let subcode = cease::ADMINISTRATIVE_SHUTDOWN;
+        ours.speaker.stop(selection.clone(), subcode, "");
+    }
+    ours.down(&config.id).await;
+    assert_eq!(ours.speaker.start(&instance), 0);
+    let up = |event: &SessionEvent| matches!(event, SessionEvent::Up { .. });
+    assert!(ours.quiet(Duration::from_secs(2), up).await);
+    assert_eq!(ours.speaker.start(&this), 1);
+    ours.up(&config.id).await;
+}
+
+#[tokio::test]
 async fn a_reset_closes_the_session_with_6_4_and_it_comes_back() {
     let config = session("127.21.2.1", "127.21.2.2", free_port("127.21.2.1"));
     let mut ours = Node::with(vec![config.clone()]);

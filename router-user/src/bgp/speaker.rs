@@ -230,13 +230,11 @@ impl Speaker {
         selected
     }
 
-    /// Starts the selected sessions, those stopped one by one included. A session of a stopped
-    /// instance stays idle until its instance is started. Returns how many were started.
+    /// Starts the selected sessions. What else was stopped stays so: a session that was stopped by
+    /// itself when its instance is started, and one of a stopped instance. Returns how many were
+    /// started.
     pub fn start(&mut self, selection: &Selection) -> usize {
-        self.stopped.retain(|stopped| match stopped {
-            Selection::Session(id) => !selection.contains(id),
-            Selection::Instance(..) => stopped != selection,
-        });
+        self.stopped.remove(selection);
         let mut started = 0;
         for (id, running) in &self.sessions {
             if selection.contains(id) && !self.is_stopped(id) {
