@@ -99,6 +99,34 @@ async fn markers_of_a_peer_that_did_not_announce_them_are_ignored() {
 }
 
 #[tokio::test]
+async fn a_flood_of_markers_is_not_queued_up_for_the_routes_owner() {
+    let config = session("127.21.16.1", "127.21.16.2", free_port("127.21.16.1"));
+    let mut ours = Node::with(vec![config.clone()]);
+    let mut theirs = Node::with(vec![mirrored(&config)]);
+    ours.up(&config.id).await;
+    let (handle, _) = theirs.up(&mirrored(&config).id).await;
+    let mut flood = BytesMut::new();
+    for _ in 0..10_000 {
+        RouteRefresh::new(V4, RefreshKind::Begin).encode(&mut flood);
+        RouteRefresh::new(V4, RefreshKind::End).encode(&mut flood);
+    }
+    send(&handle, flood.freeze());
+    let mut events = 0;
+    let mut status = 0;
+    ours.wait(|event| {
+        match event {
+            SessionEvent::RefreshBegins { .. } | SessionEvent::RefreshEnds { .. } => events += 1,
+            SessionEvent::Status { status: shown, .. } => status = shown.messages_received,
+            SessionEvent::Down { reason, .. } => panic!("{reason}"),
+            _ => {}
+        }
+        (status >= 20_000).then_some(())
+    })
+    .await;
+    assert!((2..100).contains(&events), "{events}");
+}
+
+#[tokio::test]
 async fn a_marker_of_wrong_length_is_answered_with_7_1() {
     let config = passive("127.21.4.1", "127.21.4.2");
     let mut ours = Node::with(vec![config.clone()]);

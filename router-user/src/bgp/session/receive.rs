@@ -100,12 +100,14 @@ impl Session {
         let marked = self.status.has_enhanced_refresh();
         match (family, refresh.kind) {
             (Some(family), RefreshKind::Request) => self.refreshes.ask(family),
-            (Some(family), RefreshKind::Begin) if marked => {
+            (Some(family), RefreshKind::Begin)
+                if marked && self.refreshes.begins(family, Instant::now()) =>
+            {
                 let id = self.config.id.clone();
                 self.flush();
                 self.emit(SessionEvent::RefreshBegins { id, family });
             }
-            (Some(family), RefreshKind::End) if marked => {
+            (Some(family), RefreshKind::End) if marked && self.refreshes.ends(family) => {
                 let id = self.config.id.clone();
                 self.flush();
                 self.emit(SessionEvent::RefreshEnds { id, family });
