@@ -53,6 +53,8 @@ pub(super) struct Desired {
     pub(super) port: u16,
     /// What it originates.
     pub(super) originated: BTreeSet<IpNet>,
+    /// A port's packets take what it learns.
+    pub(super) forwarding: bool,
 }
 
 enum ServerOrder {
@@ -80,7 +82,9 @@ impl ServerHandle {
             core,
             synchronised: false,
         };
-        owner.server.route_server.set_originated(desired.originated);
+        let server = &mut owner.server.route_server;
+        server.set_originated(desired.originated);
+        server.set_forwarding(desired.forwarding, Instant::now());
         let errors = owner.apply_sessions(&desired.config, desired.port);
         tokio::spawn(owner.run(ordered, happened));
         (Self(orders), errors)
@@ -182,10 +186,12 @@ impl Owner {
                     gateways,
                     port,
                     originated,
+                    forwarding,
                 } = *desired;
                 let server = &mut self.server.route_server;
                 server.reconfigure(&config, &space, &gateways, Instant::now());
                 server.set_originated(originated);
+                server.set_forwarding(forwarding, Instant::now());
                 // What was to be sent goes to the sessions as they were, before any restarts.
                 self.send_commands();
                 let _ = done.send(self.apply_sessions(&config, port));

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    core::{CoreHandle, Originated},
+    core::{CoreHandle, Demands},
     server::{Desired, ServerHandle},
 };
 use crate::{
@@ -53,12 +53,12 @@ impl Supervisor {
         let (dataplane, liveness) =
             Dataplane::start(config.dataplane.clone()).context("cannot start the data plane")?;
         let config = Arc::new(config);
-        let (core, originated) = CoreHandle::start(&config, dataplane.clone(), liveness);
+        let (core, demands) = CoreHandle::start(&config, dataplane.clone(), liveness);
         let servers = config
             .route_servers
             .iter()
             .map(|server| {
-                let desired = desired(&config, server, &originated);
+                let desired = desired(&config, server, &demands);
                 // What could not be done was logged and is tried again.
                 let (handle, _) = ServerHandle::start(desired, core.clone());
                 (server.name.clone(), handle)
@@ -112,9 +112,9 @@ impl Supervisor {
                 servers.remove(name);
             }
         }
-        let originated = before.core.reconfigure(config.clone()).await;
+        let demands = before.core.reconfigure(config.clone()).await;
         for server in &config.route_servers {
-            let desired = desired(&config, server, &originated);
+            let desired = desired(&config, server, &demands);
             let errors = match servers.get(&server.name) {
                 Some(running) => running.reconfigure(desired).await,
                 None => {
@@ -164,7 +164,8 @@ async fn read(running: &Running) -> Answer<(Config, ReloadReport)> {
     Ok((parsed.config, report))
 }
 
-fn desired(config: &Config, server: &config::RouteServer, originated: &Originated) -> Desired {
+fn desired(config: &Config, server: &config::RouteServer, demands: &Demands) -> Desired {
+    let demand = demands.get(&server.name).cloned().unwrap_or_default();
     let network = config.vnets.iter().find(|vnet| vnet.name == server.vnet);
     Desired {
         config: server.clone(),
@@ -178,6 +179,7 @@ fn desired(config: &Config, server: &config::RouteServer, originated: &Originate
             .copied()
             .collect(),
         port: config.daemon.bgp_port,
-        originated: originated.get(&server.name).cloned().unwrap_or_default(),
+        originated: demand.originated,
+        forwarding: demand.forwarding,
     }
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::bgp::wire::{Family, encode_end_of_rib};
 
 /// Slots that one step of a dump covers.
-const CHUNK: usize = 16 * 1024;
+pub(super) const CHUNK: usize = 16 * 1024;
 
 /// The tables of both families.
 #[derive(Default)]

@@ -48,7 +48,7 @@ mod view;
 mod tests;
 
 use adj_rib_in::Core;
-use adj_rib_out::{AdjRibOut, Tables};
+use adj_rib_out::{AdjRibOut, CHUNK, Tables};
 use decision::{Decision, Rank};
 use learned::LearnedRoutes;
 use path::{Path, Standing};
@@ -244,19 +244,42 @@ impl Rib {
         learned.redecide(&before, &after, &core.reasons, &tables.v6);
     }
 
+    /// Whether subnets forward by what is learned. If not, [`Rib::take_learned`] tells only which
+    /// default routes there are and which prefixes cannot be resolved; as soon as they do, it tells
+    /// everything, in [steps](Rib::step). It does from the start.
+    pub fn set_forwarding(&mut self, forwarding: bool) {
+        self.flush();
+        self.learned.tell_all(forwarding);
+    }
+
+    /// Whether routes that stand are still to be told since [`Rib::set_forwarding`].
+    #[must_use]
+    pub fn is_telling(&self) -> bool {
+        self.learned.is_telling()
+    }
+
     /// Whether [`Rib::step`] has something to do.
     #[must_use]
     pub fn is_dumping(&self) -> bool {
-        self.out.is_dumping()
+        self.out.is_dumping() || self.is_telling()
     }
 
-    /// Sends one more chunk of the table to sessions that wait for it.
+    /// Sends one more chunk of the table to sessions and subnets that wait for it.
     pub fn step(&mut self) {
         self.flush();
-        let Core {
-            sessions, options, ..
-        } = &mut self.core;
-        self.out.step(sessions, *options, &self.tables);
+        let Self {
+            tables,
+            core,
+            learned,
+            out,
+        } = self;
+        let decision = Decision {
+            sessions: &core.sessions,
+            options: core.options,
+        };
+        learned.tell(&decision, &core.reasons, &tables.v4, CHUNK);
+        learned.tell(&decision, &core.reasons, &tables.v6, CHUNK);
+        out.step(&mut core.sessions, core.options, tables);
     }
 
     /// Works out what the changes since the last flush come to.

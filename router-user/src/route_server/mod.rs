@@ -131,6 +131,13 @@ impl RouteServer {
         self.originated = prefixes;
     }
 
+    /// Whether subnets forward by what is learned; if not, little of it is told
+    /// ([`Rib::set_forwarding`]).
+    pub fn set_forwarding(&mut self, forwarding: bool, now: Instant) {
+        self.rib.set_forwarding(forwarding);
+        self.schedule(now);
+    }
+
     /// What a session tells. Events of sessions that are not configured (any longer), and routes of
     /// sessions that are not up (any longer), are ignored.
     pub fn handle(&mut self, event: SessionEvent, now: Instant) {
@@ -184,7 +191,8 @@ impl RouteServer {
     /// not learned by then is gone.
     #[must_use]
     pub fn synchronised(&self) -> bool {
-        self.sessions.values().all(|session| session.synchronised)
+        let mut sessions = self.sessions.values();
+        sessions.all(|session| session.synchronised) && !self.rib.is_telling()
     }
 
     fn session_up(&mut self, id: &SessionId, negotiated: Arc<Negotiated>, now: Instant) {

@@ -17,6 +17,7 @@ use crate::bgp::{
 
 mod adj_rib_out;
 mod decision;
+mod learned;
 mod smoke;
 
 /// The route server's ASN in these tests.
