@@ -265,6 +265,10 @@ impl Owner {
                 session.send(command);
             }
         }
+        let sessions = self.sessions.iter();
+        for (id, _) in sessions.filter(|(_, session)| session.is_behind()) {
+            self.server.route_server.hold(id);
+        }
     }
 
     fn apply_sessions(&mut self, config: &config::RouteServer, port: u16) -> Vec<String> {

@@ -20,7 +20,7 @@
 //! - `table`: prefixes and their paths, in slots; `adj_rib_in`: how sessions change them.
 //! - `decision`: which path wins, and why the others lose.
 //! - `learned`: what subnets learn.
-//! - `view`, `pack`, `adj_rib_out`: what peers are sent.
+//! - `view`, `pack`, `adj_rib_out`: what peers are sent; `lag`: those that do not keep up.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -37,6 +37,7 @@ mod adj_rib_in;
 mod adj_rib_out;
 mod attributes;
 mod decision;
+mod lag;
 mod learned;
 mod pack;
 mod path;
@@ -94,7 +95,8 @@ impl Rib {
     /// A session that went down, with all its paths. Its index is invalid from here on.
     pub fn remove_session(&mut self, session: SessionIndex) {
         self.flush();
-        self.out.leave(&mut self.core.sessions, session);
+        self.out
+            .leave(&mut self.core.sessions, &mut self.tables, session);
         self.clear(session);
         self.flush();
         self.core.sessions.remove(session);
@@ -222,6 +224,20 @@ impl Rib {
         self.out.refresh(session, family);
     }
 
+    /// A joined session does not take more for now: what changes from here on is not sent to it but
+    /// noted, at two bits a prefix, however long it takes.
+    pub fn hold(&mut self, session: SessionIndex) {
+        self.flush();
+        self.out
+            .hold(&mut self.core.sessions, &self.tables, session);
+    }
+
+    /// A session that was held takes more: it is sent what it missed as it stands then, in
+    /// [steps](Rib::step).
+    pub fn resume(&mut self, session: SessionIndex) {
+        self.out.resume(session);
+    }
+
     /// Changes the decision process.
     pub fn set_max_paths(&mut self, max_paths: usize) {
         if self.core.options.max_paths == max_paths {
@@ -280,6 +296,7 @@ impl Rib {
         learned.tell(&decision, &core.reasons, &tables.v4, CHUNK);
         learned.tell(&decision, &core.reasons, &tables.v6, CHUNK);
         out.step(&mut core.sessions, core.options, tables);
+        out.catch_up(&mut core.sessions, core.options, tables);
     }
 
     /// Works out what the changes since the last flush come to.
@@ -336,8 +353,11 @@ impl Rib {
         let Tables { v4, v6 } = &self.tables;
         let group = self.core.sessions[session].group;
         let position = self.out.position(session);
+        let laggard = self.out.laggard(session);
         let sent = move |slot: usize, prefix: &IpNet| {
-            position.is_none_or(|position| slot < position.covers(Family::of(prefix)))
+            let family = Family::of(prefix);
+            position.is_none_or(|position| slot < position.covers(family))
+                && laggard.and_then(|laggard| laggard.was_sent(family, slot)) != Some(false)
         };
         let v4 = slots(v4, v4_slots(v4, only));
         let v6 = slots(v6, v6_slots(v6, only));
@@ -378,7 +398,8 @@ fn flush<A: Address>(
     };
     learned.update(&decision, &core.reasons, table, &changed);
     out.update(&mut core.sessions, core.options, table, &changed);
-    table.free_empty(&changed);
+    let empty = changed.iter().map(|change| change.slot);
+    table.free_empty(empty.filter(|slot| !out.is_due(A::FAMILY, *slot)));
     for path in changed.into_iter().flat_map(|change| change.before) {
         core.attributes.release(path.attributes);
     }

@@ -111,6 +111,30 @@ impl<'a> Packer<'a> {
         }
     }
 
+    /// A prefix of which this member was sent something or nothing (`had`), it is not known what.
+    pub(super) fn renew(
+        &mut self,
+        decision: &Decision<'_>,
+        prefix: IpNet,
+        member: SessionIndex,
+        had: bool,
+        after: &[Path],
+    ) {
+        let info = decision.sessions.info(member);
+        let new = self.after.choose(decision, self.family, after, Some(info));
+        if new.path.is_none() && !had {
+            return;
+        }
+        let stream = self.streams.entry(Recipients::Only(member)).or_default();
+        match new.path {
+            Some(path) => {
+                stream.announce(prefix, &path.attributes);
+                stream.newly_announced += usize::from(!had);
+            }
+            None => stream.withdrawn.push(prefix.into()),
+        }
+    }
+
     /// Encodes what was gathered, once for each set of recipients.
     pub(super) fn finish(self, sessions: &mut Sessions, outbox: &mut Outbox) {
         for (recipients, stream) in &self.streams {

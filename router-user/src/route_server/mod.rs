@@ -145,6 +145,11 @@ impl RouteServer {
             SessionEvent::Up { id, negotiated, .. } => self.session_up(&id, negotiated, now),
             SessionEvent::Routes { id, changes, .. } => self.routes(&id, changes, now),
             SessionEvent::RefreshRequested { id, family } => self.refresh(&id, family),
+            SessionEvent::Drained { id } => {
+                if let Some(index) = self.index(&id) {
+                    self.rib.resume(index);
+                }
+            }
             SessionEvent::Down { id, .. } => self.session_down(&id),
             SessionEvent::Status { id, status } => {
                 if let Some(session) = self.sessions.get_mut(&id) {
@@ -185,6 +190,17 @@ impl RouteServer {
         });
         let shutdowns = std::mem::take(&mut self.shutdowns);
         shutdowns.into_iter().chain(messages).collect()
+    }
+
+    /// A session takes no more for now: what changes is not sent to it until it has drained.
+    pub fn hold(&mut self, id: &SessionId) {
+        if let Some(index) = self.index(id) {
+            self.rib.hold(index);
+        }
+    }
+
+    fn index(&self, id: &SessionId) -> Option<SessionIndex> {
+        Some(self.sessions.get(id)?.up.as_ref()?.index)
     }
 
     /// Whether every configured session has come up and sent End-of-RIB since the start: what was

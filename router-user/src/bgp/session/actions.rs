@@ -69,6 +69,8 @@ impl Session {
         self.established = Some(connection);
         let (handle, commands) = SessionHandle::new();
         self.commands = Some(commands);
+        self.backlog = handle.backlog.clone();
+        self.waiting = 0;
         info!(session = %self.config.id, "Established");
         self.status.established(negotiated.clone());
         self.emit(SessionEvent::Up {

@@ -17,6 +17,7 @@ use crate::bgp::{
 
 mod adj_rib_out;
 mod decision;
+mod lag;
 mod learned;
 mod smoke;
 
