@@ -57,6 +57,12 @@ fn wrong_arguments_give_exit_code_2() {
         &["show", "learned", "--prefix", "10.1.0.0"],
         &["show", "learned", "--longer"],
         &["instance", "stop", "3"],
+        &["peer", "shutdown"],
+        &["peer", "shutdown", "fw", "text", "--text", "text"],
+        &["peer", "shutdown", "fw", "--instance", "3"],
+        &["peer", "clear", "fw"],
+        &["peer", "clear", "fw", "gently"],
+        &["show", "peer"],
         &["explain", "--subnet", "apps"],
         &[
             "explain",
@@ -86,6 +92,11 @@ fn without_a_daemon_each_question_says_what_to_do() {
         &["explain", "--subnet", "apps", "--to", "10.0.0.1"],
         &["reload"],
         &["instance", "stop", "1"],
+        &["peer", "shutdown", "fw", "maintenance until 18:00"],
+        &["peer", "shutdown", "fw", "--text", "maintenance"],
+        &["peer", "clear", "fw", "hard", "--json"],
+        &["show", "peer", "fw"],
+        &["show", "received"],
         &["stop"],
     ] {
         let arguments = [arguments, &["--socket", socket]].concat();
@@ -116,6 +127,14 @@ fn each_commands_help_ends_in_an_example() {
         &["reload"],
         &["instance", "stop"],
         &["instance", "start"],
+        &["peer"],
+        &["peer", "shutdown"],
+        &["peer", "start"],
+        &["peer", "drain"],
+        &["peer", "undrain"],
+        &["peer", "clear"],
+        &["show", "peer"],
+        &["show", "received"],
         &["stop"],
     ] {
         let output = waypost(&[command, &["--help"]].concat());

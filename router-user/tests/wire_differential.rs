@@ -1,14 +1,12 @@
 //! The codec against `bgpkit-parser`: the same bytes mean the same to both, for generated UPDATEs
-//! and for those of a real feed.
+//! and for those of real feeds and tables; and what is encoded again, for whatever kind of session,
+//! still means the same.
 
 mod wire_support;
 
 use std::{
     collections::BTreeSet,
-    fs::File,
-    io::{self, Read},
     net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
 };
 
 use bgpkit_parser::{
@@ -19,7 +17,6 @@ use bgpkit_parser::{
     parser::bgp::parse_bgp_message,
 };
 use bytes::{Bytes, BytesMut};
-use flate2::read::MultiGzDecoder;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::{collection::vec, prelude::*};
 use router_user::bgp::{
@@ -30,7 +27,11 @@ use router_user::bgp::{
         encode_withdraw,
     },
 };
-use wire_support::{changes, context, decode_update, split};
+use wire_support::{
+    changes, context, decode_update,
+    mrt::{self, Body},
+    split,
+};
 
 /// What an UPDATE says, in the terms of neither codec.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -40,6 +41,7 @@ struct Meaning {
     origin: u8,
     as_path: String,
     med: Option<u32>,
+    local_pref: Option<u32>,
     atomic_aggregate: bool,
     aggregator: Option<(u32, Ipv4Addr)>,
     communities: BTreeSet<u32>,
@@ -96,57 +98,124 @@ proptest! {
 }
 
 #[test]
-fn updates_of_real_feeds_mean_the_same_to_both_and_after_encoding_them_again() {
-    for (file, updates) in [
-        ("updates.et-header.2015.gz", 89_679),
-        ("updates.20160811.1600.gz", 17_216),
-        ("updates.20071015.1505.gz", 4222),
-        ("updates.long_withdrawal.gz", 1),
-    ] {
-        if let Some(path) = data(&format!("mrt/{file}")) {
-            let mut feed = MultiGzDecoder::new(File::open(path).expect("the file can be opened"));
-            assert_eq!(compare(&mut feed), updates, "UPDATEs in {file}");
-        }
-    }
+fn the_89_679_updates_of_a_full_feed_mean_the_same_to_both_and_encoded_again() {
+    compare("updates.et-header.2015.gz", 89_679);
 }
 
-/// Compares all UPDATEs of an MRT file; returns how many they are.
-fn compare(feed: &mut impl Read) -> usize {
+#[test]
+fn updates_of_other_feeds_mean_the_same_to_both_and_encoded_again() {
+    compare("updates.20160811.1600.gz", 17_216);
+    compare("updates.20071015.1505.gz", 4222);
+    compare("updates.long_withdrawal.gz", 1);
+}
+
+#[test]
+fn routes_of_tables_mean_the_same_to_both_and_encoded_again() {
+    compare("bview.20020722.2337.gz", 115_521);
+    compare("bview.64k_stream_overflow.gz", 23);
+    // Without the two networks of the collector itself, which have no attributes.
+    compare("bview.ipv4_unicast_add_path.gz", 60);
+    compare("bview.ipv6_unicast_add_path.gz", 60);
+}
+
+/// Compares the UPDATEs and routes of an MRT file, `count` of them.
+fn compare(file: &str, count: usize) {
+    let Some(feed) = mrt::open(file) else {
+        return;
+    };
+    let sessions = sessions();
     let mut compared = 0;
-    while let Some((message, four_octet_asn)) = next_update(feed).expect("a whole MRT file") {
-        let context = Context {
-            four_octet_asn,
-            extended_message: true,
-            ..context(Peering::External)
+    mrt::read(feed, |record| {
+        let own = matches!(&record.body, Body::Route(route) if route.attributes.is_empty());
+        let Some((message, context)) = record.update().filter(|_| !own) else {
+            return;
         };
         let ours = our_meaning(&message, &context);
-        assert!(ours.is_some(), "no fault in {message:02x?}");
         assert_eq!(
             ours,
             their_meaning(&message, &context),
-            "UPDATE {compared}: {message:02x?}"
+            "{compared} of {file}: {message:02x?}"
         );
-        assert_eq!(ours, our_meaning_again(&message, &context));
+        let mut ours = ours.expect("no fault");
+        let changes = changes(&message, &context);
+        assert_eq!(ours, meaning_again(&changes, &both_ways(context)));
+        forget_path_ids(&mut ours);
+        // Some of them for each; a feed has thousands for every one of them.
+        let first = compared * SESSIONS_EACH % sessions.len();
+        for session in &sessions[first..first + SESSIONS_EACH] {
+            let session = Context {
+                peering: context.peering,
+                ..*session
+            };
+            let mut again = meaning_again(&changes, &session);
+            forget_path_ids(&mut again);
+            assert_eq!(ours, again, "{compared} of {file} on {session:?}");
+        }
         compared += 1;
-    }
-    compared
+    });
+    assert_eq!(compared, count, "UPDATEs and routes in {file}");
 }
 
-/// What the UPDATE means after it was decoded, encoded and decoded again.
-fn our_meaning_again(message: &[u8], context: &Context) -> Option<Meaning> {
+/// How many kinds of session each UPDATE is encoded for; divides their number.
+const SESSIONS_EACH: usize = 2;
+
+/// All kinds of session that an UPDATE may be passed on over.
+fn sessions() -> Vec<Context> {
+    let mut sessions = Vec::new();
+    for bits in 0..16_u8 {
+        let add_path = Family::ALL.into_iter().filter(|_| bits & 8 != 0).collect();
+        sessions.push(Context {
+            four_octet_asn: bits & 1 != 0,
+            extended_message: bits & 2 != 0,
+            extended_next_hop: bits & 4 != 0,
+            add_path_receive: add_path,
+            add_path_send: add_path,
+            ..context(Peering::External)
+        });
+    }
+    sessions
+}
+
+/// The context of the peer's end.
+fn both_ways(context: Context) -> Context {
+    Context {
+        add_path_send: context.add_path_receive,
+        ..context
+    }
+}
+
+fn forget_path_ids(meaning: &mut Meaning) {
+    let withdrawn = std::mem::take(&mut meaning.withdrawn);
+    meaning.withdrawn = withdrawn
+        .into_iter()
+        .map(|(prefix, _)| (prefix, 0))
+        .collect();
+    let announced = std::mem::take(&mut meaning.announced);
+    meaning.announced = announced
+        .into_iter()
+        .map(|(prefix, _, next_hop)| (prefix, 0, next_hop))
+        .collect();
+}
+
+/// What changes mean after they were encoded for this session and decoded again.
+fn meaning_again(changes: &[RouteChange], context: &Context) -> Meaning {
     let mut again = BytesMut::new();
-    for change in changes(message, context) {
+    for change in changes {
         match change {
             RouteChange::Announce { attributes, nlri } => {
-                encode_announce(context, &attributes, nlri, &mut again).expect("it fitted before");
+                let nlri = nlri.iter().copied();
+                encode_announce(context, attributes, nlri, &mut again)
+                    .unwrap_or_else(|error| panic!("{error} on {context:?}"));
             }
-            RouteChange::Withdraw { nlri, .. } => encode_withdraw(context, nlri, &mut again),
-            RouteChange::EndOfRib(family) => encode_end_of_rib(family, &mut again),
+            RouteChange::Withdraw { nlri, .. } => {
+                encode_withdraw(context, nlri.iter().copied(), &mut again);
+            }
+            RouteChange::EndOfRib(family) => encode_end_of_rib(*family, &mut again),
         }
     }
     let mut meaning = Meaning::default();
     for message in split(&again) {
-        let part = our_meaning(message, context)?;
+        let part = our_meaning(message, context).expect("no fault");
         let announced = !part.announced.is_empty();
         let mut withdrawn = std::mem::take(&mut meaning.withdrawn);
         withdrawn.extend(&part.withdrawn);
@@ -160,7 +229,7 @@ fn our_meaning_again(message: &[u8], context: &Context) -> Option<Meaning> {
         }
         meaning.withdrawn = withdrawn;
     }
-    Some(meaning)
+    meaning
 }
 
 /// `None`: a fault makes the routes withdrawn, or there is nothing to compare.
@@ -197,6 +266,7 @@ fn our_attributes(attributes: &PathAttributes, meaning: &mut Meaning) {
     meaning.origin = attributes.origin as u8;
     meaning.as_path = attributes.as_path.to_string();
     meaning.med = attributes.med;
+    meaning.local_pref = attributes.local_pref;
     meaning.atomic_aggregate = attributes.atomic_aggregate;
     meaning.aggregator = attributes.aggregator.map(|a| (a.asn, a.id));
     meaning.communities = attributes.communities.iter().copied().collect();
@@ -256,6 +326,7 @@ fn their_attributes(update: &BgpUpdateMessage, context: &Context, meaning: &mut 
         })
         .unwrap_or_default();
     meaning.med = attributes.multi_exit_discriminator();
+    meaning.local_pref = attributes.local_preference();
     meaning.atomic_aggregate = attributes.atomic_aggregate();
     // RFC 7607 §2 has AS 0 discarded.
     meaning.aggregator = attributes
@@ -317,57 +388,6 @@ fn text(path: &bgpkit_parser::models::AsPath) -> String {
         })
         .collect();
     segments.join(" ")
-}
-
-/// The file in the optional data folder; says so where it is missing.
-fn data(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("WAYPOST_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
-    let path = folder.join(name);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!(
-        "skipped: {} is not there (set WAYPOST_DATA)",
-        path.display()
-    );
-    None
-}
-
-/// The next UPDATE of an MRT file (RFC 6396 §4.4) and whether its ASNs have 4 octets.
-fn next_update(feed: &mut impl Read) -> io::Result<Option<(Vec<u8>, bool)>> {
-    const BGP4MP: u16 = 16;
-    const BGP4MP_ET: u16 = 17;
-    const MESSAGE: u16 = 1;
-    const MESSAGE_AS4: u16 = 4;
-    const UPDATE: u8 = 2;
-    loop {
-        let mut header = [0; 12];
-        match feed.read_exact(&mut header) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(error),
-        }
-        let kind = u16::from_be_bytes([header[4], header[5]]);
-        let subtype = u16::from_be_bytes([header[6], header[7]]);
-        let len = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
-        let mut record = vec![0; len as usize];
-        feed.read_exact(&mut record)?;
-        let four_octet_asn = subtype == MESSAGE_AS4;
-        if !matches!(kind, BGP4MP | BGP4MP_ET) || !matches!(subtype, MESSAGE | MESSAGE_AS4) {
-            continue;
-        }
-        let microseconds = if kind == BGP4MP_ET { 4 } else { 0 };
-        let asns = if four_octet_asn { 8 } else { 4 };
-        let afi = microseconds + asns + 2;
-        let addresses = if record[afi + 1] == 1 { 8 } else { 32 };
-        let message = record.split_off(afi + 2 + addresses);
-        if message[18] == UPDATE {
-            return Ok(Some((message, four_octet_asn)));
-        }
-    }
 }
 
 /// Without the default routes: bgpkit-parser takes a leading zero octet for a path identifier.

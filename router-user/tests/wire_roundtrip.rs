@@ -387,8 +387,8 @@ fn segments(
 prop_compose! {
     fn open()(
         my_asn in 1..=0xffff_u32,
-        hold_time in prop_oneof![Just(0_u16), 3_u16..],
-        router_id in 1_u32..,
+        hold_time in any::<u16>(),
+        router_id in any::<u32>(),
         capabilities in vec(capability(), 0..12),
     ) -> Open {
         let mut open = Open {

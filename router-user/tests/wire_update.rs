@@ -416,6 +416,32 @@ fn rfc4271_9_2_routes_whose_attributes_leave_no_room_are_refused_whole() {
 }
 
 #[test]
+fn rfc7606_5_1_mp_reach_and_mp_unreach_are_sent_first_and_alone() {
+    let route = PathAttributes {
+        next_hop: Some(v6_next_hop(Ipv6Addr::LOCALHOST, None)),
+        ..plain_route()
+    };
+    let mixed = ["10.0.0.0/8", "::/0"].map(nlri_of);
+    let extended = Context {
+        extended_next_hop: true,
+        ..context(Peering::External)
+    };
+    let mut out = BytesMut::new();
+    encode_announce(&extended, &route, mixed, &mut out).unwrap();
+    encode_withdraw(&context(Peering::External), mixed, &mut out);
+    // The two octets behind the header and the type of the first attribute.
+    let starts: Vec<_> = split(&out)
+        .iter()
+        .map(|message| (message[20], message[24]))
+        .collect();
+    assert_eq!(starts, [(0, 14), (0, 14), (2, 0), (0, 15)]);
+    for message in split(&out) {
+        let fields = decode_update(message, &extended).unwrap();
+        assert_eq!(fields.announced().count() + fields.withdrawn().count(), 1);
+    }
+}
+
+#[test]
 fn a_run_of_each_family_gets_its_own_updates() {
     let extended = Context {
         extended_next_hop: true,

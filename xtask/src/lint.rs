@@ -3,11 +3,14 @@
 use anyhow::Result;
 use xtask::ebpf;
 
-use crate::{setup, shell};
+use crate::{conformance, setup, shell};
 
-/// Formatting, clippy and rustdoc with warnings as errors, and the eBPF crate without a warning.
+/// Formatting, clippy and rustdoc with warnings as errors, the eBPF crate without a warning, and a
+/// test behind each line of the conformance document.
 pub(crate) fn run() -> Result<()> {
     setup::run()?;
+    println!("docs/conformance.md");
+    conformance::check(&shell::root())?;
     shell::run(&mut shell::cargo(&["fmt", "--all", "--check"]))?;
     shell::run(&mut shell::cargo(&[
         "clippy",

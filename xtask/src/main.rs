@@ -6,7 +6,9 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod conformance;
 mod demo;
+mod fuzz;
 mod lint;
 mod setup;
 mod shell;
@@ -36,6 +38,10 @@ enum Task {
     /// Measure, side by side with the peers; the table goes to standard output and the figures to
     /// target/bench/NAME.json. Needs root.
     Bench(bench::Arguments),
+    /// Check formatting, lints (warnings are errors), documentation, the eBPF crate and that the tests
+    /// of docs/conformance.md exist.
+    /// Search for input that breaks the BGP speaker: codec, state machine, convergence.
+    Fuzz(fuzz::Arguments),
     /// Check formatting, lints (warnings are errors), documentation and the eBPF crate.
     Lint,
 }
@@ -56,6 +62,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Lint => lint::run(),
     }
 }

@@ -48,6 +48,17 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// What the fuzz targets need beside: libFuzzer is built from C++.
+pub(crate) fn fuzzing() -> Result<()> {
+    if is_installed("c++") {
+        return Ok(());
+    }
+    if !has_apt() {
+        bail!("`c++` is missing: install a C++ compiler, then run `cargo xtask fuzz` again");
+    }
+    apt_install(&["g++"])
+}
+
 fn compiler() -> Result<Compiler> {
     if let Ok(compiler) = Compiler::find() {
         return Ok(compiler);

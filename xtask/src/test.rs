@@ -20,7 +20,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     shell::require_root("test")?;
     setup::run()?;
     if arguments.scenario.is_none() {
-        let packages = ["-p", "xtask", "-p", "router-common", "-p", "router-user"];
+        let packages = [
+            "-p",
+            "xtask",
+            "-p",
+            "router-common",
+            "-p",
+            "router-user",
+            "-p",
+            "fuzz",
+        ];
         shell::run(shell::cargo(&["test"]).args(packages))?;
     }
     if arguments.no_scenarios {

@@ -14,10 +14,12 @@ pub mod query;
 pub mod server;
 pub mod types;
 
-use query::{CounterFilter, EffectiveFilter, FibFilter, InstanceOrder, RouteFilter, StopOrder};
+use query::{
+    CounterFilter, EffectiveFilter, FibFilter, InstanceOrder, PeerOrder, RouteFilter, StopOrder,
+};
 use types::{
-    AdvertisedRow, Counters, EffectiveRow, ExplainQuery, Explanation, FibView, LearnedRow, PeerRow,
-    ReloadReport, Status,
+    AdvertisedRow, Counters, EffectiveRow, ExplainQuery, Explanation, FibView, LearnedRow,
+    PeerDetail, PeerOrderRow, PeerRow, ReceivedRow, ReloadReport, Status,
 };
 
 /// What the daemon does for those who ask.
@@ -26,6 +28,18 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn status(&self) -> impl Future<Output = Answer<Status>> + Send;
     /// `GET /v1/peers`.
     fn peers(&self, filter: RouteFilter) -> impl Future<Output = Answer<Vec<PeerRow>>> + Send;
+    /// `GET /v1/peer`: all about the sessions of one peer.
+    fn peer(&self, filter: RouteFilter) -> impl Future<Output = Answer<Vec<PeerDetail>>> + Send;
+    /// `POST /v1/peer`.
+    fn command_peer(
+        &self,
+        order: PeerOrder,
+    ) -> impl Future<Output = Answer<Vec<PeerOrderRow>>> + Send;
+    /// `GET /v1/received`.
+    fn received(
+        &self,
+        filter: RouteFilter,
+    ) -> impl Future<Output = Answer<Vec<ReceivedRow>>> + Send;
     /// `GET /v1/learned`.
     fn learned(&self, filter: RouteFilter) -> impl Future<Output = Answer<Vec<LearnedRow>>> + Send;
     /// `GET /v1/advertised`.

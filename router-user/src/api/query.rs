@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::types::{AdvertisedRow, EffectiveRow, FibRoute, LearnedRow, PeerRow};
+use super::types::{AdvertisedRow, EffectiveRow, FibRoute, LearnedRow, PeerRow, ReceivedRow};
 
 /// Which peers, learned or advertised routes. What is `None` is not filtered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +68,41 @@ pub struct InstanceOrder {
     pub instance: u8,
 }
 
+/// A command for a peer's sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerOrder {
+    /// Name of the route server; may be left out where one only has the peer.
+    #[serde(default)]
+    pub route_server: Option<String>,
+    /// Name or address of the peer.
+    pub peer: String,
+    /// Its session with this instance only, 1 or 2.
+    #[serde(default)]
+    pub instance: Option<u8>,
+    /// What is to be done.
+    pub command: PeerCommand,
+    /// What the peer is told (RFC 9003), with `shutdown` and `clear_hard`: at most 255 bytes.
+    #[serde(default)]
+    pub text: String,
+}
+
+/// What can be done with a peer's sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerCommand {
+    /// Close (Cease, administrative shutdown) and keep closed, over reloads as well.
+    Shutdown,
+    /// End a shutdown.
+    Start,
+    /// Make its routes last choice, and ours with it (RFC 8326).
+    Drain,
+    /// End that.
+    Undrain,
+    /// Close (Cease, administrative reset) and come back.
+    ClearHard,
+}
+
 /// To stop the daemon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -90,6 +125,15 @@ impl RouteFilter {
     /// Whether a learned route is wanted; `peer` is a name here.
     #[must_use]
     pub fn takes_learned(&self, row: &LearnedRow) -> bool {
+        wanted(&self.route_server, row.route_server.as_str())
+            && self.takes_instance(row.instance)
+            && wanted(&self.peer, row.peer.as_str())
+            && takes_prefix(self.prefix, self.longer, row.prefix)
+    }
+
+    /// Whether a received path is wanted; `peer` is a name here.
+    #[must_use]
+    pub fn takes_received(&self, row: &ReceivedRow) -> bool {
         wanted(&self.route_server, row.route_server.as_str())
             && self.takes_instance(row.instance)
             && wanted(&self.peer, row.peer.as_str())

@@ -123,6 +123,16 @@ fn router<B: Backend>(backend: B) -> Router {
             get(async |State(b): State<B>, q: Asked<_>| ask(q, |f| b.peers(f)).await),
         )
         .route(
+            "/v1/peer",
+            get(async |State(b): State<B>, q: Asked<_>| ask(q, |f| b.peer(f)).await).post(
+                async |State(b): State<B>, o: Ordered<_>| order(o, |o| b.command_peer(o)).await,
+            ),
+        )
+        .route(
+            "/v1/received",
+            get(async |State(b): State<B>, q: Asked<_>| ask(q, |f| b.received(f)).await),
+        )
+        .route(
             "/v1/learned",
             get(async |State(b): State<B>, q: Asked<_>| ask(q, |f| b.learned(f)).await),
         )
@@ -213,7 +223,7 @@ fn reply<T: serde::Serialize>(answer: Result<T, ApiError>) -> Response {
 async fn unknown(method: Method, uri: Uri) -> ApiError {
     ApiError::not_found(
         format!("the API has no {method} {}", uri.path()),
-        "ask for /v1/status, peers, learned, advertised, effective, fib or counters",
+        "ask for /v1/status, peers, peer, received, learned, advertised, effective, fib or counters",
     )
 }
 

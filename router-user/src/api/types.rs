@@ -1,12 +1,15 @@
 //! What the API answers, and what `waypost show … --json` prints. Field names are stable.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bgp::State,
+    bgp::{State, wire::Family},
     fib,
     names::{InterfaceName, MacAddr, PeerName, RouteServerName, SubnetName, TableName, VnetName},
 };
@@ -31,7 +34,7 @@ pub struct PeerRow {
     /// Seconds in this state.
     pub since_seconds: Option<f64>,
     /// Families of the session (`ipv4_unicast`, `ipv6_unicast`).
-    pub families: Vec<crate::bgp::wire::Family>,
+    pub families: Vec<Family>,
     /// Hold time agreed on, seconds.
     pub hold_time: Option<u16>,
     /// Prefixes in Adj-RIB-In, rejected ones included.
@@ -48,9 +51,100 @@ pub struct PeerRow {
     pub established_count: u64,
     /// Last error, with its remedy where there is one.
     pub last_error: Option<String>,
+    /// The operator has shut it down, with this text.
+    #[serde(default)]
+    pub shutdown: Option<String>,
+    /// The operator drains it (RFC 8326).
+    #[serde(default)]
+    pub drained: bool,
     /// What an operator should know: "peers with instance 1 only", "announces other routes to
     /// instance 2", …
     pub warnings: Vec<String>,
+}
+
+/// All that is known of a session: `show peer`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerDetail {
+    /// What `show peers` tells.
+    #[serde(flatten)]
+    pub session: PeerRow,
+    /// The instance's address towards the peer.
+    pub local_address: Option<IpAddr>,
+    /// What both sides announced, while Established.
+    pub terms: Option<SessionTerms>,
+    /// Timers.
+    pub timers: SessionTimers,
+    /// UPDATE messages received.
+    pub updates_received: u64,
+    /// Of them, malformed (RFC 7606), the session kept.
+    pub updates_malformed: u64,
+    /// Prefixes treated as withdrawn since the session came up.
+    pub prefixes_malformed: usize,
+    /// Routes in Adj-RIB-In, rejected ones included, by family.
+    pub received_by_family: BTreeMap<Family, usize>,
+    /// Of them, kept from before a restart or a refresh and not announced again yet.
+    pub stale_by_family: BTreeMap<Family, usize>,
+    /// Most routes, by family.
+    pub max_prefixes: u32,
+    /// What happens beyond.
+    pub limit_action: String,
+    /// How the connections are protected: `TCP MD5`, …; empty: not at all.
+    pub security: Vec<String>,
+    /// Settings for its paths that are not at their defaults, as in the configuration.
+    pub policy: Vec<String>,
+    /// What the peer said when it closed the session (RFC 9003), until it is up again.
+    pub shutdown_received: Option<String>,
+}
+
+/// What both sides of a session announced.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionTerms {
+    /// Our BGP identifier.
+    pub local_router_id: Ipv4Addr,
+    /// The peer's.
+    pub peer_router_id: Ipv4Addr,
+    /// Capabilities that we announced, as text.
+    pub local_capabilities: Vec<String>,
+    /// Capabilities that the peer announced, as text.
+    pub peer_capabilities: Vec<String>,
+    /// Families in which the peer sends path identifiers (RFC 7911).
+    pub add_path_receive: Vec<Family>,
+    /// Families in which we send path identifiers.
+    pub add_path_send: Vec<Family>,
+    /// How long the peer waits for us, seconds (RFC 4724).
+    pub local_restart_time: Option<u16>,
+    /// How long we wait for the peer, seconds.
+    pub peer_restart_time: Option<u16>,
+}
+
+/// Timers of a session, seconds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct SessionTimers {
+    /// Hold time that we offer.
+    pub hold_time_offered: u16,
+    /// Hold time agreed on, while Established.
+    pub hold_time: Option<u16>,
+    /// Between keepalives.
+    pub keepalive: Option<u16>,
+    /// Between attempts to connect.
+    pub connect_retry: u16,
+    /// For how long the peer may take nothing (RFC 9687).
+    pub send_hold_time: u16,
+}
+
+/// What became of an order for one session: `waypost peer`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerOrderRow {
+    /// Route server.
+    pub route_server: RouteServerName,
+    /// Instance, 1 or 2.
+    pub instance: u8,
+    /// Name of the peer.
+    pub peer: PeerName,
+    /// Whether it was carried out.
+    pub done: bool,
+    /// What was done, or why nothing was.
+    pub what: String,
 }
 
 /// A path that a peer announced: `show learned`.
@@ -60,6 +154,9 @@ pub struct LearnedRow {
     pub route_server: RouteServerName,
     /// Prefix.
     pub prefix: IpNet,
+    /// Path identifier (RFC 7911), where the session has ADD-PATH.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_id: Option<u32>,
     /// Name of the peer.
     pub peer: PeerName,
     /// Instance that it was announced to.
@@ -76,10 +173,55 @@ pub struct LearnedRow {
     pub local_pref: Option<u32>,
     /// Communities as text: `65535:65282`, `large:1:2:3`, `ext:0x…`.
     pub communities: Vec<String>,
+    /// ONLY_TO_CUSTOMER (RFC 9234), attached on import where its rules say so.
+    #[serde(default)]
+    pub only_to_customer: Option<u32>,
     /// `best`, `multipath`, `lost` or `rejected`.
     pub state: String,
     /// Why it lost or was rejected; why it won.
     pub reason: Option<String>,
+}
+
+/// A path as its peer announced it, before any rule of ours: `show received`. What RFC 7606 discards
+/// or treats as withdrawn does not reach Adj-RIB-In.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceivedRow {
+    /// Route server.
+    pub route_server: RouteServerName,
+    /// Prefix.
+    pub prefix: IpNet,
+    /// Name of the peer.
+    pub peer: PeerName,
+    /// Instance that it was announced to.
+    pub instance: u8,
+    /// Path identifier (RFC 7911), where the peer sends them.
+    pub path_id: Option<u32>,
+    /// BGP NEXT_HOP.
+    pub next_hop: IpAddr,
+    /// The link-local address beside an IPv6 next hop.
+    pub link_local: Option<Ipv6Addr>,
+    /// AS path as text, `65010 65020 {65030 65031}`.
+    pub as_path: String,
+    /// `igp`, `egp` or `incomplete`.
+    pub origin: String,
+    /// MED.
+    pub med: Option<u32>,
+    /// LOCAL_PREF; only from iBGP peers.
+    pub local_pref: Option<u32>,
+    /// ATOMIC_AGGREGATE.
+    pub atomic_aggregate: bool,
+    /// AGGREGATOR: `65010 192.0.2.1`.
+    pub aggregator: Option<String>,
+    /// Communities as text: `65535:65282`, `large:1:2:3`, `ext:0x…`.
+    pub communities: Vec<String>,
+    /// ORIGINATOR_ID (RFC 4456).
+    pub originator_id: Option<Ipv4Addr>,
+    /// CLUSTER_LIST (RFC 4456).
+    pub cluster_list: Vec<String>,
+    /// ONLY_TO_CUSTOMER (RFC 9234).
+    pub only_to_customer: Option<u32>,
+    /// Attributes that are not known here: `attribute 99, flags 0xe0: 0x01020304`.
+    pub unknown: Vec<String>,
 }
 
 /// A route that a session was sent: `show advertised`.
@@ -93,6 +235,9 @@ pub struct AdvertisedRow {
     pub instance: u8,
     /// Prefix.
     pub prefix: IpNet,
+    /// Path identifier as sent (RFC 7911), where the session has ADD-PATH.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_id: Option<u32>,
     /// NEXT_HOP as sent.
     pub next_hop: IpAddr,
     /// AS path as sent.

@@ -20,6 +20,7 @@ mod backoff;
 mod connection;
 mod ending;
 mod event;
+pub mod monitor;
 mod open;
 mod opening;
 mod text;

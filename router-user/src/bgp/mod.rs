@@ -92,6 +92,20 @@ pub enum SessionEvent {
         /// Which session.
         id: SessionId,
     },
+    /// The peer announces all its routes of a family again, from here on (BoRR, RFC 7313 §3.2).
+    RefreshBegins {
+        /// Which session.
+        id: SessionId,
+        /// Of which family.
+        family: Family,
+    },
+    /// It has announced all of them: what it did not announce again is gone (EoRR).
+    RefreshEnds {
+        /// Which session.
+        id: SessionId,
+        /// Of which family.
+        family: Family,
+    },
     /// The session is no longer Established.
     Down {
         /// Which session.
@@ -134,6 +148,8 @@ pub enum RouteChange {
 pub enum SessionCommand {
     /// Send these whole BGP messages, in order.
     Send(Bytes),
+    /// Ask the peer for all its routes of a family again (RFC 2918); it must take such requests.
+    RequestRefresh(Family),
     /// Close with Cease and a subcode (RFC 4486), an optional text (RFC 9003), and stay idle until
     /// started again or until `idle` has passed.
     Shutdown {

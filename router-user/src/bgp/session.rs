@@ -28,7 +28,7 @@ use super::{
     fsm::{ConnectionId, Event, Fsm},
     link::{self, BURST, LINGER, Link, Progress},
     socket,
-    wire::{Notification, notification::cease},
+    wire::{Notification, RefreshKind, RouteRefresh, notification::cease},
 };
 use refreshes::Refreshes;
 use status::Status;
@@ -37,9 +37,13 @@ mod actions;
 mod config;
 mod receive;
 mod refreshes;
+mod settings;
 mod status;
 
 pub use config::SessionConfig;
+pub use settings::{
+    AddPath, AoAlgorithm, AoKey, MAX_SECRET, Restart, RoleSettings, Secret, SecretError, Security,
+};
 
 /// What may wait to be sent to one peer, in bytes; beyond, the session is closed.
 pub const MAX_BACKLOG: usize = 256 << 20;
@@ -295,6 +299,12 @@ impl Session {
     fn command(&mut self, command: SessionCommand) {
         match command {
             SessionCommand::Send(messages) => self.send(messages),
+            SessionCommand::RequestRefresh(family) => {
+                if let Some(link) = find(&mut self.links, self.established) {
+                    let request = RouteRefresh::new(family, RefreshKind::Request);
+                    link.send(|out| request.encode(out));
+                }
+            }
             SessionCommand::Shutdown {
                 subcode,
                 text,

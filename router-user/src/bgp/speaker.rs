@@ -154,6 +154,18 @@ impl Speaker {
         started
     }
 
+    /// Closes a session with this Cease and text and starts it again at once, out of idle hold as
+    /// well; `false`: it is stopped, or there is none.
+    pub fn reset(&mut self, id: &SessionId, subcode: u8, text: &str) -> bool {
+        let Some(running) = self.sessions.get(id).filter(|_| !self.is_stopped(id)) else {
+            return false;
+        };
+        let text = text.to_owned();
+        tell(running, Control::Stop { subcode, text });
+        tell(running, Control::Start);
+        true
+    }
+
     /// Closes all sessions with Cease, administrative shutdown, and waits until that is delivered,
     /// 2 seconds at the most.
     pub async fn shutdown(&mut self) {

@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
+use super::peer::Peer;
 use crate::{
     api::{
         query::{CounterFilter, EffectiveFilter, FibFilter, RouteFilter},
@@ -96,6 +97,15 @@ pub(super) enum Command {
         order: InstanceCommand,
     },
 
+    /// Shut down, start, drain or clear the sessions of one peer.
+    #[command(
+        after_long_help = "Examples:\n  waypost peer drain fw\n  waypost peer shutdown fw \"maintenance until 18:00\"\n  waypost peer start fw\n  waypost peer undrain fw"
+    )]
+    Peer {
+        #[command(subcommand)]
+        order: Peer,
+    },
+
     /// Stop the daemon.
     ///
     /// The sessions close with a Cease; the pinned data plane goes on forwarding. With --flush the
@@ -139,7 +149,15 @@ pub(super) enum Show {
     /// Sessions: one row for each instance and peer.
     #[command(after_long_help = "Example:\n  waypost show peers --instance 1")]
     Peers(PeerArguments),
+    /// All about the sessions of one peer: capabilities, timers, counters, limits, last error.
+    #[command(after_long_help = "Example:\n  waypost show peer fw --instance 1")]
+    Peer(OnePeerArguments),
+    /// Routes as peers announced them, before any rule of ours, with all attributes.
+    #[command(after_long_help = "Example:\n  waypost show received --peer sdwan --json")]
+    Received(RouteArguments),
     /// Routes that peers announced, with what became of each.
+    ///
+    /// After import: state is best, multipath, lost or rejected, and the reason names the rule.
     #[command(after_long_help = "Example:\n  waypost show learned --peer sdwan")]
     Learned(RouteArguments),
     /// Routes that peers were sent.
@@ -162,6 +180,21 @@ pub(super) enum Show {
 pub(super) struct PeerArguments {
     #[command(flatten)]
     peer: PeerFilter,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OnePeerArguments {
+    /// Name or address of the peer.
+    #[arg(value_name = "PEER")]
+    peer: String,
+    /// Instance, 1 or 2.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
+    instance: Option<u8>,
+    /// Name of a route server.
+    #[arg(long, value_name = "NAME")]
+    route_server: Option<String>,
     #[command(flatten)]
     pub(super) output: OutputArguments,
 }
@@ -293,6 +326,17 @@ impl PeerArguments {
             peer: self.peer.peer.clone(),
             instance: self.peer.instance,
             route_server: self.peer.route_server.clone(),
+            ..RouteFilter::default()
+        }
+    }
+}
+
+impl OnePeerArguments {
+    pub(super) fn filter(&self) -> RouteFilter {
+        RouteFilter {
+            peer: Some(self.peer.clone()),
+            instance: self.instance,
+            route_server: self.route_server.clone(),
             ..RouteFilter::default()
         }
     }

@@ -11,12 +11,14 @@ use clap::Parser as _;
 use crate::api::{
     client::Client,
     query::{InstanceOrder, StopOrder},
-    types::{AdvertisedRow, Counters, EffectiveRow, Explanation, FibView, LearnedRow, PeerRow},
-    types::{ReloadReport, Status},
+    types::{AdvertisedRow, Counters, EffectiveRow, Explanation, FibView, LearnedRow, PeerDetail},
+    types::{PeerRow, ReceivedRow, ReloadReport, Status},
 };
 
 mod args;
+mod detail;
 mod output;
+mod peer;
 mod run;
 mod stop;
 mod table;
@@ -81,6 +83,7 @@ async fn ask(arguments: &Arguments) -> anyhow::Result<()> {
             };
             Ok(client.post(path, &order).await?)
         }
+        Command::Peer { order } => peer::command(&client, order).await,
         Command::Stop(stop) => {
             let order = StopOrder { flush: stop.flush };
             let text =
@@ -95,6 +98,14 @@ async fn show(client: &Client, what: &Show) -> anyhow::Result<()> {
         Show::Peers(asked) => {
             let rows: Vec<PeerRow> = client.get("/v1/peers", &asked.filter()).await?;
             print_as(asked.output.json, &rows, |rows| table::peers(rows))
+        }
+        Show::Peer(asked) => {
+            let rows: Vec<PeerDetail> = client.get("/v1/peer", &asked.filter()).await?;
+            print_as(asked.output.json, &rows, |rows| detail::details(rows))
+        }
+        Show::Received(asked) => {
+            let rows: Vec<ReceivedRow> = client.get("/v1/received", &asked.filter()).await?;
+            print_as(asked.output.json, &rows, |rows| table::received(rows))
         }
         Show::Learned(asked) => {
             let rows: Vec<LearnedRow> = client.get("/v1/learned", &asked.filter()).await?;

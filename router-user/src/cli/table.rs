@@ -1,11 +1,13 @@
 //! Rows as plain tables: a heading, columns apart by two blanks, nothing drawn.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use ipnet::IpNet;
 
 use crate::api::types::{
     AdvertisedRow, Counters, EffectiveRow, FibGroup, FibNextHop, FibPort, FibRoute, FibView,
-    LearnedRow, PeerRow, RouteServerStatus,
+    LearnedRow, PeerRow, ReceivedRow, RouteServerStatus,
 };
+use crate::names::RouteServerName;
 
 /// Sessions.
 pub(super) fn peers(rows: &[PeerRow]) -> String {
@@ -48,6 +50,71 @@ pub(super) fn peers(rows: &[PeerRow]) -> String {
     )
 }
 
+/// Routes as received: each on a line, what few of them have behind it.
+pub(super) fn received(rows: &[ReceivedRow]) -> String {
+    let columns = [
+        "PREFIX",
+        "PEER",
+        "INSTANCE",
+        "NEXT HOP",
+        "AS PATH",
+        "ORIGIN",
+        "MED",
+        "COMMUNITIES",
+        "OTHER ATTRIBUTES",
+    ];
+    let several = have_several_servers(rows.iter().map(|row| &row.route_server));
+    render_with_server(
+        several,
+        &columns,
+        rows.iter().map(|row| {
+            let cells = vec![
+                with_id(row.prefix, row.path_id),
+                row.peer.to_string(),
+                row.instance.to_string(),
+                row.next_hop.to_string(),
+                row.as_path.clone(),
+                row.origin.clone(),
+                row.med.map_or_else(dash, |med| med.to_string()),
+                row.communities.join(" "),
+                other_attributes(row),
+            ];
+            (row.route_server.to_string(), cells)
+        }),
+    )
+}
+
+fn other_attributes(row: &ReceivedRow) -> String {
+    let mut others = Vec::new();
+    let mut other = |name: &str, value: Option<String>| {
+        others.extend(value.map(|value| format!("{name} {value}")));
+    };
+    other(
+        "link-local",
+        row.link_local.map(|address| address.to_string()),
+    );
+    other("LOCAL_PREF", row.local_pref.map(|value| value.to_string()));
+    other("AGGREGATOR", row.aggregator.clone());
+    other(
+        "ORIGINATOR_ID",
+        row.originator_id.map(|address| address.to_string()),
+    );
+    let clusters = Some(row.cluster_list.join(" "));
+    other(
+        "CLUSTER_LIST",
+        clusters.filter(|clusters| !clusters.is_empty()),
+    );
+    other(
+        "ONLY_TO_CUSTOMER",
+        row.only_to_customer.map(|asn| asn.to_string()),
+    );
+    if row.atomic_aggregate {
+        others.push("ATOMIC_AGGREGATE".to_owned());
+    }
+    others.extend(row.unknown.iter().cloned());
+    others.join("; ")
+}
+
 /// Learned routes.
 pub(super) fn learned(rows: &[LearnedRow]) -> String {
     let columns = [
@@ -62,12 +129,13 @@ pub(super) fn learned(rows: &[LearnedRow]) -> String {
         "STATE",
         "REASON",
     ];
-    render(
+    let several = have_several_servers(rows.iter().map(|row| &row.route_server));
+    render_with_server(
+        several,
         &columns,
-        &[],
         rows.iter().map(|row| {
-            vec![
-                row.prefix.to_string(),
+            let cells = vec![
+                with_id(row.prefix, row.path_id),
                 row.peer.to_string(),
                 row.instance.to_string(),
                 row.next_hop.to_string(),
@@ -77,9 +145,39 @@ pub(super) fn learned(rows: &[LearnedRow]) -> String {
                 row.communities.join(" "),
                 row.state.clone(),
                 row.reason.clone().unwrap_or_default(),
-            ]
+            ];
+            (row.route_server.to_string(), cells)
         }),
     )
+}
+
+/// A prefix and its path identifier (RFC 7911), if it has one: `10.250.0.0/16 id 3`.
+fn with_id(prefix: IpNet, path_id: Option<u32>) -> String {
+    match path_id {
+        Some(path_id) => format!("{prefix} id {path_id}"),
+        None => prefix.to_string(),
+    }
+}
+
+/// Whether rows are of more than one route server.
+fn have_several_servers<'r>(mut servers: impl Iterator<Item = &'r RouteServerName>) -> bool {
+    let first = servers.next();
+    servers.any(|server| Some(server) != first)
+}
+
+/// A table that begins with the route server where there are several.
+fn render_with_server(
+    several: bool,
+    columns: &[&str],
+    rows: impl Iterator<Item = (String, Vec<String>)>,
+) -> String {
+    let first = several.then_some("ROUTE SERVER");
+    let columns: Vec<&str> = first.into_iter().chain(columns.iter().copied()).collect();
+    let rows = rows.map(|(server, cells)| {
+        let server = several.then_some(server);
+        server.into_iter().chain(cells).collect()
+    });
+    render(&columns, &[], rows)
 }
 
 /// Advertised routes.
@@ -92,7 +190,7 @@ pub(super) fn advertised(rows: &[AdvertisedRow]) -> String {
             vec![
                 row.peer.to_string(),
                 row.instance.to_string(),
-                row.prefix.to_string(),
+                with_id(row.prefix, row.path_id),
                 row.next_hop.to_string(),
                 row.as_path.clone(),
                 row.from.clone(),
@@ -374,8 +472,8 @@ fn dash() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{advertised, duration};
-    use crate::api::types::AdvertisedRow;
+    use super::{advertised, duration, learned, received};
+    use crate::api::types::{AdvertisedRow, LearnedRow, ReceivedRow};
 
     #[test]
     fn a_table_is_a_heading_and_aligned_columns() {
@@ -384,16 +482,27 @@ mod tests {
             peer: peer.into(),
             instance: 1,
             prefix: prefix.parse().unwrap(),
+            path_id: None,
             next_hop: "10.1.255.4".parse().unwrap(),
             as_path: "65515".into(),
             from: "originated".into(),
         };
-        let text = advertised(&[row("sdwan", "10.1.0.0/16"), row("fw", "10.250.0.0/16")]);
+        let several = AdvertisedRow {
+            path_id: Some(7),
+            ..row("vpn", "10.250.0.0/16")
+        };
+        let rows = [
+            row("sdwan", "10.1.0.0/16"),
+            row("fw", "10.250.0.0/16"),
+            several,
+        ];
+        let text = advertised(&rows);
         assert_eq!(
             text,
-            "PEER   INSTANCE  PREFIX         NEXT HOP    AS PATH  FROM\n\
-             sdwan  1         10.1.0.0/16    10.1.255.4  65515    originated\n\
-             fw     1         10.250.0.0/16  10.1.255.4  65515    originated\n"
+            "PEER   INSTANCE  PREFIX              NEXT HOP    AS PATH  FROM\n\
+             sdwan  1         10.1.0.0/16         10.1.255.4  65515    originated\n\
+             fw     1         10.250.0.0/16       10.1.255.4  65515    originated\n\
+             vpn    1         10.250.0.0/16 id 7  10.1.255.4  65515    originated\n"
         );
     }
 
@@ -401,5 +510,60 @@ mod tests {
     fn durations_read_as_people_say_them() {
         let said = [0.4, 59.9, 192.0, 18_420.0, 1_047_600.0, -1.0].map(duration);
         assert_eq!(said, ["0s", "59s", "3m12s", "5h07m", "12d03h", "0s"]);
+    }
+
+    #[test]
+    fn the_route_server_is_a_column_where_there_are_several() {
+        let row = |server: &str| LearnedRow {
+            route_server: server.into(),
+            prefix: "10.250.0.0/16".parse().unwrap(),
+            path_id: None,
+            peer: "sdwan".into(),
+            instance: 1,
+            next_hop: "10.1.10.4".parse().unwrap(),
+            as_path: "65010".into(),
+            origin: "igp".into(),
+            med: None,
+            local_pref: None,
+            communities: vec![],
+            only_to_customer: None,
+            state: "best".into(),
+            reason: None,
+        };
+        let one = learned(&[row("rs1"), row("rs1")]);
+        assert!(one.starts_with("PREFIX"), "{one}");
+        let two = learned(&[row("rs1"), row("rs2")]);
+        let lines: Vec<_> = two.lines().collect();
+        assert!(lines[0].starts_with("ROUTE SERVER  PREFIX"), "{two}");
+        assert!(lines[2].starts_with("rs2           10.250.0.0/16"), "{two}");
+    }
+
+    #[test]
+    fn what_few_received_paths_have_stands_behind_the_rest() {
+        let row = ReceivedRow {
+            route_server: "rs1".into(),
+            prefix: "10.250.0.0/16".parse().unwrap(),
+            peer: "sdwan".into(),
+            instance: 1,
+            path_id: Some(3),
+            next_hop: "10.1.10.4".parse().unwrap(),
+            link_local: None,
+            as_path: "65010".into(),
+            origin: "igp".into(),
+            med: Some(5),
+            local_pref: None,
+            atomic_aggregate: true,
+            aggregator: Some("65010 192.0.2.1".into()),
+            communities: vec!["65010:1".into()],
+            originator_id: None,
+            cluster_list: vec![],
+            only_to_customer: Some(65010),
+            unknown: vec![],
+        };
+        let text = received(&[row]);
+        let line = text.lines().nth(1).unwrap();
+        assert!(line.starts_with("10.250.0.0/16 id 3  sdwan"), "{text}");
+        let others = "AGGREGATOR 65010 192.0.2.1; ONLY_TO_CUSTOMER 65010; ATOMIC_AGGREGATE";
+        assert!(line.ends_with(others), "{text}");
     }
 }

@@ -130,6 +130,14 @@ fn change_route_server(old: &RouteServer, new: &RouteServer, changes: &mut Vec<S
         &old.reflect_between_nvas,
         &new.reflect_between_nvas,
     );
+    setting("restart_time", &old.restart_time, &new.restart_time);
+    setting("refresh_time", &old.refresh_time, &new.refresh_time);
+    setting("require_policy", &old.require_policy, &new.require_policy);
+    setting(
+        "connection_rate",
+        &old.connection_rate,
+        &new.connection_rate,
+    );
     compare(
         &old.instances,
         &new.instances,
@@ -146,6 +154,15 @@ fn change_route_server(old: &RouteServer, new: &RouteServer, changes: &mut Vec<S
         &mut |change| {
             let told = change.told(|peer| &peer.name);
             changes.push(format!("route server {name}: peer {told}"));
+        },
+    );
+    compare(
+        &old.dynamic_peers,
+        &new.dynamic_peers,
+        |peers| peers.name.to_string(),
+        &mut |change| {
+            let told = change.told(|peers| &peers.name);
+            changes.push(format!("route server {name}: dynamic peers {told}"));
         },
     );
 }

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::{
     bgp::{InstanceId, wire::Asn},
-    names::{InterfaceName, MacAddr, PeerName, RouteServerName, SubnetName, VnetName},
+    names::{InterfaceName, MacAddr, RouteServerName, SubnetName, VnetName},
 };
 
 mod claims;
@@ -21,6 +21,7 @@ mod fault;
 pub mod host;
 mod network;
 mod parse;
+mod peer;
 mod places;
 mod route_server;
 pub mod schema;
@@ -30,7 +31,8 @@ mod tests;
 mod values;
 
 pub use fault::{Fault, Faults};
-pub use parse::{DEFAULT_BPFFS, DEFAULT_SOCKET, LimitActionError, parse, parse_with_warnings};
+pub use parse::{DEFAULT_BPFFS, DEFAULT_SOCKET, parse, parse_with_warnings};
+pub use peer::{DynamicPeers, LimitAction, Peer, PeerPolicy};
 pub use places::Places;
 
 /// A configuration that was read, with what else the file told.
@@ -198,8 +200,18 @@ pub struct RouteServer {
     pub reflect_between_nvas: bool,
     /// Largest number of ECMP members; default 8, at most 64.
     pub max_paths: u8,
+    /// How long peers are to wait for it while it restarts, seconds; default 120.
+    pub restart_time: u16,
+    /// How long a peer that announces its routes again may take, seconds (RFC 7313 §4); default 600.
+    pub refresh_time: u16,
+    /// A peer without a policy announces and learns nothing (RFC 8212); default false.
+    pub require_policy: bool,
+    /// Connections accepted from one address, a second; default 10.
+    pub connection_rate: u16,
     /// `[[route_server.peer]]`.
     pub peers: Vec<Peer>,
+    /// `[[route_server.dynamic_peer]]`.
+    pub dynamic_peers: Vec<DynamicPeers>,
 }
 
 /// `[[route_server.instance]]`.
@@ -211,38 +223,4 @@ pub struct Instance {
     pub router_id: Ipv4Addr,
     /// Peer addresses: at most one IPv4 and one IPv6.
     pub addresses: Vec<IpAddr>,
-}
-
-/// `[[route_server.peer]]`: an NVA.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its name.
-    pub name: PeerName,
-    /// Its address; the instances speak to it from their address of the same family.
-    pub address: IpAddr,
-    /// Its ASN.
-    pub asn: Asn,
-    /// Wait for its connection instead of connecting as well; default false.
-    pub passive: bool,
-    /// Offered hold time, seconds; default 180.
-    pub hold_time: u16,
-    /// Delay between connection attempts, seconds; default 120 in RFC 4271, here 5.
-    pub connect_retry: u16,
-    /// Most routes that it may announce, a session and family; default 1000.
-    pub max_prefixes: u32,
-    /// What happens beyond.
-    pub limit_action: LimitAction,
-}
-
-/// What happens when a peer announces more than `max_prefixes`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitAction {
-    /// Cease, subcode 1; again after 15 minutes, doubling.
-    #[default]
-    Teardown,
-    /// What is beyond is refused.
-    Discard,
-    /// Only a warning.
-    Warn,
 }

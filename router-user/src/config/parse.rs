@@ -6,7 +6,7 @@ use router_common::maps;
 use toml::de::DeTable;
 
 use super::{
-    Config, DaemonConfig, DataplaneConfig, Fault, Faults, LimitAction, Parsed,
+    Config, DaemonConfig, DataplaneConfig, Fault, Faults, Parsed,
     fault::Report,
     network,
     places::Places,
@@ -141,24 +141,6 @@ impl Default for DataplaneConfig {
             max_routes_v6: maps::MAX_ROUTES_V6,
             flow_seed: 0,
             icmp_rate: 1000,
-        }
-    }
-}
-
-/// A text that is no limit action.
-#[derive(Debug, thiserror::Error)]
-#[error("\"{0}\" is no limit action; write \"teardown\", \"discard\" or \"warn\"")]
-pub struct LimitActionError(String);
-
-impl std::str::FromStr for LimitAction {
-    type Err = LimitActionError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "teardown" => Ok(Self::Teardown),
-            "discard" => Ok(Self::Discard),
-            "warn" => Ok(Self::Warn),
-            _ => Err(LimitActionError(text.to_owned())),
         }
     }
 }

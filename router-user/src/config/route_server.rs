@@ -2,15 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::IpNet;
+
 use super::{
-    Instance, LimitAction, Peer, RouteServer, Vnet,
+    DynamicPeers, Instance, Peer, RouteServer, Vnet,
     claims::Claims,
     fault::Report,
     network::{NAMELESS, Network},
+    peer::{self, Common},
     places::Places,
     schema,
     section::{Located, Section},
-    values::{Address, Name, RouterId},
+    values::{Address, Name, Prefix, RouterId},
 };
 use crate::{
     bgp::{InstanceId, wire::Asn},
@@ -72,7 +75,21 @@ impl Reader<'_> {
             .map_or(8, |paths| paths.value);
         let reflect_between_nvas = section.boolean("reflect_between_nvas", true, report);
         let instances = self.instances(section, &label, network, report);
-        let peers = self.peers(section, asn, instances.as_ref(), network, report);
+        let restart_time = section.number("restart_time", 0..=4095, 120, report);
+        let common = Common {
+            local_asn: asn,
+            restart_time,
+        };
+        let mut names = Claims::of("name");
+        let peers = self.peers(
+            section,
+            common,
+            &mut names,
+            instances.as_ref(),
+            network,
+            report,
+        );
+        let dynamic_peers = self.dynamic_peers(section, common, &mut names, network, report);
         Some(RouteServer {
             name: name?.value.0.as_str().into(),
             vnet: self.networks[network?].vnet.name.clone(),
@@ -80,7 +97,12 @@ impl Reader<'_> {
             instances: instances?,
             reflect_between_nvas,
             max_paths,
+            restart_time,
+            refresh_time: section.number("refresh_time", 1..=3600, 600, report),
+            require_policy: section.boolean("require_policy", false, report),
+            connection_rate: section.number("connection_rate", 1..=1000, 10, report),
             peers,
+            dynamic_peers,
         })
     }
 
@@ -233,12 +255,12 @@ impl Reader<'_> {
     fn peers(
         &self,
         section: &Section<'_, '_>,
-        local_asn: Asn,
+        common: Common,
+        names: &mut Claims<String>,
         instances: Option<&[Instance; 2]>,
         network: Option<usize>,
         report: &mut Report,
     ) -> Vec<Peer> {
-        let mut names = Claims::of("name");
         let mut addresses = Claims::of("address");
         let mut peers = Vec::new();
         for section in section.subsections("peer", &schema::PEER, report) {
@@ -253,16 +275,96 @@ impl Reader<'_> {
                 addresses.claim(address.value.0, &owner, address.at, report);
                 self.check_peer_address(address, &owner, instances, network, report);
             }
-            let settings = read_settings(&section, local_asn, &owner, report);
+            let passive = section.boolean("passive", false, report);
+            let connect_retry = section.number("connect_retry", 1..=3600, 5, report);
+            let settings = peer::read_settings(&section, common, &owner, report);
             if let (Some(name), Some(address), Some(settings)) = (name, address, settings) {
                 peers.push(Peer {
                     name: name.value.0.as_str().into(),
                     address: address.value.0,
+                    passive,
+                    connect_retry,
                     ..settings
                 });
             }
         }
         peers
+    }
+
+    fn dynamic_peers(
+        &self,
+        section: &Section<'_, '_>,
+        common: Common,
+        names: &mut Claims<String>,
+        network: Option<usize>,
+        report: &mut Report,
+    ) -> Vec<DynamicPeers> {
+        let mut all: Vec<DynamicPeers> = Vec::new();
+        for section in section.subsections("dynamic_peer", &schema::DYNAMIC_PEER, report) {
+            let name = section.required_text::<Name>("name", report);
+            let label = name.as_ref().map_or("?", |name| &name.value.0).to_owned();
+            let owner = format!("dynamic peers {label}");
+            if let Some(name) = &name {
+                names.claim(name.value.0.clone(), "dynamic peers", name.at, report);
+            }
+            let prefix = section.required_text::<Prefix>("prefix", report);
+            if let Some(prefix) = &prefix {
+                self.check_peer_prefix(prefix, &owner, network, &all, report);
+            }
+            let max_peers = section.number("max_peers", 1..=u16::MAX, 100, report);
+            let template = peer::read_settings(&section, common, &owner, report);
+            if let (Some(name), Some(prefix), Some(template)) = (name, prefix, template) {
+                all.push(DynamicPeers {
+                    name: name.value.0.as_str().into(),
+                    prefix: prefix.value.0,
+                    max_peers,
+                    template: Peer {
+                        passive: true,
+                        ..template
+                    },
+                });
+            }
+        }
+        all
+    }
+
+    fn check_peer_prefix(
+        &self,
+        prefix: &Located<Prefix>,
+        owner: &str,
+        network: Option<usize>,
+        others: &[DynamicPeers],
+        report: &mut Report,
+    ) {
+        let Located {
+            value: Prefix(prefix),
+            at,
+        } = prefix;
+        if let Some(other) = others.iter().find(|other| overlap(&other.prefix, prefix)) {
+            report.fault(
+                *at,
+                format!(
+                    "prefix {prefix} of {owner} overlaps {} of dynamic peers {}",
+                    other.prefix, other.name
+                ),
+                "give each dynamic_peer a range of its own",
+            );
+        }
+        let network = network.map(|index| &self.networks[index]);
+        let outside = |network: &&Network| {
+            let mut space = network.vnet.prefixes.iter();
+            network.complete && !space.any(|own| own.contains(prefix))
+        };
+        if let Some(network) = network.filter(outside) {
+            report.fault(
+                *at,
+                format!(
+                    "prefix {prefix} of {owner} lies outside network {}",
+                    network.vnet.name
+                ),
+                "give a range that the appliances' addresses come from within the network",
+            );
+        }
     }
 
     fn check_peer_address(
@@ -315,67 +417,7 @@ impl Reader<'_> {
     }
 }
 
-/// What a peer's section says beside name and address.
-fn read_settings(
-    section: &Section<'_, '_>,
-    local_asn: Asn,
-    owner: &str,
-    report: &mut Report,
-) -> Option<Peer> {
-    section.require("asn", report);
-    let asn = section
-        .integer("asn", 0..=Asn::MAX, report)
-        .and_then(|asn| peer_asn(&asn, local_asn, owner, report));
-    let hold_time = section.integer("hold_time", 0..=u16::MAX, report);
-    if let Some(time) = &hold_time
-        && matches!(time.value, 1 | 2)
-    {
-        report.fault(
-            time.at,
-            format!(
-                "hold_time = {} of {owner} is not allowed (RFC 4271)",
-                time.value
-            ),
-            "give 0 (no keepalives) or at least 3 seconds",
-        );
-    }
-    let limit_action = section.text::<LimitAction>("limit_action", report);
-    let passive = section.boolean("passive", false, report);
-    let connect_retry = section.integer("connect_retry", 1..=3600, report);
-    let max_prefixes = section.integer("max_prefixes", 1..=u32::MAX, report);
-    Some(Peer {
-        name: "".into(),
-        address: Ipv4Addr::UNSPECIFIED.into(),
-        asn: asn?,
-        passive,
-        hold_time: hold_time.map_or(180, |time| time.value),
-        connect_retry: connect_retry.map_or(5, |time| time.value),
-        max_prefixes: max_prefixes.map_or(1000, |most| most.value),
-        limit_action: limit_action.map_or(LimitAction::default(), |action| action.value),
-    })
-}
-
-fn peer_asn(asn: &Located<Asn>, local_asn: Asn, owner: &str, report: &mut Report) -> Option<Asn> {
-    let value = usable_asn(asn, owner, report)?;
-    if value == local_asn {
-        report.fault(
-            asn.at,
-            format!("asn {value} of {owner} is the route server's own"),
-            "give the appliance another ASN, for example 65010: NVAs speak external BGP",
-        );
-        return None;
-    }
-    if matches!(value, 8074 | 8075 | 12076 | 65517..=65520) {
-        report.warning(
-            asn.at,
-            format!("asn {value} of {owner} is reserved by Azure"),
-            "choose another one if the network is ever to be connected with Azure",
-        );
-    }
-    Some(value)
-}
-
-fn usable_asn(asn: &Located<Asn>, owner: &str, report: &mut Report) -> Option<Asn> {
+pub(super) fn usable_asn(asn: &Located<Asn>, owner: &str, report: &mut Report) -> Option<Asn> {
     let why = match asn.value {
         0 => "reserved (RFC 7607)",
         23456 => "AS_TRANS, reserved (RFC 6793)",
@@ -388,6 +430,10 @@ fn usable_asn(asn: &Located<Asn>, owner: &str, report: &mut Report) -> Option<As
         "choose another one, for private use 64512 to 65534 or 4200000000 to 4294967294",
     );
     None
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
 }
 
 fn speaks(instance: &Instance, peer: IpAddr) -> bool {

@@ -62,8 +62,13 @@ pub const ROUTE_SERVER: Schema = Schema {
         "asn",
         "reflect_between_nvas",
         "max_paths",
+        "restart_time",
+        "refresh_time",
+        "require_policy",
+        "connection_rate",
         "instance",
         "peer",
+        "dynamic_peer",
     ],
 };
 
@@ -76,20 +81,69 @@ pub const INSTANCE: Schema = Schema {
 /// `[[route_server.peer]]`.
 pub const PEER: Schema = Schema {
     header: "[[route_server.peer]]",
-    keys: &[
+    keys: &with_peer_settings::<{ 4 + PEER_SETTINGS.len() }>(&[
         "name",
         "address",
-        "asn",
         "passive",
-        "hold_time",
         "connect_retry",
-        "max_prefixes",
-        "limit_action",
-    ],
+    ]),
 };
 
+/// `[[route_server.dynamic_peer]]`.
+pub const DYNAMIC_PEER: Schema = Schema {
+    header: "[[route_server.dynamic_peer]]",
+    keys: &with_peer_settings::<{ 3 + PEER_SETTINGS.len() }>(&["name", "prefix", "max_peers"]),
+};
+
+/// `[[route_server.peer.tcp_ao]]`, and the same under `dynamic_peer`.
+pub const TCP_AO: Schema = Schema {
+    header: "[[route_server.peer.tcp_ao]]",
+    keys: &["id", "secret", "algorithm"],
+};
+
+/// What can be set for each peer, dynamic ones included.
+const PEER_SETTINGS: [&str; 23] = [
+    "asn",
+    "hold_time",
+    "max_prefixes",
+    "limit_action",
+    "limit_restart",
+    "families",
+    "send_hold_time",
+    "md5_password",
+    "tcp_ao",
+    "ttl_security",
+    "add_path_receive",
+    "add_path_send",
+    "graceful_restart",
+    "long_lived_stale_time",
+    "extended_next_hop",
+    "role",
+    "strict_role",
+    "allow_own_as",
+    "allow_as_set",
+    "enforce_first_as",
+    "max_as_path_length",
+    "as_override",
+    "transparent",
+];
+
+const fn with_peer_settings<const N: usize>(own: &[&'static str]) -> [&'static str; N] {
+    let mut keys = [""; N];
+    let mut at = 0;
+    while at < N {
+        keys[at] = if at < own.len() {
+            own[at]
+        } else {
+            PEER_SETTINGS[at - own.len()]
+        };
+        at += 1;
+    }
+    keys
+}
+
 /// Every section.
-pub const ALL: [&Schema; 9] = [
+pub const ALL: [&Schema; 11] = [
     &ROOT,
     &DAEMON,
     &DATAPLANE,
@@ -99,4 +153,6 @@ pub const ALL: [&Schema; 9] = [
     &ROUTE_SERVER,
     &INSTANCE,
     &PEER,
+    &DYNAMIC_PEER,
+    &TCP_AO,
 ];

@@ -149,6 +149,26 @@ impl<'a, 'i> Section<'a, 'i> {
         })
     }
 
+    /// A whole number within `range`, or the default.
+    pub(super) fn number<T>(
+        &self,
+        key: &str,
+        range: RangeInclusive<T>,
+        default: T,
+        report: &mut Report,
+    ) -> T
+    where
+        T: TryFrom<u64> + PartialOrd + Display,
+    {
+        self.integer(key, range, report)
+            .map_or(default, |number| number.value)
+    }
+
+    /// Where the value of a key stands; without one, where the section does.
+    pub(super) fn place(&self, key: &str) -> usize {
+        self.value(key).map_or(self.at, |value| value.span().start)
+    }
+
     /// Text that reads as a `T`, if the file has it.
     pub(super) fn text<T>(&self, key: &str, report: &mut Report) -> Option<Located<T>>
     where
@@ -156,6 +176,32 @@ impl<'a, 'i> Section<'a, 'i> {
     {
         let value = self.value(key)?;
         self.read(key, value, report)
+    }
+
+    /// One of a few words, if the file has it.
+    pub(super) fn choice<T: Copy>(
+        &self,
+        key: &str,
+        words: &[(&str, T)],
+        report: &mut Report,
+    ) -> Option<Located<T>> {
+        let word = self.text::<String>(key, report)?;
+        let found = words.iter().find(|(known, _)| *known == word.value);
+        if found.is_none() {
+            let known: Vec<_> = words
+                .iter()
+                .map(|(word, _)| format!("\"{word}\""))
+                .collect();
+            report.fault(
+                word.at,
+                format!("{key} = \"{}\" is not known", word.value),
+                format!("write one of: {}", known.join(", ")),
+            );
+        }
+        Some(Located {
+            value: found?.1,
+            at: word.at,
+        })
     }
 
     /// Text that reads as a `T`; its absence is reported.

@@ -13,6 +13,8 @@ use super::{
     schema::{self, Schema},
 };
 
+mod peers;
+
 const EXAMPLE: &str = include_str!("../../../docs/example.toml");
 const README: &str = include_str!("../../../README.md");
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
@@ -345,7 +347,31 @@ fn each_fault_is_told_with_its_line_and_its_remedy() {
             "asn = 65010",
             "asn = 65010\nlimit_action = \"panic\"",
             "panic",
-            "\"panic\" is no limit action; write \"teardown\", \"discard\" or \"warn\"",
+            "limit_action = \"panic\" is not known; write one of: \"teardown\", \"discard\", \"warn\"",
+        ),
+        (
+            "asn = 65010",
+            "asn = 65010\nrole = \"boss\"",
+            "boss",
+            "role = \"boss\" is not known; write one of: \"provider\", \"route_server\", \"route_server_client\", \"customer\", \"peer\"",
+        ),
+        (
+            "asn = 65010",
+            "asn = 65010\nstrict_role = true",
+            "strict_role = true",
+            "peer sdwan has strict_role without a role; add role = \"route_server\", or leave strict_role out",
+        ),
+        (
+            "asn = 65010",
+            "asn = 65010\nmd5_password = \"a\"\ntcp_ao = [{ id = 1, secret = \"b\" }]",
+            "md5_password = \"a\"",
+            "peer sdwan has both md5_password and tcp_ao; keep one of them; TCP-AO (RFC 5925) replaces TCP MD5",
+        ),
+        (
+            "asn = 65010",
+            "asn = 65010\nfamilies = [\"ipx\"]",
+            "ipx",
+            "\"ipx\" is no address family; write \"ipv4\" or \"ipv6\"",
         ),
         (
             "address = \"10.1.10.4\"",

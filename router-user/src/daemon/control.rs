@@ -16,10 +16,14 @@ use super::{
 use crate::{
     api::{
         Answer, ApiError, Backend,
-        query::{CounterFilter, EffectiveFilter, FibFilter, InstanceOrder, RouteFilter, StopOrder},
+        query::{
+            CounterFilter, EffectiveFilter, FibFilter, InstanceOrder, PeerCommand, PeerOrder,
+            RouteFilter, StopOrder,
+        },
         types::{
             AdvertisedRow, Counters, EffectiveRow, ExplainQuery, Explanation, FibView, LearnedRow,
-            PeerRow, ReloadReport, RouteServerStatus, Status,
+            PeerDetail, PeerOrderRow, PeerRow, ReceivedRow, ReloadReport, RouteServerStatus,
+            Status,
         },
     },
     bgp::{InstanceId, State},
@@ -207,6 +211,67 @@ impl Backend for Control {
         .await
     }
 
+    async fn peer(&self, filter: RouteFilter) -> Answer<Vec<PeerDetail>> {
+        if filter.peer.is_none() {
+            return Err(ApiError::invalid(
+                "no peer is named",
+                "say which, by name or address; \"waypost show peers\" lists them",
+            ));
+        }
+        self.gather(filter, |server, narrow, _| {
+            server.route_server.peer_details(narrow, Instant::now())
+        })
+        .await
+    }
+
+    async fn command_peer(&self, order: PeerOrder) -> Answer<Vec<PeerOrderRow>> {
+        check_text(&order)?;
+        if let Some(number) = order.instance {
+            instance(number)?;
+        }
+        let servers = self.servers(order.route_server.as_deref())?;
+        let config = self.running().config;
+        let configured: Vec<_> = config
+            .route_servers
+            .iter()
+            .filter(|server| servers.contains_key(&server.name))
+            .collect();
+        let meant = peers_meant(&configured, Some(&order.peer))?;
+        if meant.len() > 1 {
+            return Err(ApiError::invalid(
+                format!("several route servers have a peer \"{}\"", order.peer),
+                format!(
+                    "say which (--route-server): {}",
+                    one_of(meant.iter().map(|(server, _)| server))
+                ),
+            ));
+        }
+        let mut all = Vec::new();
+        for (name, peer) in meant {
+            if let (Some(server), Some(peer)) = (servers.get(&name), peer) {
+                all.extend(server.command_peer(peer, order.clone()).await);
+            }
+        }
+        match all.iter().find(|row| !row.done) {
+            // Nothing at all could be done: that is no success.
+            Some(failed) if all.iter().all(|row| !row.done) => {
+                let (what, remedy) = split(&failed.what);
+                let peer = &failed.peer;
+                Err(ApiError::invalid(format!("peer {peer}: {what}"), remedy))
+            }
+            _ => Ok(all),
+        }
+    }
+
+    async fn received(&self, filter: RouteFilter) -> Answer<Vec<ReceivedRow>> {
+        self.gather(filter, |server, narrow, filter| {
+            let mut rows = server.route_server.received_rows(narrow);
+            rows.retain(|row| filter.takes_received(row));
+            rows
+        })
+        .await
+    }
+
     async fn learned(&self, filter: RouteFilter) -> Answer<Vec<LearnedRow>> {
         self.gather(filter, |server, narrow, filter| {
             let mut rows = server.route_server.learned_rows(narrow);
@@ -377,13 +442,13 @@ impl Backend for Control {
 
     async fn stop_instance(&self, order: InstanceOrder) -> Answer<()> {
         let server = self.ordered_server(&order)?;
-        server.stop_instance(instance(&order)?).await;
+        server.stop_instance(instance(order.instance)?).await;
         Ok(())
     }
 
     async fn start_instance(&self, order: InstanceOrder) -> Answer<()> {
         let server = self.ordered_server(&order)?;
-        server.start_instance(instance(&order)?).await;
+        server.start_instance(instance(order.instance)?).await;
         Ok(())
     }
 
@@ -424,8 +489,34 @@ fn peers_meant(
     Ok(meant)
 }
 
-fn instance(order: &InstanceOrder) -> Answer<InstanceId> {
-    match order.instance {
+/// RFC 9003 §2; and a text that breaks lines would break the peer's log.
+fn check_text(order: &PeerOrder) -> Answer<()> {
+    const MOST: usize = 255;
+    let told = matches!(
+        order.command,
+        PeerCommand::Shutdown | PeerCommand::ClearHard
+    );
+    let text = &order.text;
+    let (what, remedy) = if !told && !text.is_empty() {
+        let what = "this command has no text for the peer".to_owned();
+        (what, "leave the text out")
+    } else if text.len() > MOST {
+        let what = format!(
+            "the text has {} bytes, at most {MOST} can be sent (RFC 9003)",
+            text.len()
+        );
+        (what, "shorten it")
+    } else if text.chars().any(char::is_control) {
+        let what = "the text has control characters".to_owned();
+        (what, "give one line of plain text")
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::invalid(what, remedy))
+}
+
+fn instance(number: u8) -> Answer<InstanceId> {
+    match number {
         number @ 1..=2 => Ok(InstanceId(number)),
         number => Err(ApiError::not_found(
             format!("there is no instance {number}"),

@@ -16,17 +16,19 @@ use super::{
     question::{self, Question},
 };
 use crate::{
-    api::Answer,
+    api::{Answer, query::PeerOrder, types::PeerOrderRow},
     bgp::{
         DownReason, InstanceId, SessionEvent, SessionId,
-        session::{SessionConfig, SessionHandle},
+        session::{AddPath, SessionConfig, SessionHandle},
         speaker::{Selection, Speaker},
-        wire::{Family, notification::cease},
+        wire::notification::cease,
     },
     config,
-    names::RouteServerName,
+    names::{PeerName, RouteServerName},
     route_server::RouteServer,
 };
+
+mod peers;
 
 /// Events handled before orders and questions get their turn.
 const EVENTS_AT_ONCE: usize = 64;
@@ -61,6 +63,7 @@ enum ServerOrder {
     Reconfigure(Box<Desired>, oneshot::Sender<Vec<String>>),
     StopInstance(InstanceId, oneshot::Sender<()>),
     StartInstance(InstanceId, oneshot::Sender<()>),
+    CommandPeer(PeerName, PeerOrder, oneshot::Sender<Vec<PeerOrderRow>>),
     Ask(Question<Server>),
     /// Close all sessions with this text in the log and end.
     Shutdown(oneshot::Sender<()>),
@@ -108,6 +111,13 @@ impl ServerHandle {
     pub(super) async fn start_instance(&self, instance: InstanceId) {
         self.order(|done| ServerOrder::StartInstance(instance, done))
             .await;
+    }
+
+    /// Carries out an order for the sessions of a peer; one row for each.
+    pub(super) async fn command_peer(&self, peer: PeerName, order: PeerOrder) -> Vec<PeerOrderRow> {
+        self.order(|done| ServerOrder::CommandPeer(peer, order, done))
+            .await
+            .unwrap_or_default()
     }
 
     /// Asks the owner.
@@ -211,6 +221,9 @@ impl Owner {
                 tracing::info!(route_server = %self.name, %instance, "instance started");
                 let _ = done.send(());
             }
+            ServerOrder::CommandPeer(peer, order, done) => {
+                let _ = done.send(self.command_peer(&peer, &order));
+            }
             ServerOrder::Ask(question) => question(&mut self.server),
             ServerOrder::Shutdown(_) => unreachable!("handled by the loop"),
         }
@@ -305,7 +318,18 @@ fn sessions(config: &config::RouteServer, port: u16) -> Vec<SessionConfig> {
                 passive: peer.passive,
                 hold_time: peer.hold_time,
                 connect_retry: peer.connect_retry,
-                families: Family::ALL.to_vec(),
+                families: peer.families.iter().collect(),
+                send_hold_time: peer.send_hold_time,
+                security: peer.security.clone(),
+                // How many paths are sent is the route server's business: another number of them
+                // changes nothing that was agreed on.
+                add_path: AddPath {
+                    send: peer.add_path.send.min(1),
+                    ..peer.add_path
+                },
+                restart: peer.restart,
+                extended_next_hop: peer.extended_next_hop,
+                role: peer.role,
             });
         }
     }
@@ -324,5 +348,39 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sessions;
+    use crate::config::{RouteServer, parse};
+
+    #[test]
+    fn a_change_of_path_policy_restarts_no_session_and_one_of_the_role_does() {
+        let config = parse(include_str!("../../../docs/example.toml"), "example").unwrap();
+        let before = &config.route_servers[0];
+        let changed = |change: fn(&mut RouteServer)| {
+            let mut after = before.clone();
+            change(&mut after);
+            sessions(&after, 179) != sessions(before, 179)
+        };
+        assert!(!changed(|server| {
+            server.require_policy = true;
+            let policy = &mut server.peers[0].policy;
+            policy.allow_own_as = 1;
+            policy.allow_as_set = true;
+            policy.enforce_first_as = false;
+            policy.max_as_path_length = 1;
+            policy.as_override = true;
+            policy.transparent = true;
+            server.peers[0].max_prefixes = 1;
+        }));
+        assert!(changed(|server| {
+            server.peers[0].role = Some(crate::bgp::session::RoleSettings {
+                role: crate::bgp::wire::Role::Peer,
+                strict: false,
+            });
+        }));
     }
 }

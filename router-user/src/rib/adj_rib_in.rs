@@ -9,17 +9,19 @@ use std::{
 };
 
 use ipnet::IpNet;
-use rustc_hash::FxHasher;
+use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
-    AdvertisedView, PathView, PrefixView,
+    AdvertisedView, Imported, PathView, PrefixView,
+    additions::Added,
     attributes::Interner,
-    decision::{Decision, DecisionOptions},
-    path::{Judgement, Path, Reasons, SessionIndex, Sessions},
+    decision::{Decision, DecisionOptions, Rank},
+    path::{Path, Reasons, SessionIndex, Sessions},
+    path_id,
     table::{Address, Table},
     view::View,
 };
-use crate::bgp::wire::{Family, PathAttributes};
+use crate::bgp::wire::{Family, Nlri, PathAttributes};
 
 /// What paths refer to.
 #[derive(Default)]
@@ -48,7 +50,12 @@ impl Core {
             return true;
         };
         let known = &table.paths(slot)[place];
-        if Arc::ptr_eq(&known.attributes, &path.attributes) && known.standing == path.standing {
+        let same_judgement = known.standing.judged() == path.standing.judged();
+        if Arc::ptr_eq(&known.attributes, &path.attributes) && same_judgement {
+            if known.is_stale() {
+                self.sessions.get_mut(path.session).totals.stale[A::FAMILY as usize] -= 1;
+                table.mark(slot, place, false);
+            }
             return false;
         }
         self.count(A::FAMILY, address, length, known, Count::Remove);
@@ -92,28 +99,99 @@ impl Core {
         }
     }
 
-    pub(super) fn rejudge<A: Address>(
+    /// Marks all paths of a session.
+    pub(super) fn mark_stale<A: Address>(&mut self, table: &mut Table<A>, session: SessionIndex) {
+        let totals = &mut self.sessions.get_mut(session).totals;
+        let family = A::FAMILY as usize;
+        for slot in 0..table.len() {
+            if totals.stale[family] == totals.received[family] {
+                break;
+            }
+            for place in 0..table.paths(slot).len() {
+                let path = &table.paths(slot)[place];
+                if path.session == session && !path.is_stale() {
+                    table.mark(slot, place, true);
+                    totals.stale[family] += 1;
+                }
+            }
+        }
+    }
+
+    /// Removes those paths of a session that are still marked; how many.
+    pub(super) fn sweep_stale<A: Address>(
         &mut self,
         table: &mut Table<A>,
         session: SessionIndex,
-        judge: &mut impl FnMut(Family, &PathAttributes) -> Judgement,
+    ) -> usize {
+        let count = self.sessions[session].totals.stale[A::FAMILY as usize];
+        let mut left = count;
+        let goes = |path: &Path| path.session == session && path.is_stale();
+        let mut slots = 0..table.len();
+        while left > 0
+            && let Some(slot) = slots.next()
+        {
+            while let Some(place) = table.paths(slot).iter().position(goes) {
+                let (address, length) = table.slot(slot).key();
+                let path = table.paths_mut(slot).swap_remove(place);
+                self.count(A::FAMILY, address, length, &path, Count::Remove);
+                self.attributes.release(path.attributes);
+                left -= 1;
+            }
+        }
+        count
+    }
+
+    pub(super) fn reimport<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        session: SessionIndex,
+        import: &mut impl FnMut(Family, &PathAttributes) -> Imported,
     ) {
+        let class = self.sessions.info(session).class;
+        // Thousands of paths share their attributes. What stands here keeps them alive, so that no
+        // address is used twice.
+        let mut known: FxHashMap<(*const PathAttributes, Added), (Path, Path)> =
+            FxHashMap::default();
         for slot in 0..table.len() {
             for place in 0..table.paths(slot).len() {
                 let path = &table.paths(slot)[place];
                 if path.session != session {
                     continue;
                 }
-                let standing = self.reasons.standing(&judge(A::FAMILY, &path.attributes));
-                if standing != path.standing {
-                    let (address, length) = table.slot(slot).key();
-                    self.count(A::FAMILY, address, length, path, Count::Remove);
-                    let path = &mut table.paths_mut(slot)[place];
-                    path.standing = standing;
-                    self.count(A::FAMILY, address, length, path, Count::Add);
+                let key = (Arc::as_ptr(&path.attributes), path.standing.added());
+                let (_, imported) = known.entry(key).or_insert_with(|| {
+                    let received = path.received();
+                    let Imported {
+                        judgement,
+                        additions,
+                    } = import(A::FAMILY, &received);
+                    let (attributes, added) = additions.apply(received);
+                    let attributes = self.attributes.intern(attributes);
+                    let imported = Path {
+                        rank: Rank::learned(&attributes, class),
+                        standing: self.reasons.standing(&judgement).with(added),
+                        attributes,
+                        ..path.clone()
+                    };
+                    (path.clone(), imported)
+                });
+                let same = Arc::ptr_eq(&imported.attributes, &path.attributes);
+                let standing = imported.standing.marked(path.is_stale());
+                if same && standing == path.standing {
+                    continue;
                 }
+                let (attributes, rank) = (imported.attributes.clone(), imported.rank);
+                let (address, length) = table.slot(slot).key();
+                self.count(A::FAMILY, address, length, path, Count::Remove);
+                let path = &mut table.paths_mut(slot)[place];
+                path.attributes = attributes;
+                path.rank = rank;
+                path.standing = standing;
+                self.count(A::FAMILY, address, length, path, Count::Add);
             }
         }
+        drop(known);
+        self.attributes.sweep();
     }
 
     fn count<A: Hash>(
@@ -129,8 +207,10 @@ impl Core {
         }
         let totals = &mut self.sessions.get_mut(path.session).totals;
         let received = &mut totals.received[family as usize];
+        let stale = &mut totals.stale[family as usize];
         let (accepted, hash) = if path.is_eligible() {
-            let told = (address, length, path.path_id, Arc::as_ptr(&path.attributes));
+            // Path identifiers mean nothing beyond their session.
+            let told = (address, length, Arc::as_ptr(&path.attributes));
             (1, fingerprint(&told))
         } else {
             (0, 0)
@@ -138,11 +218,13 @@ impl Core {
         match count {
             Count::Add => {
                 *received += 1;
+                *stale += usize::from(path.is_stale());
                 totals.accepted += accepted;
                 totals.fingerprint = totals.fingerprint.wrapping_add(hash);
             }
             Count::Remove => {
                 *received -= 1;
+                *stale -= usize::from(path.is_stale());
                 totals.accepted -= accepted;
                 totals.fingerprint = totals.fingerprint.wrapping_sub(hash);
             }
@@ -162,6 +244,7 @@ impl Core {
         let learned = learned.map(|(path, verdict)| PathView {
             session: self.sessions.info(path.session).id.clone(),
             path_id: path.path_id,
+            received: path.received(),
             attributes: path.attributes.clone(),
             verdict,
         });
@@ -178,20 +261,45 @@ impl Core {
         session: SessionIndex,
         prefix: IpNet,
         paths: &[Path],
-    ) -> Option<AdvertisedView> {
+    ) -> Vec<AdvertisedView> {
         let decision = Decision {
             sessions: &self.sessions,
             options: self.options,
         };
         let family = Family::of(&prefix);
+        if !view.context.families.contains(family) {
+            return Vec::new();
+        }
         let info = self.sessions.info(session);
-        let path = view.choose(&decision, family, paths, Some(info)).path?;
-        Some(AdvertisedView {
+        let several = view.sends_several(family);
+        let sent: Vec<&Path> = if several {
+            let ranking = view.choose_several(&decision, family, paths, Some(info));
+            ranking.paths.into_vec()
+        } else {
+            let choice = view.choose(&decision, family, paths, Some(info));
+            choice.path.into_iter().collect()
+        };
+        let sent = sent.into_iter().map(|path| AdvertisedView {
             prefix,
+            path_id: several.then(|| path_id::sent(paths, path)),
             attributes: view.outbound(family, &path.attributes),
             from: (!path.is_local()).then(|| self.sessions.info(path.session).id.clone()),
-        })
+        });
+        sent.collect()
     }
+}
+
+/// The routes of a session, in no order.
+pub(super) fn routes<A: Address>(table: &Table<A>, session: SessionIndex) -> Vec<Nlri> {
+    let slots = (0..table.len()).map(|slot| table.slot(slot));
+    let routes = slots.flat_map(|slot| {
+        let its = slot.paths().iter().filter(|path| path.session == session);
+        its.map(|path| Nlri {
+            prefix: slot.prefix(),
+            path_id: path.path_id,
+        })
+    });
+    routes.collect()
 }
 
 #[derive(Clone, Copy)]
@@ -201,7 +309,7 @@ enum Count {
 }
 
 /// A hash whose sums are worth comparing: FxHash alone is nearly linear.
-fn fingerprint(path: &impl Hash) -> u64 {
+pub(super) fn fingerprint(path: &impl Hash) -> u64 {
     let mut hasher = FxHasher::default();
     path.hash(&mut hasher);
     let mut hash = hasher.finish();

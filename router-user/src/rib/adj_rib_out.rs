@@ -18,7 +18,7 @@ use super::{
     table::{Address, Changed, Table},
     view::{Members, View},
 };
-use crate::bgp::wire::{Family, encode_end_of_rib};
+use crate::bgp::wire::{Family, RefreshKind, RouteRefresh, encode_end_of_rib};
 
 /// Slots that one step of a dump covers.
 pub(super) const CHUNK: usize = 16 * 1024;
@@ -81,6 +81,8 @@ struct Dump {
 struct Refresh {
     session: SessionIndex,
     position: Position,
+    /// The routes go out between BoRR and EoRR (RFC 7313).
+    marked: bool,
     /// It asked again meanwhile.
     again: bool,
 }
@@ -128,7 +130,10 @@ impl AdjRibOut {
         self.take_member(sessions, session);
         let place = self.laggards.iter().position(|one| one.session == session);
         if let Some(mut gone) = place.and_then(|place| self.laggards.remove(place)) {
-            let mut due = |family| std::iter::from_fn(|| gone.take(family)).collect();
+            let mut due = |family| {
+                let due = std::iter::from_fn(|| gone.take(family));
+                due.map(|(slot, _)| slot).collect()
+            };
             let [v4, v6]: [Vec<_>; 2] = Family::ALL.map(&mut due);
             self.free_told(&mut tables.v4, v4);
             self.free_told(&mut tables.v6, v6);
@@ -140,7 +145,7 @@ impl AdjRibOut {
     }
 
     /// A session asked for a family again.
-    pub(super) fn refresh(&mut self, session: SessionIndex, family: Family) {
+    pub(super) fn refresh(&mut self, session: SessionIndex, family: Family, marked: bool) {
         let same = |refresh: &&mut Refresh| {
             refresh.session == session && refresh.position.family == family
         };
@@ -149,6 +154,7 @@ impl AdjRibOut {
             None => self.refreshes.push_back(Refresh {
                 session,
                 position: Position { family, slot: 0 },
+                marked,
                 again: false,
             }),
         }
@@ -264,8 +270,14 @@ impl AdjRibOut {
             && let Some((number, had)) = laggard.take(A::FAMILY)
         {
             let slot = table.slot(number);
-            packer.renew(&decision, slot.prefix(), laggard.session, had, slot.paths());
-            told.push((number, had));
+            packer.renew(
+                &decision,
+                slot.prefix(),
+                laggard.session,
+                &had,
+                slot.paths(),
+            );
+            told.push(number);
             *budget -= 1;
         }
         packer.finish(sessions, &mut self.outbox);
@@ -277,9 +289,9 @@ impl AdjRibOut {
     }
 
     /// Frees the slots that stood only because a session was to be told of them.
-    fn free_told<A: Address>(&self, table: &mut Table<A>, told: Vec<(usize, bool)>) {
-        let slots = told.into_iter().map(|(slot, _)| slot);
-        table.free_empty(slots.filter(|slot| !self.is_due(A::FAMILY, *slot)));
+    fn free_told<A: Address>(&self, table: &mut Table<A>, told: Vec<usize>) {
+        let told = told.into_iter();
+        table.free_empty(told.filter(|slot| !self.is_due(A::FAMILY, *slot)));
     }
 
     /// Whether a session is still to be told of a slot.
@@ -458,6 +470,10 @@ impl AdjRibOut {
         if !view.context.families.contains(family) {
             return;
         }
+        if refresh.marked && slot == 0 {
+            let begin = refresh_message(family, RefreshKind::Begin);
+            self.outbox.push(refresh.session, begin);
+        }
         let end = tables.len(family).min(slot + CHUNK);
         let members = Members::new(sessions, &[refresh.session]);
         let advertised = sessions[refresh.session].totals.advertised;
@@ -478,9 +494,14 @@ impl AdjRibOut {
         sessions.get_mut(refresh.session).totals.advertised = advertised;
         refresh.position.slot = end;
         if end < tables.len(family) {
-            self.refreshes.push_back(refresh);
-        } else if refresh.again {
-            self.refresh(refresh.session, family);
+            return self.refreshes.push_back(refresh);
+        }
+        if refresh.marked {
+            let end = refresh_message(family, RefreshKind::End);
+            self.outbox.push(refresh.session, end);
+        }
+        if refresh.again {
+            self.refresh(refresh.session, family, refresh.marked);
         }
     }
 
@@ -625,5 +646,11 @@ impl Shape<'_> {
 fn end_of_rib(family: Family) -> Bytes {
     let mut message = BytesMut::new();
     encode_end_of_rib(family, &mut message);
+    message.freeze()
+}
+
+fn refresh_message(family: Family, kind: RefreshKind) -> Bytes {
+    let mut message = BytesMut::new();
+    RouteRefresh::new(family, kind).encode(&mut message);
     message.freeze()
 }

@@ -5,7 +5,10 @@
 //! not a total order. The age of a path never decides, so the result does not depend on the order
 //! in which paths came.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use smallvec::SmallVec;
 
@@ -105,8 +108,15 @@ pub(super) struct Choice<'p> {
     pub(super) hinges_on_losers: bool,
 }
 
+/// The best paths, best first.
+pub(super) struct Ranking<'p> {
+    pub(super) paths: Survivors<'p>,
+    /// As [`Choice::hinges_on_losers`].
+    pub(super) hinges_on_losers: bool,
+}
+
 /// Paths that are still in.
-type Survivors<'p> = SmallVec<[&'p Path; 8]>;
+pub(super) type Survivors<'p> = SmallVec<[&'p Path; 8]>;
 
 impl Decision<'_> {
     /// The single best of the candidates: the one that is advertised.
@@ -126,6 +136,38 @@ impl Decision<'_> {
         };
         Choice {
             path,
+            hinges_on_losers,
+        }
+    }
+
+    /// The best `count` of the candidates. What elimination leaves of all of them comes first, in
+    /// the order of the tie-break; then what it leaves of the others, and so on: the first is
+    /// [`Decision::best`]. A path with the very attributes of a better one says nothing new and is
+    /// passed over (the same route announced to both instances).
+    pub(super) fn ranked<'p>(
+        &self,
+        paths: &'p [Path],
+        is_candidate: impl Fn(&Path) -> bool,
+        count: usize,
+    ) -> Ranking<'p> {
+        let mut hinges_on_losers = false;
+        let mut left: Survivors<'p> = paths.iter().filter(|path| is_candidate(path)).collect();
+        let mut ranked = Survivors::new();
+        while !left.is_empty() && ranked.len() < count {
+            let all = left.iter().copied();
+            let mut round = self.survivors(all, |_| true, |_, _| hinges_on_losers = true);
+            left.retain(|path| !round.iter().any(|other| std::ptr::eq(*other, *path)));
+            self.sort(&mut round);
+            for path in round {
+                let says_the_same =
+                    |better: &&Path| Arc::ptr_eq(&better.attributes, &path.attributes);
+                if ranked.len() < count && !ranked.iter().any(says_the_same) {
+                    ranked.push(path);
+                }
+            }
+        }
+        Ranking {
+            paths: ranked,
             hinges_on_losers,
         }
     }
@@ -199,7 +241,7 @@ impl Decision<'_> {
     /// is asked only if its rank is not worse than what has been seen so far.
     fn survivors<'p>(
         &self,
-        paths: &'p [Path],
+        paths: impl IntoIterator<Item = &'p Path>,
         is_candidate: impl Fn(&Path) -> bool,
         mut lost: impl FnMut(&'p Path, Step),
     ) -> Survivors<'p> {

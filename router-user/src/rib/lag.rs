@@ -2,14 +2,19 @@
 //!
 //! In: slots that changed while a session is held back. Out: what it is to be told once it takes
 //! more. Nothing is queued for it meanwhile: what is kept is two bits a slot, whether it is to be
-//! told anything, and whether it was sent a route there before. So however long it is held and
+//! told anything, and whether it was sent a route there before (with ADD-PATH, the identifiers of
+//! those). So however long it is held and
 //! however often a prefix changes, it costs no more memory, and it is told only how things stand
 //! when it can take them. A slot that it is to be told of is not given to another prefix.
+
+use rustc_hash::FxHashMap;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     adj_rib_out::Tables,
     decision::Decision,
-    path::SessionIndex,
+    pack::routes,
+    path::{Path, SessionIndex},
     table::{Address, Changed, Table},
     view::View,
 };
@@ -32,8 +37,25 @@ pub(super) struct Laggard {
 struct Behind {
     /// Slots that it is to be told of.
     due: SlotSet,
-    /// Those of them in which it was sent a route that was not withdrawn.
+    /// Those of them in which it was sent a route that was not withdrawn: the one without a path
+    /// identifier, or those with these.
     sent: SlotSet,
+    several: FxHashMap<usize, PathIds>,
+}
+
+/// The path identifiers of the routes that a session has of a prefix; 0 without ADD-PATH.
+pub(super) type PathIds = SmallVec<[u32; 4]>;
+
+impl Behind {
+    /// A slot in which a session has these routes is to be told.
+    fn owe(&mut self, slot: usize, had: PathIds) {
+        self.due.insert(slot);
+        match had[..] {
+            [] => {}
+            [0] => _ = self.sent.insert(slot),
+            _ => _ = self.several.insert(slot, had),
+        }
+    }
 }
 
 impl Laggard {
@@ -62,14 +84,11 @@ impl Laggard {
         view: &View,
         changed: &[Changed],
     ) {
-        let info = decision.sessions.info(self.session);
-        let Behind { due, sent } = &mut self.behind[A::FAMILY as usize];
+        let behind = &mut self.behind[A::FAMILY as usize];
         for change in changed {
-            if due.insert(change.slot) {
-                let before = view.choose(decision, A::FAMILY, &change.before, Some(info));
-                if before.path.is_some() {
-                    sent.insert(change.slot);
-                }
+            if !behind.due.contains(change.slot) {
+                let before = routes(view, decision, A::FAMILY, &change.before, self.session);
+                behind.owe(change.slot, path_ids(&before));
             }
         }
     }
@@ -96,31 +115,31 @@ impl Laggard {
         if !after.context.families.contains(A::FAMILY) {
             return;
         }
-        let info = decision.sessions.info(self.session);
-        let Behind { due, sent } = &mut self.behind[A::FAMILY as usize];
+        let behind = &mut self.behind[A::FAMILY as usize];
         for slot in 0..table.len() {
-            let gives = |view: &View| {
-                let choice = view.choose(decision, A::FAMILY, table.paths(slot), Some(info));
-                choice.path.is_some()
+            let given = |view: &View| {
+                let given = routes(view, decision, A::FAMILY, table.paths(slot), self.session);
+                path_ids(&given)
             };
-            if due.contains(slot) {
+            if behind.due.contains(slot) {
                 continue;
             }
-            if gives(before) {
-                due.insert(slot);
-                sent.insert(slot);
-            } else if gives(after) {
-                due.insert(slot);
+            let had = given(before);
+            if !had.is_empty() || !given(after).is_empty() {
+                behind.owe(slot, had);
             }
         }
     }
 
-    /// The first slot that it is to be told of, which it is from now on, and whether it was sent a
-    /// route there.
-    pub(super) fn take(&mut self, family: Family) -> Option<(usize, bool)> {
-        let Behind { due, sent } = &mut self.behind[family as usize];
+    /// The first slot that it is to be told of, and is from now on, and the routes that it has there.
+    pub(super) fn take(&mut self, family: Family) -> Option<(usize, PathIds)> {
+        let Behind { due, sent, several } = &mut self.behind[family as usize];
         let slot = due.take_first()?;
-        Some((slot, sent.remove(slot)))
+        let had = match sent.remove(slot) {
+            true => smallvec![0],
+            false => several.remove(&slot).unwrap_or_default(),
+        };
+        Some((slot, had))
     }
 
     /// Whether it is to be told of a slot.
@@ -130,8 +149,9 @@ impl Laggard {
 
     /// Whether it was sent a route of a slot; `None`: what its view gives it.
     pub(super) fn was_sent(&self, family: Family, slot: usize) -> Option<bool> {
-        let Behind { due, sent } = &self.behind[family as usize];
-        due.contains(slot).then(|| sent.contains(slot))
+        let Behind { due, sent, several } = &self.behind[family as usize];
+        due.contains(slot)
+            .then(|| sent.contains(slot) || several.contains_key(&slot))
     }
 
     /// Whether it has been told everything of a family.
@@ -144,6 +164,10 @@ impl Laggard {
         let ended = self.unended == FamilySet::default();
         ended && Family::ALL.iter().all(|family| self.is_level(*family))
     }
+}
+
+fn path_ids(routes: &[(u32, &Path)]) -> PathIds {
+    routes.iter().map(|(path_id, _)| *path_id).collect()
 }
 
 /// A set of slots, a bit each.

@@ -16,11 +16,12 @@
 //! in `vnet`. Peers are sent the best of all paths that they may receive; there what is originated
 //! here wins (step 0), so a learned path of the same prefix is never advertised.
 //!
-//! - `attributes`: equal attribute sets are one allocation.
+//! - `attributes`: equal attribute sets are one allocation; `additions`: what import adds to them.
 //! - `table`: prefixes and their paths, in slots; `adj_rib_in`: how sessions change them.
 //! - `decision`: which path wins, and why the others lose.
 //! - `learned`: what subnets learn.
-//! - `view`, `pack`, `adj_rib_out`: what peers are sent; `lag`: those that do not keep up.
+//! - `view`, `export`, `pack`, `path_id`, `adj_rib_out`: what peers are sent; `lag`: those that do
+//!   not keep up.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -33,14 +34,17 @@ use ipnet::IpNet;
 
 use crate::bgp::wire::{Family, Nlri, PathAttributes};
 
+mod additions;
 mod adj_rib_in;
 mod adj_rib_out;
 mod attributes;
 mod decision;
+mod export;
 mod lag;
 mod learned;
 mod pack;
 mod path;
+mod path_id;
 mod table;
 mod types;
 mod view;
@@ -48,6 +52,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use additions::Added;
 use adj_rib_in::Core;
 use adj_rib_out::{AdjRibOut, CHUNK, Tables};
 use decision::{Decision, Rank};
@@ -55,8 +60,10 @@ use learned::LearnedRoutes;
 use path::{Path, Standing};
 use table::{Address, Table};
 
+pub use additions::Additions;
 pub use decision::DecisionOptions;
-pub use path::{Judgement, SessionIndex, SessionInfo, SessionTotals, SourceKind};
+pub use export::Export;
+pub use path::{Imported, Judgement, SessionIndex, SessionInfo, SessionTotals, SourceKind};
 pub use types::{
     AdvertisedView, LearnedChange, LearnedNextHop, LearnedRoute, PathView, PrefixView, Step,
     Verdict,
@@ -115,14 +122,19 @@ impl Rib {
         }
     }
 
-    /// The one allocation for these attributes, to be given to [`Rib::announce`].
-    pub fn intern(&mut self, attributes: Arc<PathAttributes>) -> Interned {
-        Interned(self.core.attributes.intern(attributes))
+    /// The one allocation for these attributes and what import adds to them, to be given to
+    /// [`Rib::announce`].
+    pub fn intern(&mut self, received: Arc<PathAttributes>, additions: Additions) -> Interned {
+        let (attributes, added) = additions.apply(received);
+        Interned {
+            attributes: self.core.attributes.intern(attributes),
+            added,
+        }
     }
 
     /// Gives attributes back that [`Rib::intern`] gave out.
     pub fn release(&mut self, attributes: Interned) {
-        self.core.attributes.release(attributes.0);
+        self.core.attributes.release(attributes.attributes);
     }
 
     /// A path, new or replacing the session's path with the same id; `true`: new.
@@ -134,10 +146,10 @@ impl Rib {
         judgement: &Judgement,
     ) -> bool {
         let Self { tables, core, .. } = self;
-        let standing = core.reasons.standing(judgement);
-        let rank = Rank::learned(&attributes.0, core.sessions.info(session).class);
+        let standing = core.reasons.standing(judgement).with(attributes.added);
+        let rank = Rank::learned(attributes, core.sessions.info(session).class);
         let path = Path {
-            attributes: attributes.0.clone(),
+            attributes: attributes.attributes.clone(),
             rank,
             path_id: nlri.path_id,
             session,
@@ -170,23 +182,61 @@ impl Rib {
         }
     }
 
-    /// Judges every path of a session again; only those whose judgement is another one change.
-    pub fn rejudge(
+    /// Marks all paths of a session and family as stale: they are to be announced again, which takes
+    /// the mark away, also where nothing else changes (RFC 4724 §4.2, RFC 7313 §4). The mark by
+    /// itself changes no decision.
+    pub fn mark_stale(&mut self, session: SessionIndex, family: Family) {
+        let Self { tables, core, .. } = self;
+        match family {
+            Family::Ipv4Unicast => core.mark_stale(&mut tables.v4, session),
+            Family::Ipv6Unicast => core.mark_stale(&mut tables.v6, session),
+        }
+    }
+
+    /// Removes what is still marked of a session and family; how many paths that were.
+    pub fn sweep_stale(&mut self, session: SessionIndex, family: Family) -> usize {
+        let Self { tables, core, .. } = self;
+        match family {
+            Family::Ipv4Unicast => core.sweep_stale(&mut tables.v4, session),
+            Family::Ipv6Unicast => core.sweep_stale(&mut tables.v6, session),
+        }
+    }
+
+    /// How many paths of a session are marked as stale: IPv4, IPv6.
+    #[must_use]
+    pub fn stale(&self, session: SessionIndex) -> [usize; 2] {
+        self.core.sessions[session].totals.stale
+    }
+
+    /// The last `count` routes of a session and family, by prefix and path identifier.
+    #[must_use]
+    pub fn last_routes(&self, session: SessionIndex, family: Family, count: usize) -> Vec<Nlri> {
+        let mut routes = match family {
+            Family::Ipv4Unicast => adj_rib_in::routes(&self.tables.v4, session),
+            Family::Ipv6Unicast => adj_rib_in::routes(&self.tables.v6, session),
+        };
+        routes.sort_unstable();
+        routes.split_off(routes.len().saturating_sub(count))
+    }
+
+    /// Imports every path of a session again, from its attributes as received; only those of which
+    /// import makes something else now change.
+    pub fn reimport(
         &mut self,
         session: SessionIndex,
-        mut judge: impl FnMut(Family, &PathAttributes) -> Judgement,
+        mut import: impl FnMut(Family, &PathAttributes) -> Imported,
     ) {
         let Self { tables, core, .. } = self;
-        core.rejudge(&mut tables.v4, session, &mut judge);
-        core.rejudge(&mut tables.v6, session, &mut judge);
+        core.reimport(&mut tables.v4, session, &mut import);
+        core.reimport(&mut tables.v6, session, &mut import);
     }
 
     /// The route server originates a prefix from now on (origin IGP, next hop by view).
     pub fn originate(&mut self, prefix: IpNet) {
-        let attributes = self.intern(Arc::default());
+        let attributes = self.intern(Arc::default(), Additions::default());
         let Self { tables, core, .. } = self;
         let path = Path {
-            attributes: attributes.0,
+            attributes: attributes.attributes,
             rank: Rank::ORIGINATED,
             path_id: 0,
             session: SessionIndex::LOCAL,
@@ -219,9 +269,10 @@ impl Rib {
         self.out.set_views(sessions, *options, &self.tables, views);
     }
 
-    /// A joined session asked for all routes of a family again (RFC 2918).
-    pub fn refresh(&mut self, session: SessionIndex, family: Family) {
-        self.out.refresh(session, family);
+    /// A joined session asked for all routes of a family again (RFC 2918). `marked`: they go out
+    /// between BoRR and EoRR (RFC 7313), changes that happen meanwhile among them.
+    pub fn refresh(&mut self, session: SessionIndex, family: Family, marked: bool) {
+        self.out.refresh(session, family, marked);
     }
 
     /// A joined session does not take more for now: what changes from here on is not sent to it but
@@ -363,21 +414,25 @@ impl Rib {
         let v6 = slots(v6, v6_slots(v6, only));
         v4.chain(v6)
             .filter(move |(slot, prefix, _)| sent(*slot, prefix))
-            .filter_map(move |(_, prefix, paths)| {
-                self.core
-                    .advertised(self.out.view(group?), session, prefix, paths)
+            .flat_map(move |(_, prefix, paths)| {
+                let view = group.map(|group| self.out.view(group));
+                let sent = view.map(|view| self.core.advertised(view, session, prefix, paths));
+                sent.unwrap_or_default()
             })
     }
 }
 
 /// Attributes that are shared by all paths that carry them.
-pub struct Interned(Arc<PathAttributes>);
+pub struct Interned {
+    attributes: Arc<PathAttributes>,
+    added: Added,
+}
 
 impl Deref for Interned {
     type Target = PathAttributes;
 
     fn deref(&self) -> &PathAttributes {
-        &self.0
+        &self.attributes
     }
 }
 

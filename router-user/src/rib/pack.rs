@@ -9,10 +9,12 @@ use std::{ops::AddAssign, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use super::{
-    decision::{Choice, Decision},
+    decision::{Choice, Decision, Ranking},
     path::{Path, SessionIndex, Sessions},
+    path_id,
     view::{Members, SessionSet, View},
 };
 use crate::bgp::wire::{Family, Nlri, PathAttributes, encode_announce, encode_withdraw};
@@ -53,7 +55,7 @@ pub(super) struct Packer<'a> {
     streams: FxHashMap<Recipients, Stream>,
 }
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Recipients {
     AllBut(SessionSet),
     Only(SessionIndex),
@@ -93,6 +95,9 @@ impl<'a> Packer<'a> {
         before: &[Path],
         after: &[Path],
     ) {
+        if self.after.sends_several(self.family) {
+            return self.add_several(decision, prefix, before, after);
+        }
         let sessions = decision.sessions;
         let old = self.before.choose(decision, self.family, before, None);
         let new = self.after.choose(decision, self.family, after, None);
@@ -111,27 +116,66 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// A prefix of which this member was sent something or nothing (`had`), it is not known what.
+    /// A prefix of which this member was sent routes with these path identifiers, it is not known
+    /// which (0: without ADD-PATH).
     pub(super) fn renew(
         &mut self,
         decision: &Decision<'_>,
         prefix: IpNet,
         member: SessionIndex,
-        had: bool,
+        had: &[u32],
         after: &[Path],
     ) {
-        let info = decision.sessions.info(member);
-        let new = self.after.choose(decision, self.family, after, Some(info));
-        if new.path.is_none() && !had {
+        let new = routes(self.after, decision, self.family, after, member);
+        if new.is_empty() && had.is_empty() {
             return;
         }
         let stream = self.streams.entry(Recipients::Only(member)).or_default();
-        match new.path {
-            Some(path) => {
-                stream.announce(prefix, &path.attributes);
-                stream.newly_announced += usize::from(!had);
-            }
-            None => stream.withdrawn.push(prefix.into()),
+        for (path_id, path) in &new {
+            let nlri = Nlri {
+                prefix,
+                path_id: *path_id,
+            };
+            stream.announce(nlri, &path.attributes);
+            stream.newly_announced += usize::from(!had.contains(path_id));
+        }
+        let gone = had
+            .iter()
+            .filter(|had| new.iter().all(|(path_id, _)| path_id != *had));
+        stream.withdrawn.extend(gone.map(|path_id| Nlri {
+            prefix,
+            path_id: *path_id,
+        }));
+    }
+
+    /// The same for members that are sent several paths a prefix. A member's view may change, but not
+    /// whether ADD-PATH was agreed on.
+    fn add_several(
+        &mut self,
+        decision: &Decision<'_>,
+        prefix: IpNet,
+        before: &[Path],
+        after: &[Path],
+    ) {
+        let sessions = decision.sessions;
+        let Self { family, .. } = *self;
+        let [old_view, new_view] = [self.before, self.after];
+        let old = old_view.choose_several(decision, family, before, None);
+        let new = new_view.choose_several(decision, family, after, None);
+        let decisive = decisive_of_several(&old, before).chain(decisive_of_several(&new, after));
+        let excluded = self.members.excluded(sessions, decisive);
+        for &member in &excluded {
+            let info = Some(sessions.info(member));
+            let old = old_view.choose_several(decision, family, before, info);
+            let new = new_view.choose_several(decision, family, after, info);
+            let [old, new] =
+                [(before, old), (after, new)].map(|(all, chosen)| numbered(all, &chosen));
+            self.change_several(&Recipients::Only(member), prefix, &old, &new);
+        }
+        if excluded.len() < self.members.all().len() {
+            let [old, new] =
+                [(before, old), (after, new)].map(|(all, chosen)| numbered(all, &chosen));
+            self.change_several(&Recipients::AllBut(excluded), prefix, &old, &new);
         }
     }
 
@@ -160,6 +204,30 @@ impl<'a> Packer<'a> {
         }
     }
 
+    fn change_several(
+        &mut self,
+        recipients: &Recipients,
+        prefix: IpNet,
+        old: &Numbered<'_>,
+        new: &Numbered<'_>,
+    ) {
+        for &(path_id, path) in new {
+            let had = old.iter().find(|(number, _)| *number == path_id);
+            if had.is_some_and(|(_, had)| self.looks_the_same(had, path)) {
+                continue;
+            }
+            let stream = self.streams.entry(recipients.clone()).or_default();
+            stream.announce(Nlri { prefix, path_id }, &path.attributes);
+            stream.newly_announced += usize::from(had.is_none());
+        }
+        for &(path_id, _) in old {
+            if new.iter().all(|(number, _)| *number != path_id) {
+                let stream = self.streams.entry(recipients.clone()).or_default();
+                stream.withdrawn.push(Nlri { prefix, path_id });
+            }
+        }
+    }
+
     fn change(
         &mut self,
         recipients: Recipients,
@@ -172,7 +240,7 @@ impl<'a> Packer<'a> {
             (Some(old), Some(new)) if self.looks_the_same(old, new) => {}
             (old, Some(new)) => {
                 let stream = self.streams.entry(recipients).or_default();
-                stream.announce(prefix, &new.attributes);
+                stream.announce(prefix.into(), &new.attributes);
                 stream.newly_announced += usize::from(old.is_none());
             }
             (Some(_), None) => {
@@ -186,9 +254,12 @@ impl<'a> Packer<'a> {
     /// the same set has the same address.
     fn looks_the_same(&self, old: &Path, new: &Path) -> bool {
         let own_next_hop = |view: &View| view.own_next_hop(self.family);
+        let outbound = |view: &View| view.outbound(self.family, &new.attributes);
         Arc::ptr_eq(&old.attributes, &new.attributes)
             && self.before.asn == self.after.asn
             && (!new.is_local() || own_next_hop(self.before) == own_next_hop(self.after))
+            && (self.before.export == self.after.export
+                || outbound(self.before) == outbound(self.after))
     }
 }
 
@@ -199,8 +270,44 @@ fn decisive<'p>(choice: Choice<'p>, all: &'p [Path]) -> impl Iterator<Item = &'p
     choice.path.into_iter().chain(losers)
 }
 
+fn decisive_of_several<'p>(
+    ranking: &Ranking<'p>,
+    all: &'p [Path],
+) -> impl Iterator<Item = &'p Path> {
+    let losers = if ranking.hinges_on_losers { all } else { &[] };
+    ranking.paths.clone().into_iter().chain(losers)
+}
+
+/// Paths under the identifiers that they are sent with.
+pub(super) type Numbered<'p> = SmallVec<[(u32, &'p Path); 8]>;
+
+fn numbered<'p>(all: &'p [Path], chosen: &Ranking<'p>) -> Numbered<'p> {
+    let chosen = chosen.paths.iter();
+    chosen
+        .map(|path| (path_id::sent(all, path), *path))
+        .collect()
+}
+
+/// The routes that a member is sent of these paths, under the identifiers that they are sent with
+/// (0: without ADD-PATH).
+pub(super) fn routes<'p>(
+    view: &View,
+    decision: &Decision<'_>,
+    family: Family,
+    paths: &'p [Path],
+    member: SessionIndex,
+) -> Numbered<'p> {
+    let info = Some(decision.sessions.info(member));
+    if view.sends_several(family) {
+        numbered(paths, &view.choose_several(decision, family, paths, info))
+    } else {
+        let choice = view.choose(decision, family, paths, info);
+        choice.path.into_iter().map(|path| (0, path)).collect()
+    }
+}
+
 impl Stream {
-    fn announce(&mut self, prefix: IpNet, attributes: &Arc<PathAttributes>) {
+    fn announce(&mut self, nlri: Nlri, attributes: &Arc<PathAttributes>) {
         let place = *self
             .places
             .entry(Arc::as_ptr(attributes))
@@ -208,12 +315,15 @@ impl Stream {
                 self.announced.push((attributes.clone(), Vec::new()));
                 self.announced.len() - 1
             });
-        self.announced[place].1.push(prefix.into());
+        self.announced[place].1.push(nlri);
     }
 
     fn encode(&self, family: Family, view: &View, mut send: impl FnMut(Bytes)) {
         let mut buffer = BytesMut::new();
-        if !self.withdrawn.is_empty() {
+        // With ADD-PATH what comes goes out before what goes: who loses one path of a prefix and
+        // gets another one is never without.
+        let withdraws_first = !view.sends_several(family);
+        if withdraws_first && !self.withdrawn.is_empty() {
             encode_withdraw(&view.context, self.withdrawn.iter().copied(), &mut buffer);
         }
         for (attributes, nlri) in &self.announced {
@@ -228,6 +338,9 @@ impl Stream {
             if buffer.len() >= PIECE {
                 send(buffer.split().freeze());
             }
+        }
+        if !withdraws_first && !self.withdrawn.is_empty() {
+            encode_withdraw(&view.context, self.withdrawn.iter().copied(), &mut buffer);
         }
         if !buffer.is_empty() {
             send(buffer.freeze());

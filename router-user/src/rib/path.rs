@@ -4,7 +4,10 @@ use std::{net::IpAddr, net::Ipv4Addr, sync::Arc};
 
 use smallvec::SmallVec;
 
-use super::decision::Rank;
+use super::{
+    additions::{Added, Additions},
+    decision::Rank,
+};
 use crate::bgp::{
     SessionId,
     wire::{NextHop, PathAttributes},
@@ -59,12 +62,65 @@ pub enum Judgement {
     Rejected(Arc<str>),
 }
 
-/// [`Judgement`] in two bytes: 0 is eligible, else a place in [`Reasons`] counted from 1.
+/// What import makes of a path: what it adds to the attributes, and how it judges it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Imported {
+    /// How it judges it.
+    pub judgement: Judgement,
+    /// What it adds.
+    pub additions: Additions,
+}
+
+/// [`Judgement`], the stale mark and what import added, in two bytes. The highest bit is the mark,
+/// the next two are [`Added`]; without them, 0 is eligible, else it is a place in [`Reasons`] counted
+/// from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Standing(u16);
 
 impl Standing {
     pub(super) const ELIGIBLE: Self = Self(0);
+    const STALE: u16 = 1 << 15;
+    const ONLY_TO_CUSTOMER: u16 = 1 << 14;
+    const GRACEFUL_SHUTDOWN: u16 = 1 << 13;
+    /// The bits of the judgement.
+    const JUDGEMENT: u16 = Self::GRACEFUL_SHUTDOWN - 1;
+
+    /// All but the mark.
+    pub(super) const fn judged(self) -> Self {
+        Self(self.0 & !Self::STALE)
+    }
+
+    /// The judgement of `self` for a path to which import added this.
+    pub(super) const fn with(self, added: Added) -> Self {
+        let mut bits = self.0 & (Self::JUDGEMENT | Self::STALE);
+        if added.only_to_customer {
+            bits |= Self::ONLY_TO_CUSTOMER;
+        }
+        if added.graceful_shutdown {
+            bits |= Self::GRACEFUL_SHUTDOWN;
+        }
+        Self(bits)
+    }
+
+    /// What import added.
+    pub(super) const fn added(self) -> Added {
+        Added {
+            only_to_customer: self.0 & Self::ONLY_TO_CUSTOMER != 0,
+            graceful_shutdown: self.0 & Self::GRACEFUL_SHUTDOWN != 0,
+        }
+    }
+
+    /// `self` with the mark or without it.
+    pub(super) const fn marked(self, stale: bool) -> Self {
+        match stale {
+            true => Self(self.0 | Self::STALE),
+            false => self.judged(),
+        }
+    }
+
+    pub(super) const fn is_stale(self) -> bool {
+        self.0 & Self::STALE != 0
+    }
 }
 
 /// The texts of judgements, one copy each.
@@ -81,11 +137,13 @@ impl Reasons {
             self.0.push(judgement.clone());
             self.0.len() - 1
         });
-        Standing(u16::try_from(place + 1).expect("reasons come from a small fixed set"))
+        let number = u16::try_from(place + 1).ok();
+        let number = number.filter(|number| number & !Standing::JUDGEMENT == 0);
+        Standing(number.expect("reasons come from a small fixed set"))
     }
 
     pub(super) fn judgement(&self, standing: Standing) -> &Judgement {
-        match standing.0 {
+        match standing.0 & Standing::JUDGEMENT {
             0 => &Judgement::Eligible,
             place => &self.0[usize::from(place) - 1],
         }
@@ -109,7 +167,18 @@ impl Path {
     }
 
     pub(super) fn is_eligible(&self) -> bool {
-        self.standing == Standing::ELIGIBLE
+        self.standing.0 & Standing::JUDGEMENT == Standing::ELIGIBLE.0
+    }
+
+    /// Not announced again since its session's paths were [marked](super::Rib::mark_stale). The
+    /// mark by itself changes no decision.
+    pub(super) fn is_stale(&self) -> bool {
+        self.standing.is_stale()
+    }
+
+    /// Its attributes before import.
+    pub(super) fn received(&self) -> Arc<PathAttributes> {
+        self.standing.added().without(&self.attributes)
     }
 
     /// The address of NEXT_HOP; a learned, eligible path has one.
@@ -138,7 +207,9 @@ pub(super) struct Session {
 pub struct SessionTotals {
     /// Paths in Adj-RIB-In, rejected ones included: IPv4, IPv6.
     pub received: [usize; 2],
-    /// Of them, eligible.
+    /// Of them, marked as stale and not announced again since: IPv4, IPv6.
+    pub stale: [usize; 2],
+    /// Of those received, eligible.
     pub accepted: usize,
     /// Routes sent and not withdrawn.
     pub advertised: usize,

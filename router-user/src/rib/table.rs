@@ -165,6 +165,13 @@ impl<A: Address> Table<A> {
         paths
     }
 
+    /// Marks one path of a slot as stale, or takes the mark away. No decision depends on it, so the
+    /// slot does not become part of the batch.
+    pub(super) fn mark(&mut self, slot: usize, place: usize, stale: bool) {
+        let standing = &mut self.slots[slot].paths[place].standing;
+        *standing = standing.marked(stale);
+    }
+
     /// The numbers of all slots, those without a prefix included.
     pub(super) fn len(&self) -> usize {
         self.slots.len()

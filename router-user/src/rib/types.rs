@@ -44,6 +44,8 @@ pub struct PathView {
     pub session: SessionId,
     /// Path identifier.
     pub path_id: u32,
+    /// Its attributes as received, before import.
+    pub received: Arc<PathAttributes>,
     /// Its attributes after import.
     pub attributes: Arc<PathAttributes>,
     /// What the decision process made of it.
@@ -66,6 +68,8 @@ pub struct PrefixView {
 pub struct AdvertisedView {
     /// The prefix.
     pub prefix: IpNet,
+    /// Path identifier as sent, with ADD-PATH.
+    pub path_id: Option<u32>,
     /// Its attributes as sent.
     pub attributes: PathAttributes,
     /// Where the path was learned; `None`: originated here.

@@ -8,7 +8,8 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::{
-    decision::{Choice, DEFAULT_LOCAL_PREF, Decision},
+    Export,
+    decision::{Choice, DEFAULT_LOCAL_PREF, Decision, Ranking},
     path::{Path, SessionIndex, SessionInfo, Sessions, SourceKind},
 };
 use crate::bgp::wire::{
@@ -24,8 +25,13 @@ pub struct View {
     pub context: Context,
     /// The ASN to prepend (eBGP).
     pub asn: Asn,
+    /// How many paths of a prefix are sent at the most, in the families for which ADD-PATH was
+    /// agreed on; there at least one is.
+    pub max_paths: u8,
     /// The sources whose routes are advertised.
     pub sources: SourceKinds,
+    /// What the operator wants done with routes to the peer (eBGP).
+    pub export: Export,
     /// Next hop of originated IPv4 routes; without one they are not advertised.
     pub next_hop_v4: Option<NextHop>,
     /// Next hop of originated IPv6 routes; without one they are not advertised.
@@ -60,13 +66,42 @@ impl View {
         member: Option<&SessionInfo>,
     ) -> Choice<'p> {
         let mut choice = decision.best(paths, |path| {
-            path.is_local()
+            !self.export.closed && path.is_local()
                 || self.may_carry(decision.sessions, family, path)
                     && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
         });
         let inexpressible = self.own_next_hop(family).is_none();
         choice.path.take_if(|best| best.is_local() && inexpressible);
         choice
+    }
+
+    /// With ADD-PATH, the paths that are advertised: the best of those that may be sent, best first
+    /// (RFC 7911 §3), as many as the view allows. Where the route server originates the prefix, its
+    /// own path alone, as in [`View::choose`].
+    pub(super) fn choose_several<'p>(
+        &self,
+        decision: &Decision<'_>,
+        family: Family,
+        paths: &'p [Path],
+        member: Option<&SessionInfo>,
+    ) -> Ranking<'p> {
+        if paths.iter().any(Path::is_local) {
+            let choice = self.choose(decision, family, paths, member);
+            return Ranking {
+                paths: choice.path.into_iter().collect(),
+                hinges_on_losers: choice.hinges_on_losers,
+            };
+        }
+        let may_be_sent = |path: &Path| {
+            self.may_carry(decision.sessions, family, path)
+                && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
+        };
+        decision.ranked(paths, may_be_sent, self.max_paths.max(1).into())
+    }
+
+    /// Whether several paths of a prefix are sent, with path identifiers (RFC 7911).
+    pub(super) fn sends_several(&self, family: Family) -> bool {
+        self.context.add_path_send.contains(family)
     }
 
     /// The attributes as sent.
@@ -77,7 +112,8 @@ impl View {
         sent.next_hop = next_hop.or(self.own_next_hop(family));
         match self.context.peering {
             Peering::External => {
-                sent.as_path.prepend(self.asn, 1);
+                let originated = attributes.next_hop.is_none();
+                self.export.apply(self.asn, originated, &mut sent);
                 sent.local_pref = None;
                 sent.originator_id = None;
                 sent.cluster_list = Vec::new();
@@ -113,6 +149,8 @@ impl View {
         };
         path.is_eligible()
             && expressible
+            && !self.export.closed
+            && self.export.permits(&path.attributes)
             && self.sources.contains(sessions.info(path.session).kind)
             && !has(community::NO_ADVERTISE)
             && !(external && (has(community::NO_EXPORT) || has(community::NO_EXPORT_SUBCONFED)))

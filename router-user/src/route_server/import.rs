@@ -1,16 +1,17 @@
-//! Which announced paths a route server takes (import checks).
+//! Which announced paths a route server takes (import checks), and what it adds to them.
 //!
-//! In: the attributes of a path and the ASN of the peer that sent it. Out: a [`Judgement`]. A
-//! refused path stays visible with the reason; the texts are few and fixed, since the RIB keeps
-//! one copy of each.
+//! In: the attributes of a path and the rules of the peer that sent it. Out: what becomes of it
+//! ([`Imported`]). A refused path stays visible with the reason, which names the setting where there
+//! is one; the texts are few and fixed, since the RIB keeps one copy of each.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
 use crate::{
-    bgp::wire::{AsPath, Asn, Family, NextHop, PathAttributes},
-    rib::Judgement,
+    bgp::wire::{AsPath, Asn, Family, NextHop, PathAttributes, Role},
+    config::PeerPolicy,
+    rib::{Additions, Imported, Judgement},
 };
 
 /// The rules of one route server.
@@ -24,23 +25,55 @@ pub(super) struct ImportRules {
     pub(super) gateways: Vec<IpAddr>,
     /// Where next hops can be resolved: its network and those peered with it.
     pub(super) space: Vec<IpNet>,
-    /// AS_SETs are accepted (RFC 9774 forbids them).
-    pub(super) allow_as_set: bool,
-    /// A path must begin with the ASN of the peer that sent it.
-    pub(super) enforce_first_as: bool,
+    /// Without a policy nothing is taken (RFC 8212).
+    pub(super) require_policy: bool,
 }
 
+/// What the rules depend on beside: the peer's session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct PeerRules {
+    /// The peer's ASN.
+    pub(super) asn: Asn,
+    /// What is configured for its paths.
+    pub(super) policy: PeerPolicy,
+    /// Our role towards it (RFC 9234).
+    pub(super) role: Option<Role>,
+    /// The operator drains the session: its routes are last choice (RFC 8326).
+    pub(super) drained: bool,
+}
+
+/// A path whose ONLY_TO_CUSTOMER shows that it took a wrong turn.
+const LEAK: &str = "route leak: ONLY_TO_CUSTOMER from a customer or route-server client (RFC 9234)";
+
+/// The same from a lateral peer.
+const PEER_LEAK: &str = "route leak: ONLY_TO_CUSTOMER of another AS than the peer's own (RFC 9234)";
+
 impl ImportRules {
-    /// What becomes of a path of this family from an eBGP peer with this ASN.
+    /// What becomes of a path of this family from an eBGP peer.
+    pub(super) fn import(
+        &self,
+        peer: &PeerRules,
+        family: Family,
+        attributes: &PathAttributes,
+    ) -> Imported {
+        Imported {
+            judgement: self.judge(peer, family, attributes),
+            additions: peer.additions(),
+        }
+    }
+
+    /// How a path is judged by its attributes as received.
     pub(super) fn judge(
         &self,
-        peer_asn: Asn,
+        peer: &PeerRules,
         family: Family,
         attributes: &PathAttributes,
     ) -> Judgement {
         let fault = self
-            .path_fault(peer_asn, &attributes.as_path)
-            .or_else(|| self.next_hop_fault(family, attributes.next_hop));
+            .path_fault(peer, &attributes.as_path)
+            .or_else(|| Some(peer.leak(attributes.only_to_customer)?.to_owned()))
+            .or_else(|| self.next_hop_fault(family, attributes.next_hop))
+            .or_else(|| self.policy_fault());
         if let Some(reason) = fault {
             return Judgement::Rejected(reason.into());
         }
@@ -54,7 +87,14 @@ impl ImportRules {
         }
     }
 
-    fn path_fault(&self, peer_asn: Asn, path: &AsPath) -> Option<String> {
+    fn path_fault(&self, peer: &PeerRules, path: &AsPath) -> Option<String> {
+        let PeerPolicy {
+            allow_own_as,
+            allow_as_set,
+            enforce_first_as,
+            max_as_path_length,
+            ..
+        } = peer.policy;
         if path.contains(0) {
             return Some("treated as withdrawn: AS 0 in the AS path (RFC 7607)".into());
         }
@@ -64,20 +104,43 @@ impl ImportRules {
                 "treated as withdrawn: confederation segment in the AS path (RFC 5065)".into(),
             );
         }
-        if !self.allow_as_set && path.has_sets() {
-            return Some("treated as withdrawn: AS_SET in the AS path (RFC 9774)".into());
+        if !allow_as_set && path.has_sets() {
+            return Some(
+                "treated as withdrawn: AS_SET in the AS path (RFC 9774, allow_as_set)".into(),
+            );
         }
-        if path.contains(self.asn) {
+        let own = path.count(self.asn);
+        if own > usize::from(allow_own_as) {
             let asn = self.asn;
+            return Some(match allow_own_as {
+                0 => format!(
+                    "loop: the route server's own ASN {asn} is in the AS path (as-override on the \
+                     NVA's side avoids it, allow_own_as accepts it)"
+                ),
+                most => format!(
+                    "loop: the route server's own ASN {asn} is in the AS path more than {most} \
+                     times (allow_own_as)"
+                ),
+            });
+        }
+        if enforce_first_as && path.first_as() != Some(peer.asn) {
+            return Some(
+                "the AS path does not begin with the peer's own ASN (enforce_first_as)".into(),
+            );
+        }
+        if path.asns().count() > usize::from(max_as_path_length) {
             return Some(format!(
-                "loop: the route server's own ASN {asn} is in the AS path (as-override on the \
-                 NVA's side avoids it)"
+                "the AS path has more than {max_as_path_length} ASNs (max_as_path_length)"
             ));
         }
-        if self.enforce_first_as && path.first_as() != Some(peer_asn) {
-            return Some("the AS path does not begin with the peer's own ASN".into());
-        }
         None
+    }
+
+    /// RFC 8212 §2: there is no import policy to be configured yet, so that none is.
+    fn policy_fault(&self) -> Option<String> {
+        self.require_policy.then(|| {
+            "no import policy is configured for the peer (RFC 8212, require_policy)".into()
+        })
     }
 
     fn next_hop_fault(&self, family: Family, next_hop: Option<NextHop>) -> Option<String> {
@@ -101,6 +164,31 @@ impl ImportRules {
             Some("next hop is a multicast or broadcast address")
         } else {
             None
+        }
+    }
+}
+
+impl PeerRules {
+    /// RFC 9234 §5, ingress rules 1 and 2.
+    fn leak(&self, only_to_customer: Option<Asn>) -> Option<&'static str> {
+        let marked = only_to_customer?;
+        match self.role? {
+            Role::Provider | Role::RouteServer => Some(LEAK),
+            Role::Peer => (marked != self.asn).then_some(PEER_LEAK),
+            Role::Customer | Role::RouteServerClient => None,
+        }
+    }
+
+    /// What is added to its paths.
+    pub(super) fn additions(&self) -> Additions {
+        // RFC 9234 §5, ingress rule 3.
+        let from_above = matches!(
+            self.role,
+            Some(Role::Customer | Role::Peer | Role::RouteServerClient)
+        );
+        Additions {
+            only_to_customer: from_above.then_some(self.asn),
+            graceful_shutdown: self.drained,
         }
     }
 }
@@ -137,25 +225,23 @@ mod tests {
             kind: AsSegmentKind::Set,
             asns: smallvec![65030, 65031],
         });
-        let mut rules = rules();
-        assert_rejected(rules.judge(65010, V4, &attributes), "AS_SET");
-        rules.allow_as_set = true;
-        assert_eq!(rules.judge(65010, V4, &attributes), Judgement::Eligible);
+        let mut peer = nva();
+        assert_rejected(rules().judge(&peer, V4, &attributes), "AS_SET");
+        peer.policy.allow_as_set = true;
+        assert_eq!(rules().judge(&peer, V4, &attributes), Judgement::Eligible);
     }
 
     #[test]
     fn a_confederation_segment_is_treated_as_withdrawn_even_if_sets_are_allowed() {
-        let rules = ImportRules {
-            allow_as_set: true,
-            ..rules()
-        };
+        let mut peer = nva();
+        peer.policy.allow_as_set = true;
         for kind in [AsSegmentKind::ConfedSequence, AsSegmentKind::ConfedSet] {
             let mut attributes = attributes(&[65010], "10.1.10.4");
             attributes.as_path.segments.push(AsSegment {
                 kind,
                 asns: smallvec![64512],
             });
-            assert_rejected(rules.judge(65010, V4, &attributes), "confederation");
+            assert_rejected(rules().judge(&peer, V4, &attributes), "confederation");
         }
     }
 
@@ -163,6 +249,92 @@ mod tests {
     fn a_path_must_begin_with_its_peers_asn() {
         assert_rejected(judge(&[65011, 65010], "10.1.10.4"), "does not begin");
         assert_rejected(judge(&[], "10.1.10.4"), "does not begin");
+        let mut lenient = nva();
+        lenient.policy.enforce_first_as = false;
+        for path in [&[65011, 65010][..], &[]] {
+            let attributes = attributes(path, "10.1.10.4");
+            let judgement = rules().judge(&lenient, V4, &attributes);
+            assert_eq!(judgement, Judgement::Eligible);
+        }
+    }
+
+    #[test]
+    fn the_route_servers_own_asn_may_stand_in_a_path_as_often_as_allowed() {
+        let mut peer = nva();
+        peer.policy.allow_own_as = 2;
+        let judge = |path: &[Asn]| rules().judge(&peer, V4, &attributes(path, "10.1.10.4"));
+        assert_eq!(judge(&[65010, 65515, 65011, 65515]), Judgement::Eligible);
+        assert_rejected(judge(&[65010, 65515, 65515, 65515]), "more than 2 times");
+    }
+
+    #[test]
+    fn a_path_is_as_long_as_its_asns_counted_one_by_one() {
+        let mut peer = nva();
+        peer.policy.max_as_path_length = 3;
+        peer.policy.allow_as_set = true;
+        let mut path = attributes(&[65010, 65011], "10.1.10.4");
+        path.as_path.segments.push(AsSegment {
+            kind: AsSegmentKind::Set,
+            asns: smallvec![65030],
+        });
+        let judge = |path: &PathAttributes| rules().judge(&peer, V4, path);
+        assert_eq!(judge(&path), Judgement::Eligible);
+        path.as_path.segments[1].asns.push(65031);
+        assert_rejected(judge(&path), "more than 3 ASNs (max_as_path_length)");
+    }
+
+    #[test]
+    fn rfc8212_2_without_a_policy_nothing_is_taken() {
+        let strict = ImportRules {
+            require_policy: true,
+            ..rules()
+        };
+        let attributes = attributes(&[65010], "10.1.10.4");
+        assert_rejected(strict.judge(&nva(), V4, &attributes), "RFC 8212");
+    }
+
+    /// For each role of ours: what becomes of a path without ONLY_TO_CUSTOMER, with the peer's ASN
+    /// in it, and with another one.
+    #[test]
+    fn rfc9234_5_ingress_rules_for_each_pair_of_roles() {
+        let leak = Some("route leak");
+        for (role, adds, from_peer, from_other) in [
+            (None, false, None, None),
+            (Some(Role::Provider), false, leak, leak),
+            (Some(Role::RouteServer), false, leak, leak),
+            (Some(Role::Peer), true, None, leak),
+            (Some(Role::Customer), true, None, None),
+            (Some(Role::RouteServerClient), true, None, None),
+        ] {
+            let peer = PeerRules { role, ..nva() };
+            for (marked, fault) in [
+                (None, None),
+                (Some(65010), from_peer),
+                (Some(1), from_other),
+            ] {
+                let mut attributes = attributes(&[65010], "10.1.10.4");
+                attributes.only_to_customer = marked;
+                let imported = rules().import(&peer, V4, &attributes);
+                let expected = adds.then_some(65010);
+                assert_eq!(imported.additions.only_to_customer, expected, "{role:?}");
+                match fault {
+                    Some(fault) => assert_rejected(imported.judgement, fault),
+                    None => assert_eq!(imported.judgement, Judgement::Eligible, "{role:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rfc8326_4_2_paths_of_a_drained_peer_are_tagged() {
+        let peer = PeerRules {
+            drained: true,
+            ..nva()
+        };
+        let attributes = attributes(&[65010], "10.1.10.4");
+        let imported = rules().import(&peer, V4, &attributes);
+        assert_eq!(imported.judgement, Judgement::Eligible);
+        assert!(imported.additions.graceful_shutdown);
     }
 
     #[test]
@@ -185,7 +357,7 @@ mod tests {
             ("ff02::1", "multicast"),
         ] {
             let attributes = attributes(&[65010], next_hop);
-            assert_rejected(rules().judge(65010, V6, &attributes), reason);
+            assert_rejected(rules().judge(&nva(), V6, &attributes), reason);
         }
     }
 
@@ -207,13 +379,13 @@ mod tests {
     #[test]
     fn an_ipv4_route_may_have_an_ipv6_next_hop_but_not_the_other_way_round() {
         let v6 = attributes(&[65010], "fd00:1:0:a::4");
-        assert_eq!(rules().judge(65010, V4, &v6), Judgement::Eligible);
+        assert_eq!(rules().judge(&nva(), V4, &v6), Judgement::Eligible);
         let v4 = attributes(&[65010], "10.1.10.4");
-        assert_rejected(rules().judge(65010, V6, &v4), "IPv4 address");
+        assert_rejected(rules().judge(&nva(), V6, &v4), "IPv4 address");
     }
 
     fn judge(path: &[Asn], next_hop: &str) -> Judgement {
-        rules().judge(65010, V4, &attributes(path, next_hop))
+        rules().judge(&nva(), V4, &attributes(path, next_hop))
     }
 
     fn assert_rejected(judgement: Judgement, part: &str) {
@@ -234,8 +406,16 @@ mod tests {
                 "10.1.0.0/16".parse().unwrap(),
                 "fd00:1::/48".parse().unwrap(),
             ],
-            allow_as_set: false,
-            enforce_first_as: true,
+            require_policy: false,
+        }
+    }
+
+    fn nva() -> PeerRules {
+        PeerRules {
+            asn: 65010,
+            policy: PeerPolicy::default(),
+            role: None,
+            drained: false,
         }
     }
 

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
+
+use crate::bgp::wire::Nlri;
+
 /// How long a session rests after it has passed its limit for the first time.
 const FIRST_REST: Duration = Duration::from_secs(15 * 60);
 
@@ -24,6 +28,51 @@ impl Rests {
         };
         self.last = Some(rest);
         rest
+    }
+}
+
+/// The most routes that [`Refused`] tells apart.
+const REMEMBERED: usize = 16 * 1024;
+
+/// Routes of one family that were refused because there was no room for them, and that the peer has
+/// neither withdrawn nor announced again when there was.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refused {
+    known: FxHashSet<Nlri>,
+    /// There were more of them than are remembered.
+    more: bool,
+}
+
+impl Refused {
+    pub(super) fn insert(&mut self, nlri: Nlri) {
+        if self.known.len() < REMEMBERED {
+            self.known.insert(nlri);
+        } else if !self.known.contains(&nlri) {
+            self.more = true;
+        }
+    }
+
+    pub(super) fn remove(&mut self, nlri: &Nlri) {
+        self.known.remove(nlri);
+    }
+
+    /// All are announced again, or were taken.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty() && !self.more
+    }
+
+    /// How many, as text; `None`: none.
+    pub(super) fn count(&self) -> Option<String> {
+        let count = self.known.len();
+        match (count, self.more) {
+            (0, false) => None,
+            (_, false) => Some(count.to_string()),
+            (_, true) => Some(format!("more than {count}")),
+        }
     }
 }
 
@@ -53,6 +102,31 @@ mod tests {
         assert_eq!(rests.next(MINUTE), 15 * MINUTE);
         assert_eq!(rests.next(MINUTE), 30 * MINUTE);
         assert_eq!(rests.next(31 * MINUTE), 15 * MINUTE);
+    }
+
+    #[test]
+    fn refused_routes_are_counted_once_and_so_many_remembered() {
+        let nlri = |path_id| Nlri {
+            path_id,
+            ..Nlri::from("10.0.0.0/8".parse::<ipnet::IpNet>().unwrap())
+        };
+        let mut refused = Refused::default();
+        assert!(refused.is_empty());
+        assert_eq!(refused.count(), None);
+        for _ in 0..3 {
+            refused.insert(nlri(1));
+        }
+        refused.insert(nlri(2));
+        assert_eq!(refused.count().as_deref(), Some("2"));
+        refused.remove(&nlri(1));
+        refused.remove(&nlri(1));
+        assert_eq!(refused.count().as_deref(), Some("1"));
+        for path_id in 0..REMEMBERED as u32 + 10 {
+            refused.insert(nlri(path_id));
+        }
+        assert_eq!(refused.count().as_deref(), Some("more than 16384"));
+        refused.clear();
+        assert!(refused.is_empty());
     }
 
     #[test]

@@ -24,25 +24,32 @@ use crate::{
         RouteChange, SessionCommand, SessionEvent, SessionId, SessionStatus,
         wire::{Family, FamilySet, Negotiated, Nlri},
     },
-    config::{self, LimitAction},
+    config::{self, LimitAction, PeerPolicy},
     rib::{
-        DecisionOptions, LearnedChange, Rib, SessionIndex, SessionInfo, SourceKind, SourceKinds,
-        View,
+        DecisionOptions, Export, LearnedChange, Rib, SessionIndex, SessionInfo, SourceKind,
+        SourceKinds, View,
     },
 };
 
+mod detail;
 mod import;
 mod limit;
+mod operator;
+mod received;
 mod reconfigure;
+mod refresh;
 mod rows;
 mod text;
 
 #[cfg(test)]
 mod tests;
 
-use import::ImportRules;
-use limit::Rests;
+use import::{ImportRules, PeerRules};
+use limit::{Refused, Rests};
+use refresh::Allowance;
 
+pub use operator::Operator;
+pub use refresh::RefreshError;
 pub use rows::Filter;
 
 /// The kind of source that an NVA is.
@@ -66,6 +73,8 @@ pub struct RouteServer {
     /// A number for each peer; both of its sessions have the same.
     identities: BTreeMap<IpAddr, u32>,
     shutdowns: Vec<(SessionId, SessionCommand)>,
+    /// Requests for routes, to go out in front of what is advertised.
+    requests: Vec<(SessionId, SessionCommand)>,
     /// When the next chunk of a dump is due.
     step_at: Option<Instant>,
 }
@@ -73,7 +82,10 @@ pub struct RouteServer {
 /// A configured session.
 struct Session {
     peer: config::Peer,
+    operator: Operator,
     status: SessionStatus,
+    /// What the peer said when it closed the session (RFC 9003).
+    farewell: Option<String>,
     up: Option<Up>,
     /// Has sent End-of-RIB for all families since the route server was made.
     synchronised: bool,
@@ -84,10 +96,19 @@ struct Session {
 struct Up {
     index: SessionIndex,
     negotiated: Arc<Negotiated>,
+    /// By which its paths were imported.
+    rules: PeerRules,
     since: Instant,
     ended: FamilySet,
     /// Routes refused because of the limit, by family.
-    refused: [usize; 2],
+    refused: [Refused; 2],
+    /// When the peer was last asked for refused routes, and when it is to be asked, by family.
+    asked: [Option<Instant>; 2],
+    ask_at: [Option<Instant>; 2],
+    /// The peer announces its routes of the family again; by when it must have ended that.
+    refreshing: [Option<Instant>; 2],
+    /// How often it may begin that.
+    allowance: Allowance,
     /// Families for which the 80 % warning has been logged.
     warned: FamilySet,
     /// Prefixes treated as withdrawn since the session came up, and what was wrong last.
@@ -113,6 +134,7 @@ impl RouteServer {
             up: FxHashMap::default(),
             identities: BTreeMap::new(),
             shutdowns: Vec::new(),
+            requests: Vec::new(),
             step_at: None,
         };
         this.configure_sessions();
@@ -141,10 +163,13 @@ impl RouteServer {
     /// What a session tells. Events of sessions that are not configured (any longer), and routes of
     /// sessions that are not up (any longer), are ignored.
     pub fn handle(&mut self, event: SessionEvent, now: Instant) {
+        self.note_farewell(&event);
         match event {
             SessionEvent::Up { id, negotiated, .. } => self.session_up(&id, negotiated, now),
             SessionEvent::Routes { id, changes, .. } => self.routes(&id, changes, now),
             SessionEvent::RefreshRequested { id, family } => self.refresh(&id, family),
+            SessionEvent::RefreshBegins { id, family } => self.refresh_begins(&id, family, now),
+            SessionEvent::RefreshEnds { id, family } => self.refresh_ends(&id, family, now),
             SessionEvent::Drained { id } => {
                 if let Some(index) = self.index(&id) {
                     self.rib.resume(index);
@@ -163,12 +188,13 @@ impl RouteServer {
     /// When [`RouteServer::on_timeout`] is to be called; may lie in the past.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.step_at
+        self.step_at.into_iter().chain(self.next_follow_up()).min()
     }
 
     /// Goes on with what is due: the next chunk of the table for sessions that came up or asked
-    /// for it. Chunks are small so that events get their turn between them.
+    /// for it, and refreshes of peers. Chunks are small so that events get their turn between them.
     pub fn on_timeout(&mut self, now: Instant) {
+        self.follow_up(now);
         if self.step_at.is_some_and(|at| at <= now) {
             self.rib.step();
             self.step_at = None;
@@ -189,7 +215,9 @@ impl RouteServer {
             (id, SessionCommand::Send(bytes))
         });
         let shutdowns = std::mem::take(&mut self.shutdowns);
-        shutdowns.into_iter().chain(messages).collect()
+        let requests = std::mem::take(&mut self.requests);
+        let first = shutdowns.into_iter().chain(requests);
+        first.chain(messages).collect()
     }
 
     /// A session takes no more for now: what changes is not sent to it until it has drained.
@@ -226,17 +254,22 @@ impl RouteServer {
             ebgp: negotiated.local_asn != negotiated.peer_asn,
             gateway: false,
         });
-        let view = view(&self.config, id, &negotiated);
         session.up = Some(Up {
             index,
-            negotiated,
+            rules: session.rules(),
+            negotiated: negotiated.clone(),
             since: now,
             ended: FamilySet::EMPTY,
-            refused: [0; 2],
+            refused: Default::default(),
+            asked: [None; 2],
+            ask_at: [None; 2],
+            refreshing: [None; 2],
+            allowance: Allowance::new(now),
             warned: FamilySet::EMPTY,
             malformed: None,
         });
         self.up.insert(index, id.clone());
+        let view = self.view(id, &negotiated);
         self.rib.join(index, view);
     }
 
@@ -245,19 +278,10 @@ impl RouteServer {
             .sessions
             .get_mut(id)
             .and_then(|session| session.up.take());
+        self.requests.retain(|(other, _)| other != id);
         if let Some(up) = up {
             self.rib.remove_session(up.index);
             self.up.remove(&up.index);
-        }
-    }
-
-    fn refresh(&mut self, id: &SessionId, family: Family) {
-        let up = self
-            .sessions
-            .get(id)
-            .and_then(|session| session.up.as_ref());
-        if let Some(up) = up.filter(|up| up.negotiated.families.contains(&family)) {
-            self.rib.refresh(up.index, family);
         }
     }
 
@@ -273,18 +297,19 @@ impl RouteServer {
         for change in changes {
             match change {
                 RouteChange::Announce { attributes, nlri } => {
-                    let attributes = self.rib.intern(attributes);
+                    let received = attributes.clone();
+                    let attributes = self.rib.intern(attributes, up.rules.additions());
                     let mut judgements = [None, None];
                     for nlri in nlri {
                         let family = Family::of(&nlri.prefix);
-                        let judgement = judgements[family as usize].get_or_insert_with(|| {
-                            self.rules.judge(session.peer.asn, family, &attributes)
-                        });
+                        let judgement = judgements[family as usize]
+                            .get_or_insert_with(|| self.rules.judge(&up.rules, family, &received));
                         let new = self.rib.announce(up.index, nlri, &attributes, judgement);
                         if new && discards {
                             added.push(nlri);
                         }
                     }
+                    drop(received);
                     self.rib.release(attributes);
                 }
                 RouteChange::Withdraw { nlri, malformed } => {
@@ -293,7 +318,10 @@ impl RouteServer {
                         up.malformed = Some((before + nlri.len(), what));
                     }
                     for nlri in nlri {
-                        self.rib.withdraw(up.index, nlri);
+                        if !self.rib.withdraw(up.index, nlri) {
+                            let family = Family::of(&nlri.prefix);
+                            up.refused[family as usize].remove(&nlri);
+                        }
                     }
                 }
                 RouteChange::EndOfRib(family) => {
@@ -304,6 +332,7 @@ impl RouteServer {
             }
         }
         self.enforce_limit(id, &added, now);
+        self.ask_for_refused(id, now);
     }
 
     /// Applies the limit to what the session has announced so far. `added`: the routes that are
@@ -321,22 +350,18 @@ impl RouteServer {
                 up.warned = up.warned.with(family);
                 tracing::warn!(session = %id, %family, count, max, "near its prefix limit");
             }
+            let refused = &mut up.refused[family as usize];
+            if !refused.is_empty() {
+                added.iter().for_each(|nlri| refused.remove(nlri));
+            }
             if count <= max {
                 continue;
             }
             match action {
                 LimitAction::Warn => {}
                 LimitAction::Discard => {
-                    let of_family = |nlri: &&Nlri| Family::of(&nlri.prefix) == family;
-                    let mut excess = count - max;
-                    for nlri in added.iter().rev().filter(of_family) {
-                        if excess == 0 {
-                            break;
-                        }
-                        let refused = usize::from(self.rib.withdraw(up.index, *nlri));
-                        excess -= refused;
-                        up.refused[family as usize] += refused;
-                    }
+                    let excess = count - max;
+                    refuse(&mut self.rib, up, family, added, excess);
                 }
                 LimitAction::Teardown => {
                     let idle = session.rests.next(now.saturating_duration_since(up.since));
@@ -363,8 +388,71 @@ impl RouteServer {
     }
 }
 
+impl RouteServer {
+    /// What a session is sent.
+    fn view(&self, id: &SessionId, negotiated: &Negotiated) -> View {
+        let session = self.sessions.get(id);
+        let export = session.map(|session| session.export(&self.config));
+        let max_paths = session.map_or(0, |session| session.peer.add_path.send);
+        View {
+            max_paths,
+            export: export.unwrap_or_default(),
+            ..view(&self.config, id, negotiated)
+        }
+    }
+}
+
+impl Session {
+    /// By which its paths are to be imported.
+    fn rules(&self) -> PeerRules {
+        PeerRules {
+            asn: self.peer.asn,
+            policy: self.peer.policy,
+            role: self.peer.role.map(|settings| settings.role),
+            drained: self.operator.drained,
+        }
+    }
+
+    /// What is special about the routes that it is sent.
+    fn export(&self, config: &config::RouteServer) -> Export {
+        let PeerPolicy {
+            as_override,
+            transparent,
+            ..
+        } = self.peer.policy;
+        Export {
+            // There is no export policy to be configured yet, so that none is (RFC 8212 §2).
+            closed: config.require_policy,
+            transparent,
+            replaced_asn: as_override.then_some(self.peer.asn),
+            role: self.peer.role.map(|settings| settings.role),
+            graceful_shutdown: self.operator.drained,
+        }
+    }
+}
+
+/// Refuses `excess` routes of a session: those that came last, and beyond them (the limit was
+/// lowered) the last ones by prefix and path identifier.
+fn refuse(rib: &mut Rib, up: &mut Up, family: Family, added: &[Nlri], mut excess: usize) {
+    let refused = &mut up.refused[family as usize];
+    let of_family = |nlri: &&Nlri| Family::of(&nlri.prefix) == family;
+    for nlri in added.iter().rev().filter(of_family) {
+        if excess == 0 {
+            return;
+        }
+        if rib.withdraw(up.index, *nlri) {
+            refused.insert(*nlri);
+            excess -= 1;
+        }
+    }
+    for nlri in rib.last_routes(up.index, family, excess) {
+        rib.withdraw(up.index, nlri);
+        refused.insert(nlri);
+    }
+}
+
 /// What a session of this route server is sent. Its instance's addresses are the next hops of
-/// what the route server originates.
+/// what the route server originates. What is the peer's own, [`RouteServer::view`] adds.
 fn view(config: &config::RouteServer, id: &SessionId, negotiated: &Negotiated) -> View {
     let instance = config
         .instances
@@ -382,7 +470,9 @@ fn view(config: &config::RouteServer, id: &SessionId, negotiated: &Negotiated) -
     View {
         context: negotiated.context(),
         asn: config.asn,
+        max_paths: 0,
         sources,
+        export: Export::default(),
         next_hop_v4: v4.map(|address| (*address).into()),
         next_hop_v6: v6.map(|address| (*address).into()),
     }

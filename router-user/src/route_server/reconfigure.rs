@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{RouteServer, Session, import::ImportRules, limit::Rests, view};
+use super::{Operator, RouteServer, Session, import::ImportRules, limit::Rests};
 use crate::{
     bgp::{SessionId, SessionStatus},
     config,
@@ -49,7 +49,9 @@ impl RouteServer {
             let session = self.sessions.entry(id).or_insert_with(|| Session {
                 peer: peer.clone(),
                 status: SessionStatus::default(),
+                farewell: None,
                 up: None,
+                operator: Operator::default(),
                 synchronised: false,
                 rests: Rests::default(),
             });
@@ -79,16 +81,23 @@ impl RouteServer {
         }
     }
 
-    fn apply_rules(&mut self, rules: ImportRules) {
-        if rules == self.rules {
-            return;
-        }
+    pub(super) fn apply_rules(&mut self, rules: ImportRules) {
+        let all = rules != self.rules;
         self.rules = rules;
         for (index, id) in &self.up {
-            let peer_asn = self.sessions[id].peer.asn;
-            self.rib.rejudge(*index, |family, attributes| {
-                self.rules.judge(peer_asn, family, attributes)
-            });
+            let Some(session) = self.sessions.get_mut(id) else {
+                continue;
+            };
+            let now = session.rules();
+            let Some(up) = session.up.as_mut() else {
+                continue;
+            };
+            let before = std::mem::replace(&mut up.rules, now);
+            if all || before != now {
+                self.rib.reimport(*index, |family, attributes| {
+                    self.rules.import(&now, family, attributes)
+                });
+            }
         }
     }
 
@@ -96,13 +105,14 @@ impl RouteServer {
         let ids: Vec<SessionId> = self.up.values().cloned().collect();
         for id in ids {
             self.enforce_limit(&id, &[], now);
+            self.ask_for_refused(&id, now);
         }
     }
 
-    fn apply_views(&mut self) {
+    pub(super) fn apply_views(&mut self) {
         let views = self.up.iter().filter_map(|(index, id)| {
             let up = self.sessions[id].up.as_ref()?;
-            Some((*index, view(&self.config, id, &up.negotiated)))
+            Some((*index, self.view(id, &up.negotiated)))
         });
         self.rib.set_views(views.collect());
     }
@@ -123,8 +133,7 @@ pub(super) fn import_rules(
             .collect(),
         gateways: gateways.to_vec(),
         space: vnet_space.to_vec(),
-        allow_as_set: false,
-        enforce_first_as: true,
+        require_policy: config.require_policy,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{RouteServer, Session, Up, limit, text};
+use super::{Operator, RouteServer, Session, Up, limit, text};
 use crate::{
     api::types::{AdvertisedRow, LearnedRow, PeerRow},
     bgp::{
@@ -39,7 +39,7 @@ impl RouteServer {
             .collect()
     }
 
-    /// A row for each learned path, by prefix, then peer and instance.
+    /// A row for each learned path, by prefix, then instance, peer and path identifier.
     #[must_use]
     pub fn learned_rows(&self, filter: &Filter) -> Vec<LearnedRow> {
         let mut rows: Vec<LearnedRow> = Vec::new();
@@ -54,12 +54,14 @@ impl RouteServer {
         }
         rows.sort_by(|a, b| {
             let key = |row: &LearnedRow| (row.prefix, row.instance);
-            key(a).cmp(&key(b)).then_with(|| a.peer.cmp(&b.peer))
+            let by_peer = || a.peer.cmp(&b.peer).then(a.path_id.cmp(&b.path_id));
+            key(a).cmp(&key(b)).then_with(by_peer)
         });
         rows
     }
 
-    /// A row for each route that a session has been sent, by session, then prefix.
+    /// A row for each route that a session has been sent, by session, then prefix; several paths of a
+    /// prefix best first.
     #[must_use]
     pub fn advertised_rows(&mut self, filter: &Filter) -> Vec<AdvertisedRow> {
         self.rib.flush();
@@ -77,6 +79,7 @@ impl RouteServer {
                         peer: session.peer.name.clone(),
                         instance: id.instance.0,
                         prefix: route.prefix,
+                        path_id: route.path_id,
                         next_hop: next_hop(&route.attributes),
                         as_path: route.attributes.as_path.to_string(),
                         from: match &route.from {
@@ -90,13 +93,13 @@ impl RouteServer {
         rows
     }
 
-    fn matches(&self, filter: &Filter, id: &SessionId) -> bool {
+    pub(super) fn matches(&self, filter: &Filter, id: &SessionId) -> bool {
         let peer = &self.sessions[id].peer.name;
         filter.peer.as_ref().is_none_or(|wanted| wanted == peer)
             && filter.instance.is_none_or(|wanted| wanted == id.instance)
     }
 
-    fn peer_row(&self, id: &SessionId, session: &Session, now: Instant) -> PeerRow {
+    pub(super) fn peer_row(&self, id: &SessionId, session: &Session, now: Instant) -> PeerRow {
         let SessionStatus {
             state,
             since,
@@ -126,14 +129,24 @@ impl RouteServer {
             messages_sent: session.status.messages_sent,
             established_count: session.status.established_count,
             last_error: last_error.clone(),
+            shutdown: session.operator.shutdown.clone(),
+            drained: session.operator.drained,
             warnings: self.warnings(id, session),
         }
     }
 
     fn warnings(&self, id: &SessionId, session: &Session) -> Vec<String> {
         let mut warnings = Vec::new();
+        warnings.extend(operators_wish(&session.operator));
         warnings.extend(self.one_instance_only(id, session));
         warnings.extend(self.shared_asn(session));
+        if self.config.require_policy {
+            warnings.push(
+                "learns and announces nothing: no policy is configured for it (RFC 8212, \
+                 `require_policy`)"
+                    .to_owned(),
+            );
+        }
         if let Some(up) = &session.up {
             warnings.extend(self.other_routes(id, up));
             warnings.extend(self.limits(session, up));
@@ -189,10 +202,11 @@ impl RouteServer {
         let same = peers
             .filter(|peer| peer.asn == session.peer.asn && peer.address != session.peer.address);
         let names: Vec<&str> = same.map(|peer| peer.name.as_str()).collect();
-        (self.config.reflect_between_nvas && !names.is_empty()).then(|| {
+        let told = self.config.reflect_between_nvas && !session.peer.policy.as_override;
+        (told && !names.is_empty()).then(|| {
             format!(
                 "shares ASN {} with {}: it drops what is reflected to it from there, unless it \
-                 accepts its own ASN in a path",
+                 accepts its own ASN in a path or has `as_override`",
                 session.peer.asn,
                 names.join(", ")
             )
@@ -205,12 +219,16 @@ impl RouteServer {
         let mut warnings = Vec::new();
         for family in Family::ALL {
             let count = received[family as usize];
-            let refused = up.refused[family as usize];
+            let refused = up.refused[family as usize].count();
             let family = text::family(family);
-            if refused > 0 {
+            if let Some(refused) = refused {
+                let remedy = match up.negotiated.route_refresh {
+                    true => "they are asked for again when there is room",
+                    false => "clear the session when there is room: the peer cannot be asked again",
+                };
                 warnings.push(format!(
                     "{refused} {family} routes were refused: at most {max} are allowed \
-                     (`max_prefixes`)"
+                     (`max_prefixes`); {remedy}"
                 ));
             } else if count > max {
                 warnings.push(format!(
@@ -228,7 +246,7 @@ impl RouteServer {
 
     /// Originated prefixes that this instance has no next hop for.
     fn not_advertised(&self, id: &SessionId, up: &Up) -> Option<String> {
-        let view = super::view(&self.config, id, &up.negotiated);
+        let view = self.view(id, &up.negotiated);
         let missing = |prefix: &&IpNet| {
             let family = Family::of(prefix);
             up.negotiated.families.contains(&family) && view.own_next_hop(family).is_none()
@@ -268,9 +286,13 @@ impl RouteServer {
                 format!("{why}; not advertised: the route server originates this prefix")
             });
         }
+        let up = self.sessions[session].up.as_ref();
+        let family = Family::of(&prefix.prefix);
+        let has_id = up.is_some_and(|up| up.negotiated.add_path_receive.contains(&family));
         LearnedRow {
             route_server: session.route_server.clone(),
             prefix: prefix.prefix,
+            path_id: has_id.then_some(path.path_id),
             peer: self.sessions[session].peer.name.clone(),
             instance: session.instance.0,
             next_hop: next_hop(attributes),
@@ -279,9 +301,25 @@ impl RouteServer {
             med: attributes.med,
             local_pref: attributes.local_pref,
             communities: text::communities(attributes),
+            only_to_customer: attributes.only_to_customer,
             state: state.to_owned(),
             reason,
         }
+    }
+}
+
+fn operators_wish(operator: &Operator) -> Option<String> {
+    let Operator { shutdown, drained } = operator;
+    match (shutdown.as_deref(), drained) {
+        (Some(""), _) => Some("shut down by the operator; see `waypost peer start`".to_owned()),
+        (Some(text), _) => Some(format!(
+            "shut down by the operator (\"{text}\"); see `waypost peer start`"
+        )),
+        (None, true) => Some(
+            "drained: its routes are last choice, here and at the peer; see `waypost peer undrain`"
+                .to_owned(),
+        ),
+        (None, false) => None,
     }
 }
 
@@ -351,7 +389,8 @@ fn connection(status: &SessionStatus) -> &'static str {
     }
 }
 
-fn next_hop(attributes: &PathAttributes) -> IpAddr {
+/// NEXT_HOP; a learned path has one.
+pub(super) fn next_hop(attributes: &PathAttributes) -> IpAddr {
     let address = attributes.next_hop.map(NextHop::address);
     address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
 }

@@ -1,6 +1,6 @@
 //! Attributes as text for people.
 
-use crate::bgp::wire::{Family, Origin, PathAttributes};
+use crate::bgp::wire::{Family, Origin, PathAttributes, UnknownAttribute};
 
 /// `igp`, `egp` or `incomplete`.
 pub(super) fn origin(origin: Origin) -> &'static str {
@@ -28,6 +28,14 @@ pub(super) fn communities(attributes: &PathAttributes) -> Vec<String> {
     let large = attributes.large_communities.iter();
     let large = large.map(|[global, first, second]| format!("large:{global}:{first}:{second}"));
     standard.chain(large).chain(extended).collect()
+}
+
+/// `attribute 99, flags 0xe0: 0x01020304`.
+pub(super) fn unknown(attribute: &UnknownAttribute) -> String {
+    let bytes = attribute.value.iter();
+    let value: String = bytes.map(|byte| format!("{byte:02x}")).collect();
+    let UnknownAttribute { flags, code, .. } = attribute;
+    format!("attribute {code}, flags 0x{flags:02x}: 0x{value}")
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use router_user::bgp::{
     DownReason, InstanceId, RouteChange, SessionCommand, SessionEvent, SessionId, SessionStatus,
-    session::{SessionConfig, SessionHandle},
+    session::{AddPath, Restart, Security, SessionConfig, SessionHandle},
     speaker::{Speaker, SpeakerError},
     wire::{
         self, AsPath, Capability, Context, Family, Message, Negotiated, Notification, Open,
@@ -177,6 +177,12 @@ pub(crate) fn session(local: &str, peer: &str, port: u16) -> SessionConfig {
         hold_time: 9,
         connect_retry: 1,
         families: Family::ALL.to_vec(),
+        send_hold_time: 480,
+        security: Security::default(),
+        add_path: AddPath::default(),
+        restart: Restart::default(),
+        extended_next_hop: false,
+        role: None,
     }
 }
 

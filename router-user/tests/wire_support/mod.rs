@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod attributes;
+pub(crate) mod mrt;
+
 use bytes::BytesMut;
 use router_user::bgp::{
     RouteChange,

@@ -144,6 +144,7 @@ impl Overview {
                 asn: ROUTE_SERVER_ASN,
                 instance,
                 peer,
+                settings: [].into(),
             }],
         })
     }

@@ -79,6 +79,9 @@ pub struct RouteServer {
     pub asn: u32,
     /// `[[route_server.instance]]`: two.
     pub instance: Vec<Instance>,
+    /// Any other key of the section.
+    #[serde(flatten)]
+    pub settings: BTreeMap<String, toml::Value>,
     /// `[[route_server.peer]]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub peer: Vec<Peer>,
@@ -109,6 +112,9 @@ pub struct Peer {
     /// Most routes, a session and family.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_prefixes: Option<u32>,
+    /// Any other key of the section.
+    #[serde(flatten)]
+    pub settings: BTreeMap<String, toml::Value>,
 }
 
 impl Config {
@@ -138,6 +144,13 @@ impl Config {
 }
 
 impl Peer {
+    /// The peer with another key set.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
+        self.settings.insert(key.to_owned(), value.into());
+        self
+    }
+
     /// A peer that both sides connect to.
     #[must_use]
     pub fn new(name: &str, address: IpAddr, asn: u32) -> Self {
@@ -148,6 +161,7 @@ impl Peer {
             passive: false,
             connect_retry: 1,
             max_prefixes: None,
+            settings: BTreeMap::new(),
         }
     }
 }

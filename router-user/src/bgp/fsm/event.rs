@@ -8,6 +8,7 @@ use std::{
 
 use crate::bgp::{
     DownReason,
+    session::{AddPath, RoleSettings},
     wire::{Asn, Family, Negotiated, Notification, Open},
 };
 
@@ -30,8 +31,12 @@ pub struct Settings {
     pub connect_retry: Duration,
     /// Families to announce.
     pub families: Vec<Family>,
+    /// Announce ADD-PATH (RFC 7911).
+    pub add_path: AddPath,
     /// Announce RFC 8950, IPv4 routes with IPv6 next hops. The stages behind must honour it.
     pub extended_next_hop: bool,
+    /// Our role towards the peer (RFC 9234), if it is to be told.
+    pub role: Option<RoleSettings>,
     /// A connection that collides with an Established one replaces it. RFC 4271 §6.8 keeps the
     /// Established one unless configured otherwise; one that proves to be dead is replaced anyway.
     pub replace_established: bool,

@@ -6,13 +6,13 @@
 //! nobody can connect.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-use super::{Action, ConnectionId, Event, Fsm, Outgoing, Received, Settings};
-use crate::bgp::{DownReason, State, wire::Family};
+use super::{Action, ConnectionId, Event, Fsm, Outgoing, Received, Settings, monitor::Monitor};
+use crate::bgp::{DownReason, State, session::AddPath, wire::Family};
 
 pub(super) const A: usize = 0;
 pub(super) const B: usize = 1;
@@ -329,81 +329,6 @@ impl World {
     }
 }
 
-/// Checks what any sequence of actions has to satisfy.
-#[derive(Default)]
-pub(super) struct Monitor {
-    open: HashSet<ConnectionId>,
-    connecting: bool,
-    established: Option<ConnectionId>,
-}
-
-impl Monitor {
-    pub(super) fn event(&mut self, event: &Event) {
-        match event {
-            Event::Connected { connection, .. } => {
-                self.connecting = false;
-                self.open.insert(*connection);
-            }
-            Event::Accepted { connection, .. } => {
-                self.open.insert(*connection);
-            }
-            Event::ConnectFailed { .. } => self.connecting = false,
-            Event::Closed { connection, .. } => {
-                self.open.remove(connection);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn is_established(&self) -> bool {
-        self.established.is_some()
-    }
-
-    pub(super) fn is_connecting(&self) -> bool {
-        self.connecting
-    }
-
-    pub(super) fn open(&self) -> impl Iterator<Item = ConnectionId> {
-        self.open.iter().copied()
-    }
-
-    pub(super) fn check(&mut self, actions: &[Action]) {
-        for action in actions {
-            match action {
-                Action::Connect => {
-                    assert!(!self.connecting, "connects twice");
-                    self.connecting = true;
-                }
-                Action::CancelConnect => {
-                    assert!(self.connecting, "gives up what was not begun");
-                    self.connecting = false;
-                }
-                Action::Send { connection, .. } => {
-                    assert!(
-                        self.open.contains(connection),
-                        "sends on a closed connection"
-                    );
-                }
-                Action::Close { connection } => {
-                    assert!(self.open.remove(connection), "closes a closed connection");
-                }
-                Action::Established { connection, .. } => {
-                    assert!(
-                        self.open.contains(connection),
-                        "a closed connection Established"
-                    );
-                    let before = self.established.replace(*connection);
-                    assert_eq!(before, None, "two connections Established");
-                }
-                Action::Down(_) => {
-                    assert!(self.established.take().is_some(), "down without being up");
-                }
-                Action::Report(text) => assert!(!text.is_empty()),
-            }
-        }
-    }
-}
-
 pub(super) fn settings(asn: u32, peer_asn: u32, router_id: [u8; 4]) -> Settings {
     Settings {
         local_asn: asn,
@@ -414,7 +339,9 @@ pub(super) fn settings(asn: u32, peer_asn: u32, router_id: [u8; 4]) -> Settings 
         hold_time: 180,
         connect_retry: Duration::from_secs(5),
         families: Family::ALL.to_vec(),
+        add_path: AddPath::default(),
         extended_next_hop: false,
+        role: None,
         replace_established: false,
         seed: u64::from(asn),
     }

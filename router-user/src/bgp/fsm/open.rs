@@ -4,7 +4,10 @@
 use std::net::IpAddr;
 
 use super::Settings;
-use crate::bgp::wire::{AS_TRANS, Capability, Family, Negotiated, Notification, Open};
+use crate::bgp::{
+    session::AddPath,
+    wire::{AS_TRANS, Capability, Family, Negotiated, Notification, Open, Role},
+};
 
 /// Why the peer's OPEN is refused.
 #[derive(Debug)]
@@ -13,12 +16,12 @@ pub(super) struct Refusal {
     pub(super) reason: String,
 }
 
-/// The OPEN that we send. Enhanced route refresh is not announced: who announces it must honour
-/// it. Graceful restart is announced without families.
+/// The OPEN that we send. Graceful restart is announced without families.
 pub(super) fn ours(settings: &Settings) -> Open {
     let families = settings.families.iter().copied();
     let mut capabilities: Vec<_> = families.map(Capability::multiprotocol).collect();
     capabilities.push(Capability::RouteRefresh);
+    capabilities.push(Capability::EnhancedRouteRefresh);
     capabilities.push(Capability::FourOctetAsn(settings.local_asn));
     capabilities.push(Capability::ExtendedMessage);
     // FRR, for one, sends End-of-RIB only to those who announce this capability, and what an earlier
@@ -28,15 +31,35 @@ pub(super) fn ours(settings: &Settings) -> Open {
         restart_time: 0,
         families: Vec::new(),
     });
+    capabilities.extend(add_path(settings));
     if settings.extended_next_hop {
         capabilities.push(Capability::ExtendedNextHop(vec![IPV4_OVER_IPV6]));
     }
+    // It is for other ASes only (RFC 9234 §4.1).
+    let role = settings
+        .role
+        .filter(|_| settings.local_asn != settings.peer_asn);
+    capabilities.extend(role.map(|settings| Capability::Role(settings.role.code())));
     Open {
         asn: settings.local_asn,
         hold_time: settings.hold_time,
         router_id: settings.router_id,
         capabilities,
     }
+}
+
+/// RFC 7911 §4: the same for all families.
+fn add_path(settings: &Settings) -> Option<Capability> {
+    let AddPath { receive, send } = settings.add_path;
+    let send_receive = match (receive, send > 0) {
+        (false, false) => return None,
+        (true, false) => 1,
+        (false, true) => 2,
+        (true, true) => 3,
+    };
+    let families = settings.families.iter();
+    let families = families.map(|family| (family.afi(), family.safi(), send_receive));
+    Some(Capability::AddPath(families.collect()))
 }
 
 /// Checks the peer's OPEN and works out the terms of the session.
@@ -48,7 +71,10 @@ pub(super) fn negotiate(
     check_asn(settings, theirs)?;
     check_router_id(settings, theirs)?;
     check_hold_time(theirs)?;
-    let negotiated = Negotiated::new(&ours(settings), theirs, local_address);
+    let ours = ours(settings);
+    check_role(&ours, theirs)?;
+    check_strict_role(settings, theirs)?;
+    let negotiated = Negotiated::new(&ours, theirs, local_address);
     check_families(&settings.families, &negotiated)?;
     Ok(negotiated)
 }
@@ -116,6 +142,45 @@ fn check_hold_time(theirs: &Open) -> Result<(), Refusal> {
         reason: format!(
             "OPEN: peer offers a hold time of {} s: set it to 0 or at least 3 s on the peer",
             theirs.hold_time
+        ),
+    })
+}
+
+/// Where both announce a role to another AS, the two must fit (RFC 9234 §4.2).
+pub(super) fn check_role(ours: &Open, theirs: &Open) -> Result<(), Refusal> {
+    let mismatch = Role::mismatch(ours, theirs);
+    let Some((ours, theirs)) = mismatch.filter(|_| ours.asn != theirs.asn) else {
+        return Ok(());
+    };
+    let theirs = Role::from_code(theirs).map_or_else(
+        || format!("that its role is number {theirs}"),
+        |role| format!("that its role is {role}"),
+    );
+    Err(Refusal {
+        notification: Notification::role_mismatch(),
+        reason: format!(
+            "OPEN: peer says {theirs}; ours is {ours}, to which only {} fits: correct the role of \
+             one of them",
+            ours.counterpart()
+        ),
+    })
+}
+
+/// In strict mode a peer in another AS must announce its role (RFC 9234 §4.2).
+fn check_strict_role(settings: &Settings, theirs: &Open) -> Result<(), Refusal> {
+    let strict = settings.role.filter(|settings| settings.strict);
+    let Some(ours) = strict.filter(|_| settings.local_asn != theirs.asn) else {
+        return Ok(());
+    };
+    if theirs.roles().next().is_some() {
+        return Ok(());
+    }
+    Err(Refusal {
+        notification: Notification::role_mismatch(),
+        reason: format!(
+            "OPEN: peer announces no role, and strict_role demands one: set its role to {}, or \
+             leave strict_role out",
+            ours.role.counterpart()
         ),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+mod add_path;
 mod anything;
 mod open_message;
 mod opening;
@@ -9,7 +10,8 @@ mod timers;
 
 use super::{
     Action, ConnectionId, Event, Fsm, OPEN_TIMEOUT, Outgoing, Received, Settings,
-    harness::{A, B, Monitor, World, settings},
+    harness::{A, B, World, settings},
+    monitor::Monitor,
     open as rules,
 };
 use crate::bgp::{

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::{AddPath, Restart, RoleSettings, Security};
 use crate::bgp::{
     SessionId,
     fsm::Settings,
@@ -35,6 +36,18 @@ pub struct SessionConfig {
     pub connect_retry: u16,
     /// Families to exchange.
     pub families: Vec<Family>,
+    /// How long the peer may take nothing of what is sent, seconds (RFC 9687).
+    pub send_hold_time: u16,
+    /// How its TCP connections are protected.
+    pub security: Security,
+    /// Several paths a prefix.
+    pub add_path: AddPath,
+    /// Graceful restart.
+    pub restart: Restart,
+    /// IPv4 routes with IPv6 next hops (RFC 8950).
+    pub extended_next_hop: bool,
+    /// Our role towards the peer (RFC 9234), if it is to be told.
+    pub role: Option<RoleSettings>,
 }
 
 impl SessionConfig {
@@ -51,7 +64,8 @@ impl SessionConfig {
     }
 
     /// What the state machine has to know, with fresh jitter.
-    pub(super) fn settings(&self) -> Settings {
+    #[must_use]
+    pub fn settings(&self) -> Settings {
         Settings {
             local_asn: self.local_asn,
             peer_asn: self.peer_asn,
@@ -61,8 +75,9 @@ impl SessionConfig {
             hold_time: self.hold_time,
             connect_retry: Duration::from_secs(self.connect_retry.into()),
             families: self.families.clone(),
-            // Not honoured by the stages behind yet.
-            extended_next_hop: false,
+            add_path: self.add_path,
+            extended_next_hop: self.extended_next_hop,
+            role: self.role,
             replace_established: false,
             seed: RandomState::new().hash_one(&self.id),
         }

@@ -7,6 +7,7 @@ use tracing::debug;
 
 use super::{Session, find};
 use crate::bgp::{
+    SessionEvent,
     fsm::{ConnectionId, Event, Received},
     wire::{
         self, Message, MessageType, Notification, RefreshKind, RouteRefresh, notification::error,
@@ -91,12 +92,23 @@ impl Session {
     }
 
     /// RFC 2918 §4: for a family that was not agreed on, and RFC 7313 §5: of an unknown kind, it is
-    /// ignored.
+    /// ignored. Markers are handed on in order with the routes.
     fn refresh(&mut self, refresh: &RouteRefresh) {
         let agreed = self.status.families();
         let family = refresh.family().filter(|family| agreed.contains(family));
+        let marked = self.status.has_enhanced_refresh();
         match (family, refresh.kind) {
             (Some(family), RefreshKind::Request) => self.refreshes.ask(family),
+            (Some(family), RefreshKind::Begin) if marked => {
+                let id = self.config.id.clone();
+                self.flush();
+                self.emit(SessionEvent::RefreshBegins { id, family });
+            }
+            (Some(family), RefreshKind::End) if marked => {
+                let id = self.config.id.clone();
+                self.flush();
+                self.emit(SessionEvent::RefreshEnds { id, family });
+            }
             _ => debug!(session = %self.config.id, "ignored {refresh:?}"),
         }
     }

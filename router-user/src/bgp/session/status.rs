@@ -73,6 +73,12 @@ impl Status {
             .map_or(&[], |negotiated| &negotiated.families)
     }
 
+    /// Whether refreshes are marked with BoRR and EoRR (RFC 7313).
+    pub(super) fn has_enhanced_refresh(&self) -> bool {
+        let negotiated = self.shown.negotiated.as_ref();
+        negotiated.is_some_and(|negotiated| negotiated.enhanced_route_refresh)
+    }
+
     pub(super) fn sent(&mut self, messages: u64) {
         self.shown.messages_sent += messages;
         self.changed = true;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{
-    Asn, Capability, Family, FamilySet, Open,
+    Asn, Capability, Family, FamilySet, Offer, Open,
     header::{MAX_LEN, MAX_LEN_EXTENDED},
 };
 
@@ -66,8 +66,10 @@ pub struct Negotiated {
     pub add_path_send: Vec<Family>,
     /// IPv4 routes may have IPv6 next hops (RFC 8950).
     pub extended_next_hop: bool,
-    /// The peer's graceful restart capability: (restart time in seconds, families).
-    pub graceful_restart: Option<(u16, Vec<Family>)>,
+    /// What we announced about ourselves: graceful restart, long-lived graceful restart, role.
+    pub local: Offer,
+    /// What the peer announced about itself.
+    pub peer: Offer,
 }
 
 impl Context {
@@ -128,8 +130,19 @@ impl Negotiated {
             add_path_receive: add_path(received, sent),
             add_path_send: add_path(sent, received),
             extended_next_hop: extended_next_hop(sent) && extended_next_hop(received),
-            graceful_restart: graceful_restart(received),
+            local: Offer::of(sent),
+            peer: Offer::of(received),
         }
+    }
+
+    /// Whether routes are kept also after a NOTIFICATION that is no hard reset, and after the hold
+    /// time: both set the N bit (RFC 8538 §4).
+    #[must_use]
+    pub fn restarts_after_notification(&self) -> bool {
+        [&self.local, &self.peer].into_iter().all(|offer| {
+            let graceful_restart = offer.graceful_restart.as_ref();
+            graceful_restart.is_some_and(|restart| restart.notification)
+        })
     }
 
     /// What decoding and encoding on this session depend on.
@@ -192,27 +205,6 @@ fn extended_next_hop(open: &Open) -> bool {
         matches!(capability, Capability::ExtendedNextHop(entries)
             if entries.contains(&IPV4_UNICAST_OVER_IPV6))
     })
-}
-
-/// RFC 4724 §3: of several instances, the last counts.
-fn graceful_restart(open: &Open) -> Option<(u16, Vec<Family>)> {
-    open.capabilities
-        .iter()
-        .rev()
-        .find_map(|capability| match capability {
-            Capability::GracefulRestart {
-                restart_time,
-                families,
-                ..
-            } => Some((
-                *restart_time,
-                families
-                    .iter()
-                    .filter_map(|(afi, safi, _)| Family::from_identifiers(*afi, *safi))
-                    .collect(),
-            )),
-            _ => None,
-        })
 }
 
 #[cfg(test)]
@@ -283,16 +275,22 @@ mod tests {
     }
 
     #[test]
-    fn rfc4724_3_the_last_graceful_restart_capability_counts() {
-        let restart = |restart_time| Capability::GracefulRestart {
-            flags: 8,
-            restart_time,
-            families: vec![(1, 1, 0x80), (1, 128, 0)],
+    fn rfc8538_4_routes_outlive_a_notification_only_if_both_say_so() {
+        let restart = |flags| {
+            vec![Capability::GracefulRestart {
+                flags,
+                restart_time: 120,
+                families: vec![(1, 1, 0)],
+            }]
         };
-        assert_eq!(
-            agreed(vec![], vec![restart(100), restart(200)]).graceful_restart,
-            Some((200, vec![Family::Ipv4Unicast]))
-        );
+        for (ours, theirs, expected) in [(4, 4, true), (4, 0, false), (8, 4, false)] {
+            let negotiated = agreed(restart(ours), restart(theirs));
+            assert_eq!(negotiated.restarts_after_notification(), expected);
+        }
+        let negotiated = agreed(restart(4), vec![]);
+        assert!(!negotiated.restarts_after_notification());
+        assert!(negotiated.local.restarts(Family::Ipv4Unicast));
+        assert!(!negotiated.peer.restarts(Family::Ipv4Unicast));
     }
 
     fn agreed(ours: Vec<Capability>, theirs: Vec<Capability>) -> Negotiated {

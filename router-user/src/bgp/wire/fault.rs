@@ -86,10 +86,12 @@ pub enum FaultKind {
 }
 
 impl Fault {
-    /// The NOTIFICATION if it comes to a session reset (RFC 4271 §6.3); `attribute` as received.
+    /// The NOTIFICATION if it comes to a session reset (RFC 4271 §6.3, RFC 4760 §7); `attribute` as
+    /// received.
     pub(super) fn notification(&self, attribute: &[u8]) -> Notification {
         let (subcode, data) = match self.kind {
             FaultKind::Duplicate | FaultKind::Overrun => (1, &[][..]),
+            _ if self.attribute.carries_routes() => (9, attribute),
             FaultKind::Unrecognized => (2, attribute),
             FaultKind::Missing => (3, &[self.attribute.0][..]),
             FaultKind::Flags { .. } => (4, attribute),

@@ -21,7 +21,9 @@ mod message;
 mod nlri;
 pub mod notification;
 mod notification_text;
+mod offer;
 mod open;
+mod role;
 mod route_refresh;
 mod update;
 
@@ -38,7 +40,9 @@ pub use keepalive::encode_keepalive;
 pub use message::{Message, decode};
 pub use nlri::{Nlri, PrefixFault, Prefixes};
 pub use notification::Notification;
+pub use offer::{GracefulRestart, LongLivedFamily, Offer, RestartFamily};
 pub use open::Open;
+pub use role::Role;
 pub use route_refresh::{RefreshKind, RouteRefresh};
 pub use update::{
     Announced, EncodeError, Update, encode_announce, encode_end_of_rib, encode_withdraw,

@@ -333,6 +333,20 @@ mod tests {
     }
 
     #[test]
+    fn rfc4486_4_the_bound_that_was_passed_is_in_the_data() {
+        for (family, limit, data) in [
+            (Family::Ipv4Unicast, 1000, [0, 1, 1, 0, 0, 3, 0xe8]),
+            (Family::Ipv6Unicast, u32::MAX, [0, 2, 1, 255, 255, 255, 255]),
+        ] {
+            let mut out = BytesMut::new();
+            Notification::max_prefixes_reached(family, limit).encode(&mut out);
+            assert_eq!(out[19..21], [6, 1]);
+            assert_eq!(out[21..], data);
+            assert!(reread(&out).to_string().contains(&limit.to_string()));
+        }
+    }
+
+    #[test]
     fn rfc9003_a_text_is_cut_at_255_bytes_between_characters() {
         let long = "é".repeat(200);
         let notification = Notification::administrative_shutdown(&long);

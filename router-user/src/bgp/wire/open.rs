@@ -18,14 +18,15 @@ const CAPABILITIES: u8 = 2;
 /// Optional parameter type that marks the extended format (RFC 9072 §2).
 const EXTENDED: u8 = 255;
 
-/// An OPEN message (RFC 4271 §4.2, RFC 9072).
+/// An OPEN message (RFC 4271 §4.2, RFC 9072). Decoding makes sure of its form; whether AS, hold time
+/// and identifier are acceptable, the state machine decides, which can tell the operator why.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Open {
-    /// The 4-octet ASN where the capability was sent, else My Autonomous System.
+    /// The 4-octet ASN where the capability was sent, else My Autonomous System; 0 if either is 0.
     pub asn: Asn,
-    /// Seconds; 0 or at least 3.
+    /// Seconds; 1 and 2 are not acceptable (RFC 4271 §4.2).
     pub hold_time: u16,
-    /// BGP identifier.
+    /// BGP identifier; 0 is not acceptable (RFC 6286 §2.1).
     pub router_id: Ipv4Addr,
     /// All capabilities, in order.
     pub capabilities: Vec<Capability>,
@@ -87,16 +88,9 @@ impl Open {
             router_id: router_id.into(),
             capabilities,
         };
-        open.asn = open.four_octet_asn().unwrap_or(open.asn);
-        // RFC 7607 §2, for either field.
-        if my_asn == 0 || open.asn == 0 {
-            return Err(Notification::bad_peer_as());
-        }
-        if matches!(hold_time, 1 | 2) {
-            return Err(Notification::unacceptable_hold_time());
-        }
-        if open.router_id.is_unspecified() {
-            return Err(Notification::bad_bgp_identifier());
+        // RFC 7607 §2: AS 0 in either field.
+        if my_asn != 0 {
+            open.asn = open.four_octet_asn().unwrap_or(open.asn);
         }
         Ok(open)
     }
@@ -105,7 +99,7 @@ impl Open {
 fn encode_parameters(capabilities: &[u8], out: &mut BytesMut) {
     match (capabilities.len(), u8::try_from(capabilities.len() + 2)) {
         (0, _) => out.put_u8(0),
-        (len, Ok(parameters)) if parameters != EXTENDED => {
+        (len, Ok(parameters)) => {
             out.put_u8(parameters);
             out.put_u8(CAPABILITIES);
             out.put_u8(len as u8);
@@ -190,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc9072_parameters_above_255_bytes_take_the_extended_format() {
+    fn rfc9072_2_parameters_above_255_bytes_take_the_extended_format() {
         for size in [200, 247, 248, 249, 250, 251, 252, 255] {
             let capabilities = vec![
                 Capability::RouteRefresh,
@@ -202,7 +196,7 @@ mod tests {
             let mut out = BytesMut::new();
             open(65010, capabilities.clone()).encode(&mut out);
             let extended = out[28] == 255 && out[29] == 255;
-            assert_eq!(extended, size + 4 + 2 >= 255, "{size} bytes");
+            assert_eq!(extended, size + 4 + 2 > 255, "{size} bytes");
             assert_eq!(reread(&out), Ok(open(65010, capabilities)), "{size} bytes");
         }
     }
@@ -217,31 +211,61 @@ mod tests {
                 Ok(open(65010, vec![Capability::RouteRefresh]))
             );
         }
+        assert_eq!(
+            reread(&raw(4, 65010, 180, 255, &[255, 0, 0])),
+            Ok(open(65010, vec![])),
+            "no parameters at all"
+        );
+    }
+
+    #[test]
+    fn rfc9072_2_an_ordinary_field_of_255_bytes_is_not_taken_for_the_extended_format() {
+        let mut parameters = vec![2, 253, 200, 251];
+        parameters.resize(255, 7);
+        let capability = Capability::Unknown {
+            code: 200,
+            value: vec![7; 251].into(),
+        };
+        let bytes = raw(4, 65010, 180, 255, &parameters);
+        assert_eq!(reread(&bytes), Ok(open(65010, vec![capability])));
+    }
+
+    #[test]
+    fn rfc9072_3_type_255_anywhere_but_first_is_an_unknown_parameter() {
+        let first_of_the_extended = [255, 0, 3, 255, 0, 0];
+        let second_of_the_ordinary = [2, 2, 2, 0, 255, 0];
+        for parameters in [first_of_the_extended, second_of_the_ordinary] {
+            assert_eq!(
+                reread(&raw(4, 65010, 180, 6, &parameters)),
+                Err(Notification::unsupported_optional_parameter())
+            );
+        }
+    }
+
+    #[test]
+    fn rfc9072_2_extended_lengths_that_do_not_add_up_are_refused() {
+        for parameters in [
+            &[255, 0, 4, 2, 0, 2, 2, 0][..],
+            &[255, 0, 6, 2, 0, 2, 2, 0],
+            &[255, 0, 5, 2, 0, 3, 2, 0],
+            &[255, 0, 2, 2, 0],
+            &[255],
+        ] {
+            assert_eq!(
+                reread(&raw(4, 65010, 180, 255, parameters)),
+                Err(Notification::open_malformed()),
+                "{parameters:?}"
+            );
+        }
     }
 
     #[test]
     fn rfc4271_6_2_each_bad_field_has_its_notification() {
-        let cases: [(&str, Vec<u8>, Notification); 12] = [
+        let cases: [(&str, Vec<u8>, Notification); 8] = [
             (
                 "version 3",
                 raw(3, 65010, 180, 0, &[]),
                 Notification::unsupported_version(),
-            ),
-            ("AS 0", raw(4, 0, 180, 0, &[]), Notification::bad_peer_as()),
-            (
-                "4-octet AS 0",
-                raw(4, 23456, 180, 8, &[2, 6, 65, 4, 0, 0, 0, 0]),
-                Notification::bad_peer_as(),
-            ),
-            (
-                "hold time 1",
-                raw(4, 65010, 1, 0, &[]),
-                Notification::unacceptable_hold_time(),
-            ),
-            (
-                "hold time 2",
-                raw(4, 65010, 2, 0, &[]),
-                Notification::unacceptable_hold_time(),
             ),
             (
                 "authentication parameter",
@@ -285,12 +309,37 @@ mod tests {
     }
 
     #[test]
-    fn rfc6286_the_identifier_is_any_but_zero() {
-        let mut bytes = raw(4, 65010, 180, 0, &[]);
-        bytes[24..28].fill(0);
-        assert_eq!(reread(&bytes), Err(Notification::bad_bgp_identifier()));
-        bytes[24..28].copy_from_slice(&[224, 0, 0, 1]);
-        assert!(reread(&bytes).is_ok());
+    fn rfc7607_2_as_0_in_either_field_is_as_0() {
+        let capability = [2, 6, 65, 4, 0, 0, 0xfd, 0xf2];
+        for (my_asn, parameters) in [
+            (0, &[][..]),
+            (0, &capability),
+            (23456, &[2, 6, 65, 4, 0, 0, 0, 0]),
+        ] {
+            let bytes = raw(4, my_asn, 180, parameters.len() as u8, parameters);
+            assert_eq!(reread(&bytes).expect("well-formed").asn, 0);
+        }
+        assert_eq!(
+            reread(&raw(4, 23456, 180, 8, &capability))
+                .expect("well-formed")
+                .asn,
+            65010
+        );
+    }
+
+    #[test]
+    fn values_that_only_the_state_machine_can_judge_are_decoded() {
+        for hold_time in [0, 1, 2, 3, u16::MAX] {
+            let mut bytes = raw(4, 65010, hold_time, 0, &[]);
+            for router_id in [[0; 4], [224, 0, 0, 1]] {
+                bytes[24..28].copy_from_slice(&router_id);
+                let open = reread(&bytes).expect("well-formed");
+                assert_eq!(
+                    (open.hold_time, open.router_id),
+                    (hold_time, router_id.into())
+                );
+            }
+        }
     }
 
     fn open(asn: Asn, capabilities: Vec<Capability>) -> Open {

@@ -312,7 +312,8 @@ fn a_refresh_sends_the_family_again_and_withdraws_nothing() {
     lab.announce(a, "10.250.0.0/16", attributes(&[65010], 4));
     lab.announce(a, "10.251.0.0/16", attributes(&[65010], 4));
     lab.settle();
-    lab.rib.refresh(lab.peers[b].index, Family::Ipv4Unicast);
+    lab.rib
+        .refresh(lab.peers[b].index, Family::Ipv4Unicast, false);
     lab.withdraw(a, "10.251.0.0/16");
     lab.settle();
     assert_eq!((lab.peers[b].announced, lab.peers[b].withdrawn), (3, 1));
@@ -330,10 +331,13 @@ fn a_refresh_asked_for_again_halfway_starts_again_once() {
         lab.announce(a, &net, attributes(&[65010], 4));
     }
     lab.settle();
-    lab.rib.refresh(lab.peers[b].index, Family::Ipv4Unicast);
+    lab.rib
+        .refresh(lab.peers[b].index, Family::Ipv4Unicast, false);
     lab.rib.step();
-    lab.rib.refresh(lab.peers[b].index, Family::Ipv4Unicast);
-    lab.rib.refresh(lab.peers[b].index, Family::Ipv4Unicast);
+    lab.rib
+        .refresh(lab.peers[b].index, Family::Ipv4Unicast, false);
+    lab.rib
+        .refresh(lab.peers[b].index, Family::Ipv4Unicast, false);
     lab.settle();
     assert_eq!(lab.peers[b].announced, 3 * 20_000);
 }

@@ -207,7 +207,9 @@ fn backups_are_the_best_paths_without_the_members_next_hops() {
 fn without_a_resolvable_next_hop_the_learned_route_has_no_members() {
     let mut lab = Lab::new();
     let source = lab.source(info(4));
-    let path = lab.rib.intern(Arc::new(attributes(&[65010], 4)));
+    let path = lab
+        .rib
+        .intern(Arc::new(attributes(&[65010], 4)), Additions::default());
     let index = lab.peers[source].index;
     let announce = |lab: &mut Lab, judgement| {
         lab.rib

@@ -94,7 +94,7 @@ fn a_refresh_waits_until_a_held_session_takes_more() {
     lab.settle();
     let index = lab.peers[slow].index;
     lab.rib.hold(index);
-    lab.rib.refresh(index, Family::Ipv4Unicast);
+    lab.rib.refresh(index, Family::Ipv4Unicast, false);
     lab.settle();
     assert_eq!(lab.peers[slow].announced, 1);
     lab.rib.resume(index);
@@ -102,7 +102,7 @@ fn a_refresh_waits_until_a_held_session_takes_more() {
     assert_eq!(lab.peers[slow].announced, 2);
 }
 
-/// What happens to three peers, the last of which is told little at times.
+/// What happens to four peers.
 #[derive(Clone, Debug)]
 enum Step {
     Announce(usize, u8, u8),
@@ -135,7 +135,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..80),
     ) {
         let mut lab = Lab::new();
-        let peers: Vec<usize> = (4..8).map(|host| lab.nva(host)).collect();
+        let peers: Vec<usize> = (0..4).map(|peer| joined(&mut lab, peer)).collect();
         for step in steps {
             match step {
                 Step::Announce(peer, net, path) => {
@@ -150,11 +150,11 @@ proptest! {
                         true => view().sources,
                         false => SourceKinds::default(),
                     };
-                    let view = View { sources, ..view() };
+                    let view = View { sources, ..view_of(peer) };
                     lab.rib.set_views(vec![(lab.peers[peers[peer]].index, view)]);
                 }
                 Step::Refresh(peer) => {
-                    lab.rib.refresh(lab.peers[peers[peer]].index, Family::Ipv4Unicast);
+                    lab.rib.refresh(lab.peers[peers[peer]].index, Family::Ipv4Unicast, false);
                 }
                 Step::Work => lab.rib.step(),
                 Step::Restart(peer) => {
@@ -162,9 +162,9 @@ proptest! {
                     let index = lab.peers[peers[peer]].index;
                     lab.rib.remove_session(index);
                     lab.deliver();
-                    lab.peers[peer] = fresh(lab.rib.add_session(info(peer as u8 + 4)));
-                    let index = lab.peers[peer].index;
-                    lab.rib.join(index, view());
+                    joined(&mut lab, peer);
+                    let new = lab.peers.pop().expect("just made");
+                    lab.peers[peer] = new;
                 }
             }
             lab.deliver();
@@ -175,10 +175,13 @@ proptest! {
         lab.settle();
         for peer in peers {
             let Peer { index, holds, .. } = &lab.peers[peer];
-            let given: BTreeMap<IpNet, PathAttributes> = lab
+            let given: BTreeMap<Nlri, PathAttributes> = lab
                 .rib
                 .advertised(*index, None)
-                .map(|route| (route.prefix, route.attributes))
+                .map(|route| {
+                    let path_id = route.path_id.unwrap_or(0);
+                    (Nlri { prefix: route.prefix, path_id }, route.attributes)
+                })
                 .collect();
             prop_assert_eq!(holds, &given);
             prop_assert_eq!(lab.rib.totals(*index).advertised, given.len());
@@ -191,15 +194,26 @@ fn numbered(net: u8) -> String {
     format!("10.{net}.0.0/16")
 }
 
-fn fresh(index: SessionIndex) -> Peer {
-    Peer {
-        index,
-        context: context(),
-        holds: BTreeMap::new(),
-        updates: 0,
-        announced: 0,
-        withdrawn: 0,
-        ended: Vec::new(),
-        pieces: Vec::new(),
+/// The first two peers are sent one path a prefix, the others several.
+fn view_of(peer: usize) -> View {
+    if peer < 2 {
+        return view();
     }
+    View {
+        context: Context {
+            add_path_send: Family::ALL.into_iter().collect(),
+            ..context()
+        },
+        max_paths: peer as u8,
+        ..view()
+    }
+}
+
+/// A session of this peer that comes up; the table is on its way.
+fn joined(lab: &mut Lab, peer: usize) -> usize {
+    let place = lab.source(info(peer as u8 + 4));
+    let view = view_of(peer);
+    lab.peers[place].context.add_path_receive = view.context.add_path_send;
+    lab.rib.join(lab.peers[place].index, view);
+    place
 }

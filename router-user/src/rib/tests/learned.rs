@@ -73,7 +73,9 @@ fn told(lab: &mut Lab) -> Vec<String> {
 }
 
 fn judge(lab: &mut Lab, peer: usize, net: &str, judgement: &Judgement) {
-    let interned = lab.rib.intern(Arc::new(attributes(&[65004], 4)));
+    let interned = lab
+        .rib
+        .intern(Arc::new(attributes(&[65004], 4)), Additions::default());
     let index = lab.peers[peer].index;
     lab.rib
         .announce(index, prefix(net).into(), &interned, judgement);

@@ -15,11 +15,13 @@ use crate::bgp::{
     wire::{AsPath, Asn, Context, FamilySet, Message, Peering, decode, frame},
 };
 
+mod add_path;
 mod adj_rib_out;
 mod decision;
 mod lag;
 mod learned;
 mod smoke;
+mod stale;
 
 /// The route server's ASN in these tests.
 const ASN: Asn = 65515;
@@ -35,7 +37,7 @@ struct Peer {
     index: SessionIndex,
     context: Context,
     /// What it holds after all messages so far.
-    holds: BTreeMap<IpNet, PathAttributes>,
+    holds: BTreeMap<Nlri, PathAttributes>,
     /// Messages received, by what they said.
     updates: usize,
     announced: usize,
@@ -84,12 +86,30 @@ impl Lab {
         self.settle();
     }
 
+    /// An NVA that is sent up to `max_paths` paths a prefix.
+    fn add_path_nva(&mut self, host: u8, max_paths: u8) -> usize {
+        let peer = self.source(info(host));
+        let families = Family::ALL.into_iter().collect();
+        self.peers[peer].context.add_path_receive = families;
+        let view = View {
+            context: Context {
+                add_path_send: families,
+                ..context()
+            },
+            max_paths,
+            ..view()
+        };
+        self.rib.join(self.peers[peer].index, view);
+        self.settle();
+        peer
+    }
+
     fn announce(&mut self, peer: usize, net: &str, attributes: PathAttributes) {
         self.announce_path(peer, prefix(net).into(), attributes);
     }
 
     fn announce_path(&mut self, peer: usize, nlri: Nlri, attributes: PathAttributes) {
-        let attributes = self.rib.intern(Arc::new(attributes));
+        let attributes = self.rib.intern(Arc::new(attributes), Additions::default());
         let index = self.peers[peer].index;
         self.rib
             .announce(index, nlri, &attributes, &Judgement::Eligible);
@@ -120,7 +140,7 @@ impl Lab {
     }
 
     fn holds(&self, peer: usize, net: &str) -> Option<&PathAttributes> {
-        self.peers[peer].holds.get(&prefix(net))
+        self.peers[peer].holds.get(&prefix(net).into())
     }
 }
 
@@ -132,15 +152,15 @@ impl Peer {
                 RouteChange::Announce { attributes, nlri } => {
                     self.announced += nlri.len();
                     for nlri in nlri {
-                        self.holds.insert(nlri.prefix, (*attributes).clone());
+                        self.holds.insert(nlri, (*attributes).clone());
                     }
                 }
                 RouteChange::Withdraw { nlri, malformed } => {
                     assert_eq!(malformed, None, "what is sent is well-formed");
                     self.withdrawn += nlri.len();
                     for nlri in nlri {
-                        let held = self.holds.remove(&nlri.prefix);
-                        assert!(held.is_some(), "{} was never sent", nlri.prefix);
+                        let held = self.holds.remove(&nlri);
+                        assert!(held.is_some(), "{nlri:?} was never sent");
                     }
                 }
                 RouteChange::EndOfRib(family) => self.ended.push(family),
@@ -202,7 +222,9 @@ fn view() -> View {
     View {
         context: context(),
         asn: ASN,
+        max_paths: 1,
         sources: SourceKinds::default().with(SourceKind(0)),
+        export: Export::default(),
         next_hop_v4: Some(IpAddr::from([10, 1, 255, 4]).into()),
         next_hop_v6: None,
     }

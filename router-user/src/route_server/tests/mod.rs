@@ -13,14 +13,17 @@ use super::*;
 use crate::{
     bgp::{
         InstanceId,
-        wire::{AsPath, Asn, Context, Message, PathAttributes, decode, frame},
+        wire::{AsPath, Asn, Context, Message, Offer, PathAttributes, RefreshKind, decode, frame},
     },
     rib::LearnedRoute,
 };
 
 mod live;
 mod model;
+mod operator;
+mod policy;
 mod property;
+mod refresh;
 mod rules;
 
 /// A route server whose peers remember what they were sent.
@@ -31,13 +34,19 @@ struct Lab {
     /// What subnets have learned.
     learned: BTreeMap<IpNet, LearnedRoute>,
     shutdowns: Vec<(SessionId, u8, Duration)>,
+    /// Which sessions were told to ask for all routes again.
+    requests: Vec<(SessionId, Family)>,
 }
 
 /// The far end of a session.
 #[derive(Default)]
 struct Far {
     context: Context,
-    holds: BTreeMap<IpNet, PathAttributes>,
+    holds: BTreeMap<Nlri, PathAttributes>,
+    /// What has to be announced again before EoRR.
+    stale: BTreeSet<Nlri>,
+    /// Refreshes that were begun and ended.
+    refreshed: (usize, usize),
     announced: usize,
     withdrawn: usize,
     ended: Vec<Family>,
@@ -51,6 +60,7 @@ impl Lab {
             sessions: BTreeMap::new(),
             learned: BTreeMap::new(),
             shutdowns: Vec::new(),
+            requests: Vec::new(),
         }
     }
 
@@ -113,6 +123,16 @@ impl Lab {
         self.server.routes(&id, changes, self.now);
     }
 
+    /// The peer announces its routes again from here on, or has announced all of them.
+    fn refreshes(&mut self, peer: &str, instance: u8, family: Family, ends: bool) {
+        let id = self.id(peer, instance);
+        let event = match ends {
+            false => SessionEvent::RefreshBegins { id, family },
+            true => SessionEvent::RefreshEnds { id, family },
+        };
+        self.server.handle(event, self.now);
+    }
+
     fn originate(&mut self, nets: &[&str]) {
         self.server
             .set_originated(nets.iter().map(|net| prefix(net)).collect());
@@ -121,7 +141,7 @@ impl Lab {
     /// Lets everything arrive that is under way.
     fn settle(&mut self) {
         self.deliver();
-        while self.server.next_timeout().is_some() {
+        while self.server.next_timeout().is_some_and(|at| at <= self.now) {
             self.server.on_timeout(self.now);
             self.deliver();
         }
@@ -141,6 +161,7 @@ impl Lab {
                     far.expect("messages go to sessions that are up")
                         .receive(&messages);
                 }
+                SessionCommand::RequestRefresh(family) => self.requests.push((id, family)),
                 SessionCommand::Shutdown { subcode, idle, .. } => {
                     self.sessions.remove(&id);
                     self.shutdowns
@@ -153,7 +174,7 @@ impl Lab {
     fn holds(&self, peer: &str, instance: u8, net: &str) -> Option<&PathAttributes> {
         self.sessions[&self.id(peer, instance)]
             .holds
-            .get(&prefix(net))
+            .get(&prefix(net).into())
     }
 
     fn far(&self, peer: &str, instance: u8) -> &Far {
@@ -220,7 +241,8 @@ impl Lab {
             add_path_receive: Vec::new(),
             add_path_send: Vec::new(),
             extended_next_hop: false,
-            graceful_restart: None,
+            local: Offer::default(),
+            peer: Offer::default(),
         };
         (id, negotiated)
     }
@@ -232,12 +254,22 @@ impl Far {
         while !rest.is_empty() {
             let length = frame(rest, self.context.max_message_len());
             let length = length.expect("a header").expect("whole messages");
-            let Ok(Message::Update(update)) = decode(&rest[..length], &self.context) else {
-                panic!("only UPDATEs are sent");
-            };
-            assert_eq!(update.faults(), []);
-            for change in update.into_changes() {
-                self.apply(change);
+            match decode(&rest[..length], &self.context) {
+                Ok(Message::Update(update)) => {
+                    assert_eq!(update.faults(), []);
+                    for change in update.into_changes() {
+                        self.apply(change);
+                    }
+                }
+                Ok(Message::RouteRefresh(refresh)) => {
+                    let family = refresh.family().expect("a family of ours");
+                    match refresh.kind {
+                        RefreshKind::Begin => self.refresh_begins(family),
+                        RefreshKind::End => self.refresh_ends(family),
+                        kind => panic!("{kind:?} is a command of its own"),
+                    }
+                }
+                other => panic!("only routes are sent, not {other:?}"),
             }
             rest = &rest[length..];
         }
@@ -248,18 +280,36 @@ impl Far {
             RouteChange::Announce { attributes, nlri } => {
                 self.announced += nlri.len();
                 for nlri in nlri {
-                    self.holds.insert(nlri.prefix, (*attributes).clone());
+                    self.stale.remove(&nlri);
+                    self.holds.insert(nlri, (*attributes).clone());
                 }
             }
             RouteChange::Withdraw { nlri, .. } => {
                 self.withdrawn += nlri.len();
                 for nlri in nlri {
-                    let held = self.holds.remove(&nlri.prefix);
-                    assert!(held.is_some(), "{} was never sent", nlri.prefix);
+                    self.stale.remove(&nlri);
+                    let held = self.holds.remove(&nlri);
+                    assert!(held.is_some(), "{nlri:?} was never sent");
                 }
             }
             RouteChange::EndOfRib(family) => self.ended.push(family),
         }
+    }
+}
+
+impl Far {
+    fn refresh_begins(&mut self, family: Family) {
+        let held = self.holds.keys();
+        let held = held.filter(|nlri| Family::of(&nlri.prefix) == family);
+        self.stale.extend(held);
+        self.refreshed.0 += 1;
+    }
+
+    fn refresh_ends(&mut self, family: Family) {
+        let mut stale = self.stale.iter();
+        let forgotten = stale.find(|nlri| Family::of(&nlri.prefix) == family);
+        assert_eq!(forgotten, None, "all is announced again");
+        self.refreshed.1 += 1;
     }
 }
 
@@ -280,6 +330,11 @@ fn config() -> config::RouteServer {
         instances: [instance(1), instance(2)],
         reflect_between_nvas: true,
         max_paths: 8,
+        restart_time: 120,
+        refresh_time: 600,
+        require_policy: false,
+        connection_rate: 10,
+        dynamic_peers: vec![],
         peers: vec![
             peer("sdwan", [10, 1, 10, 4], 65010),
             peer("fw", [10, 1, 20, 4], 65020),
@@ -290,16 +345,7 @@ fn config() -> config::RouteServer {
 }
 
 fn peer(name: &str, address: [u8; 4], asn: Asn) -> config::Peer {
-    config::Peer {
-        name: name.into(),
-        address: address.into(),
-        asn,
-        passive: false,
-        hold_time: 180,
-        connect_retry: 5,
-        max_prefixes: 1000,
-        limit_action: LimitAction::Teardown,
-    }
+    config::Peer::new(name.into(), address.into(), asn)
 }
 
 fn gateways() -> Vec<IpAddr> {

@@ -11,6 +11,8 @@ pub(super) struct Model {
     pub(super) originated: BTreeSet<IpNet>,
     pub(super) reflect: bool,
     pub(super) max_paths: usize,
+    /// How many paths of a prefix are sent to peers with ADD-PATH.
+    pub(super) max_sent: usize,
 }
 
 /// A session that is up.
@@ -19,6 +21,26 @@ pub(super) struct ModelSession {
     pub(super) asn: u32,
     pub(super) router_id: Ipv4Addr,
     pub(super) routes: BTreeMap<(IpNet, u32), PathAttributes>,
+    /// Announced before the refresh that is under way, and not again since.
+    pub(super) stale: BTreeSet<(IpNet, u32)>,
+    /// Families in which it is sent several paths a prefix.
+    pub(super) add_path: Vec<Family>,
+}
+
+impl ModelSession {
+    /// The peer announces all of a family again, or has done so.
+    pub(super) fn refresh(&mut self, family: Family, ends: bool) {
+        let of_family = |(prefix, _): &(IpNet, u32)| Family::of(prefix) == family;
+        if ends {
+            let stale = self.stale.extract_if(.., of_family);
+            for key in stale {
+                self.routes.remove(&key);
+            }
+        } else {
+            self.stale
+                .extend(self.routes.keys().filter(|key| of_family(key)));
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -28,6 +50,12 @@ struct Candidate {
     router_id: Ipv4Addr,
     path_id: u32,
     attributes: PathAttributes,
+}
+
+impl Candidate {
+    fn key(&self) -> (Ipv4Addr, u8, u32) {
+        (self.peer, self.instance, self.path_id)
+    }
 }
 
 #[derive(PartialEq)]
@@ -60,36 +88,39 @@ impl Model {
         learned
     }
 
-    /// What a session holds in the end.
-    pub(super) fn holds(&self, peer: Ipv4Addr, instance: u8) -> BTreeMap<IpNet, PathAttributes> {
-        let mut holds = BTreeMap::new();
+    /// What a session holds in the end: the paths of each prefix, best first.
+    pub(super) fn holds(
+        &self,
+        peer: Ipv4Addr,
+        instance: u8,
+    ) -> BTreeMap<IpNet, Vec<PathAttributes>> {
+        let mut holds: BTreeMap<IpNet, Vec<PathAttributes>> = BTreeMap::new();
         for prefix in self.prefixes() {
-            let Some(mut sent) = self.sent(peer, instance, prefix) else {
-                continue;
-            };
-            let mut path = vec![65515];
-            for segment in &sent.as_path.segments {
-                path.extend(&segment.asns);
+            for mut sent in self.sent(peer, instance, prefix) {
+                let mut path = vec![65515];
+                for segment in &sent.as_path.segments {
+                    path.extend(&segment.asns);
+                }
+                sent.as_path = AsPath::sequence(path);
+                sent.local_pref = None;
+                holds.entry(prefix).or_default().push(sent);
             }
-            sent.as_path = AsPath::sequence(path);
-            sent.local_pref = None;
-            holds.insert(prefix, sent);
         }
         holds
     }
 
-    fn sent(&self, peer: Ipv4Addr, instance: u8, prefix: IpNet) -> Option<PathAttributes> {
+    fn sent(&self, peer: Ipv4Addr, instance: u8, prefix: IpNet) -> Vec<PathAttributes> {
         if self.originated.contains(&prefix) {
             let own = match prefix {
                 IpNet::V4(_) => format!("10.1.255.{}", 3 + instance),
                 // Only instance 1 has an IPv6 address here.
                 IpNet::V6(_) if instance == 1 => "fd00:1:0:ff::4".to_owned(),
-                IpNet::V6(_) => return None,
+                IpNet::V6(_) => return vec![],
             };
-            return Some(route(&[], &own));
+            return vec![route(&[], &own)];
         }
         if !self.reflect {
-            return None;
+            return vec![];
         }
         let mut candidates = self.candidates(prefix);
         candidates.retain(|candidate| {
@@ -99,7 +130,22 @@ impl Model {
                 && !communities.contains(&0xffff_ff01)
                 && !communities.contains(&0xffff_ff02)
         });
-        Some(winners(&candidates).first()?.attributes.clone())
+        let add_path = &self.sessions[&(peer, instance)].add_path;
+        let count = match add_path.contains(&Family::of(&prefix)) {
+            true => self.max_sent.max(1),
+            false => 1,
+        };
+        let mut sent: Vec<PathAttributes> = Vec::new();
+        while !candidates.is_empty() {
+            let best = winners(&candidates);
+            candidates.retain(|one| !best.iter().any(|other| one.key() == other.key()));
+            for attributes in best.into_iter().map(|best| best.attributes) {
+                if sent.len() < count && !sent.contains(&attributes) {
+                    sent.push(attributes);
+                }
+            }
+        }
+        sent
     }
 
     fn prefixes(&self) -> BTreeSet<IpNet> {

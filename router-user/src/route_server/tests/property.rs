@@ -18,6 +18,15 @@ const PEERS: [(&str, [u8; 4], Asn, [u8; 4]); 4] = [
     ("vpn", [10, 1, 30, 4], 65030, [3, 0, 0, 1]),
 ];
 
+/// Families in which the peer is sent several paths a prefix (ADD-PATH).
+fn add_path(peer: usize) -> Vec<Family> {
+    match PEERS[peer].0 {
+        "fw2" => Family::ALL.to_vec(),
+        "vpn" => vec![Family::Ipv4Unicast],
+        _ => vec![],
+    }
+}
+
 const NETS: [&str; 6] = [
     "0.0.0.0/0",
     "10.1.0.0/16",
@@ -33,10 +42,14 @@ enum Action {
     Down(usize, u8),
     Announce(usize, u8, Vec<(usize, u32)>, Box<Route>),
     Withdraw(usize, u8, Vec<(usize, u32)>),
+    /// The peer asks for all routes again.
     Refresh(usize, u8, Family),
+    /// The peer announces all its routes again (BoRR), or has done so (EoRR).
+    Refreshes(usize, u8, Family, bool),
     Originate(Vec<usize>),
     Reflect(bool),
     MaxPaths(u8),
+    MaxSent(u8),
     Step,
     Deliver,
 }
@@ -84,10 +97,11 @@ proptest! {
         }
         long.settle_and_compare();
 
-        let mut short = World::new();
-        short.model.originated = long.model.originated.clone();
-        short.lab.server.set_originated(long.model.originated.clone());
-        short.configure(long.model.reflect, long.model.max_paths as u8);
+        let mut short_world = World::new();
+        short_world.model.originated = long.model.originated.clone();
+        short_world.lab.server.set_originated(long.model.originated.clone());
+        short_world.model.max_sent = long.model.max_sent;
+        short_world.configure(long.model.reflect, long.model.max_paths as u8);
         let mut events: Vec<_> = long.model.sessions.iter().collect();
         events.sort_by_key(|((peer, instance), _)| {
             seed.rotate_left(u32::from(*instance) * 8 + u32::from(peer.octets()[3]))
@@ -95,15 +109,19 @@ proptest! {
         for ((address, instance), session) in events {
             let peer = PEERS.iter().position(|peer| Ipv4Addr::from(peer.1) == *address);
             let peer = peer.expect("one of the peers");
-            short.act(&Action::Up(peer, *instance));
+            short_world.act(&Action::Up(peer, *instance));
             for ((net, path_id), attributes) in session.routes.iter().rev() {
-                short.announce(peer, *instance, vec![(*net, *path_id)], attributes);
+                short_world.announce(peer, *instance, vec![(*net, *path_id)], attributes);
             }
         }
-        short.settle_and_compare();
-        prop_assert_eq!(&long.lab.learned, &short.lab.learned);
+        short_world.settle_and_compare();
+        prop_assert_eq!(&long.lab.learned, &short_world.lab.learned);
         for (id, far) in &long.lab.sessions {
-            prop_assert_eq!(&far.holds, &short.lab.sessions[id].holds);
+            let mut short: BTreeMap<IpNet, Vec<PathAttributes>> = BTreeMap::new();
+            for (nlri, attributes) in &short_world.lab.sessions[id].holds {
+                short.entry(nlri.prefix).or_default().push(attributes.clone());
+            }
+            assert_same_paths(&far.holds, &short);
         }
     }
 }
@@ -117,10 +135,11 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            lab: Lab::new(&world_config(true, 8)),
+            lab: Lab::new(&world_config(true, 8, 2)),
             model: Model {
                 reflect: true,
                 max_paths: 8,
+                max_sent: 2,
                 ..Model::default()
             },
         }
@@ -154,6 +173,7 @@ impl World {
                 for (net, path_id) in nets {
                     let prefix = prefix(NETS[*net]);
                     session.routes.remove(&(prefix, *path_id));
+                    session.stale.remove(&(prefix, *path_id));
                     nlri.push(Nlri {
                         prefix,
                         path_id: *path_id,
@@ -169,6 +189,19 @@ impl World {
                 let (id, family) = (self.lab.id(PEERS[*peer].0, *instance), *family);
                 let event = SessionEvent::RefreshRequested { id, family };
                 self.lab.server.handle(event, self.lab.now);
+            }
+            Action::Refreshes(peer, instance, family, ends) => {
+                let Some(session) = self.model.sessions.get_mut(&key(*peer, *instance)) else {
+                    return;
+                };
+                session.refresh(*family, *ends);
+                self.lab.now += Duration::from_secs(1);
+                self.lab
+                    .refreshes(PEERS[*peer].0, *instance, *family, *ends);
+            }
+            Action::MaxSent(max_sent) => {
+                self.model.max_sent = (*max_sent).into();
+                self.configure(self.model.reflect, self.model.max_paths as u8);
             }
             Action::Originate(nets) => {
                 let nets: BTreeSet<IpNet> = nets.iter().map(|net| prefix(NETS[*net])).collect();
@@ -191,11 +224,15 @@ impl World {
         let (id, mut negotiated) = self.lab.negotiated(name, instance);
         negotiated.peer_router_id = router_id.into();
         negotiated.add_path_receive = Family::ALL.to_vec();
+        negotiated.add_path_send = add_path(peer);
+        negotiated.enhanced_route_refresh = instance == 1;
         self.lab.up_with(id, negotiated);
         let session = ModelSession {
             asn,
             router_id: router_id.into(),
             routes: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            add_path: add_path(peer),
         };
         self.model.sessions.insert(key, session);
     }
@@ -212,6 +249,7 @@ impl World {
         };
         for net in &nets {
             session.routes.insert(*net, attributes.clone());
+            session.stale.remove(net);
         }
         let nlri = nets
             .into_iter()
@@ -226,13 +264,20 @@ impl World {
     fn configure(&mut self, reflect: bool, max_paths: u8) {
         self.model.reflect = reflect;
         self.model.max_paths = max_paths.into();
-        let config = world_config(reflect, max_paths);
+        let config = world_config(reflect, max_paths, self.model.max_sent as u8);
         self.lab
             .server
             .reconfigure(&config, &space(), &gateways(), self.lab.now);
     }
 
     fn settle_and_compare(&mut self) {
+        // Refreshes that nobody ends are ended by their timer.
+        self.lab.now += Duration::from_secs(24 * 3600);
+        for session in self.model.sessions.values_mut() {
+            for family in Family::ALL {
+                session.refresh(family, true);
+            }
+        }
         self.lab.settle();
         let learned: BTreeMap<IpNet, (Vec<IpAddr>, Vec<IpAddr>)> = self
             .lab
@@ -256,8 +301,9 @@ impl World {
             let name = PEERS[place.expect("one of the peers")].0;
             let far = self.lab.far(name, *instance);
             let expected = self.model.holds(*peer, *instance);
-            assert_eq!(far.holds, expected, "{name} by instance {instance}");
+            assert_same_paths(&far.holds, &expected);
             assert_eq!(far.ended, Family::ALL);
+            assert_eq!(far.refreshed.0, far.refreshed.1);
         }
         self.compare_rows();
     }
@@ -268,23 +314,50 @@ impl World {
         for row in self.lab.server.peer_rows(self.lab.now) {
             let id = self.lab.id(row.peer.as_str(), row.instance);
             let holds = self.lab.sessions.get(&id).map(|far| &far.holds);
-            let shown: BTreeMap<IpNet, (IpAddr, String)> = advertised
+            let shown: BTreeMap<Nlri, (IpAddr, String)> = advertised
                 .iter()
                 .filter(|route| route.peer == row.peer && route.instance == row.instance)
-                .map(|route| (route.prefix, (route.next_hop, route.as_path.clone())))
+                .map(|route| {
+                    let nlri = Nlri {
+                        prefix: route.prefix,
+                        path_id: route.path_id.unwrap_or(0),
+                    };
+                    (nlri, (route.next_hop, route.as_path.clone()))
+                })
                 .collect();
-            let held: BTreeMap<IpNet, (IpAddr, String)> = holds
+            let held: BTreeMap<Nlri, (IpAddr, String)> = holds
                 .into_iter()
                 .flatten()
-                .map(|(prefix, attributes)| {
+                .map(|(nlri, attributes)| {
                     let next_hop = attributes.next_hop.expect("sent with one").address();
-                    (*prefix, (next_hop, attributes.as_path.to_string()))
+                    (*nlri, (next_hop, attributes.as_path.to_string()))
                 })
                 .collect();
             assert_eq!(shown, held);
             assert_eq!(row.advertised, held.len());
         }
     }
+}
+
+/// The same paths for each prefix; identifiers are the sender's business, but for that none is
+/// used twice.
+fn assert_same_paths(
+    holds: &BTreeMap<Nlri, PathAttributes>,
+    expected: &BTreeMap<IpNet, Vec<PathAttributes>>,
+) {
+    let mut held: BTreeMap<IpNet, Vec<PathAttributes>> = BTreeMap::new();
+    for (nlri, attributes) in holds {
+        let paths = held.entry(nlri.prefix).or_default();
+        paths.push(attributes.clone());
+    }
+    let sorted = |paths: &BTreeMap<IpNet, Vec<PathAttributes>>| {
+        let mut paths = paths.clone();
+        for paths in paths.values_mut() {
+            paths.sort_by_key(|path| format!("{path:?}"));
+        }
+        paths
+    };
+    assert_eq!(sorted(&held), sorted(expected));
 }
 
 impl Route {
@@ -350,9 +423,13 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(peer, instance, nets)| Action::Withdraw(peer, instance, nets)),
         1 => (peer(), 1..=2_u8, select(&Family::ALL[..]))
             .prop_map(|(peer, instance, family)| Action::Refresh(peer, instance, family)),
+        2 => (peer(), 1..=2_u8, select(&Family::ALL[..]), any::<bool>()).prop_map(
+            |(peer, instance, family, ends)| Action::Refreshes(peer, instance, family, ends)
+        ),
         1 => prop::collection::vec(0..NETS.len(), 0..3).prop_map(Action::Originate),
         1 => prop::bool::weighted(0.7).prop_map(Action::Reflect),
         1 => (1..4_u8).prop_map(Action::MaxPaths),
+        1 => (0..4_u8).prop_map(Action::MaxSent),
         2 => Just(Action::Step),
         2 => Just(Action::Deliver),
     ]
@@ -406,13 +483,17 @@ fn route_strategy() -> impl Strategy<Value = Route> {
 }
 
 /// Instance 2 has no IPv6 address.
-fn world_config(reflect: bool, max_paths: u8) -> config::RouteServer {
+fn world_config(reflect: bool, max_paths: u8, max_sent: u8) -> config::RouteServer {
     let mut config = config();
     config.instances[1].addresses.truncate(1);
     config.reflect_between_nvas = reflect;
     config.max_paths = max_paths;
     config.peers = PEERS
-        .map(|(name, address, asn, _)| peer(name, address, asn))
+        .map(|(name, address, asn, _)| {
+            let mut peer = peer(name, address, asn);
+            peer.add_path.send = max_sent;
+            peer
+        })
         .to_vec();
     config
 }

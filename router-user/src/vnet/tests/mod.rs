@@ -84,7 +84,12 @@ fn route_server(name: &str, vnet: &str, network: &str) -> RouteServer {
         instances: [instance(1), instance(2)],
         reflect_between_nvas: true,
         max_paths: 8,
+        restart_time: 120,
+        refresh_time: 600,
+        require_policy: false,
+        connection_rate: 10,
         peers: vec![],
+        dynamic_peers: vec![],
     }
 }
 
@@ -117,6 +122,7 @@ fn path(prefix: &str, next_hop: &str, state: &str) -> LearnedRow {
     LearnedRow {
         route_server: "rs1".into(),
         prefix: net(prefix),
+        path_id: None,
         peer: format!("peer-{next_hop}").as_str().into(),
         instance: 1,
         next_hop: ip(next_hop),
@@ -124,6 +130,7 @@ fn path(prefix: &str, next_hop: &str, state: &str) -> LearnedRow {
         origin: "igp".into(),
         med: None,
         local_pref: None,
+        only_to_customer: None,
         communities: vec![],
         state: state.into(),
         reason: None,

@@ -1,6 +1,12 @@
 //! OPENs and messages that the state does not allow.
 
+use bytes::BytesMut;
+
 use super::*;
+use crate::bgp::{
+    session::RoleSettings,
+    wire::{Context, Message, Role, decode},
+};
 
 #[test]
 fn a_wrong_asn_is_answered_with_2_2_and_named() {
@@ -73,6 +79,126 @@ fn an_open_that_breaks_a_rule_is_answered_with_its_subcode() {
 }
 
 #[test]
+fn bytes_that_break_a_rule_are_refused_with_a_text_that_says_what_to_do() {
+    let good = Open {
+        capabilities: vec![],
+        ..open(2, [2, 2, 2, 2])
+    };
+    let mut bytes = BytesMut::new();
+    good.encode(&mut bytes);
+    for (at, values, subcode, text) in [
+        (20, &[0, 0][..], 2, "correct the peer's configuration"),
+        (22, &[0, 1], 6, "offers a hold time of 1 s: set it to 0 or"),
+        (22, &[0, 2], 6, "offers a hold time of 2 s: set it to 0 or"),
+        (24, &[0; 4], 3, "0.0.0.0: set the peer's router id"),
+        (20, &[0x5b, 0xa0], 2, "enable 4-octet ASNs on the peer"),
+    ] {
+        let mut bytes = bytes.clone();
+        bytes[at..at + values.len()].copy_from_slice(values);
+        let Ok(Message::Open(theirs)) = decode(&bytes, &Context::default()) else {
+            panic!("{values:?} at {at}: decodes");
+        };
+        let (mut fsm, now) = in_open_sent(settings(1, 2, [1, 1, 1, 1]));
+        let actions = fsm.handle(received(OUTGOING, Received::Open(theirs)), now);
+        assert!(notifies(&actions, 2, subcode), "{text}: {actions:?}");
+        assert!(
+            actions.iter().any(|action| matches!(action,
+                Action::Report(report) if report.contains(text))),
+            "{text}: {actions:?}"
+        );
+    }
+}
+
+#[test]
+fn rfc9234_4_2_roles_that_do_not_fit_are_refused_with_both_named() {
+    let ours = Open {
+        capabilities: vec![Capability::Role(1)],
+        ..open(1, [1, 1, 1, 1])
+    };
+    let refusal = |role| {
+        let theirs = Open {
+            capabilities: vec![Capability::Role(role)],
+            ..open(2, [2, 2, 2, 2])
+        };
+        rules::check_role(&ours, &theirs)
+    };
+    assert!(refusal(2).is_ok());
+    let internal = Open {
+        capabilities: vec![Capability::Role(4)],
+        ..open(1, [2, 2, 2, 2])
+    };
+    assert!(rules::check_role(&ours, &internal).is_ok());
+    for (role, text) in [(3, "that its role is customer"), (9, "is number 9")] {
+        let refusal = refusal(role).expect_err("no fit");
+        assert_eq!(refusal.notification, Notification::role_mismatch());
+        assert!(refusal.reason.contains(text), "{}", refusal.reason);
+        assert!(refusal.reason.contains("only route server client fits"));
+    }
+}
+
+#[test]
+fn rfc9234_4_2_for_each_role_of_ours_one_role_of_the_peer_is_accepted() {
+    use Role::{Customer, Peer, Provider, RouteServer, RouteServerClient};
+    let pairs = [
+        (Provider, Customer),
+        (Customer, Provider),
+        (RouteServer, RouteServerClient),
+        (RouteServerClient, RouteServer),
+        (Peer, Peer),
+    ];
+    for (ours, fits) in pairs {
+        for (_, theirs) in pairs {
+            let actions = with_role(ours, false, vec![Capability::Role(theirs.code())]);
+            let refused = notifies(&actions, 2, 11);
+            assert_eq!(refused, theirs != fits, "{ours} and {theirs}: {actions:?}");
+        }
+    }
+}
+
+#[test]
+fn rfc9234_4_2_a_peer_without_a_role_is_refused_in_strict_mode_alone() {
+    let lenient = with_role(Role::RouteServer, false, vec![]);
+    assert!(!notifies(&lenient, 2, 11), "{lenient:?}");
+    let strict = with_role(Role::RouteServer, true, vec![]);
+    assert!(notifies(&strict, 2, 11), "{strict:?}");
+    assert!(
+        strict.iter().any(|action| matches!(action,
+            Action::Report(report) if report.contains("set its role to route server client"))),
+        "{strict:?}"
+    );
+    let told = with_role(Role::RouteServer, true, vec![Capability::Role(2)]);
+    assert!(!notifies(&told, 2, 11), "{told:?}");
+}
+
+#[test]
+fn rfc9234_4_1_the_role_is_told_to_another_as_alone() {
+    for (peer_asn, told) in [(2, true), (1, false)] {
+        let open = rules::ours(&Settings {
+            role: Some(RoleSettings {
+                role: Role::Peer,
+                strict: true,
+            }),
+            ..settings(1, peer_asn, [1, 1, 1, 1])
+        });
+        assert_eq!(open.has(&Capability::Role(4)), told);
+    }
+}
+
+/// What is done about the OPEN of a peer with these capabilities.
+fn with_role(ours: Role, strict: bool, theirs: Vec<Capability>) -> Vec<Action> {
+    let role = Some(RoleSettings { role: ours, strict });
+    let (mut fsm, now) = in_open_sent(Settings {
+        role,
+        ..settings(1, 2, [1, 1, 1, 1])
+    });
+    let theirs = Open {
+        capabilities: theirs,
+        ..open(2, [2, 2, 2, 2])
+    };
+    fsm.handle(received(OUTGOING, Received::Open(theirs)), now)
+}
+
+#[test]
 fn a_missing_family_is_named_in_the_data_of_2_7() {
     let (mut fsm, now) = in_open_sent(Settings {
         families: vec![Family::Ipv6Unicast],
@@ -135,11 +261,11 @@ fn the_terms_are_what_both_announce() {
     assert_eq!(terms.hold_time, 30);
     assert_eq!(terms.families, [Family::Ipv6Unicast]);
     assert!(terms.four_octet_asn && !terms.route_refresh && !terms.extended_message);
-    assert!(!terms.enhanced_route_refresh && !terms.extended_next_hop);
-    assert_eq!(
-        terms.graceful_restart,
-        Some((120, vec![Family::Ipv6Unicast]))
-    );
+    assert!(terms.enhanced_route_refresh && !terms.extended_next_hop);
+    let restart = terms.peer.graceful_restart.as_ref().expect("announced");
+    assert_eq!(restart.restart_time, 120);
+    assert!(terms.peer.restarts(Family::Ipv6Unicast));
+    assert!(!terms.local.restarts(Family::Ipv6Unicast));
 
     let ours = Settings {
         extended_next_hop: true,

@@ -54,6 +54,11 @@ impl AttributeCode {
     /// RFC 9234.
     pub const ONLY_TO_CUSTOMER: Self = Self(35);
 
+    /// Whether routes are lost with it: MP_REACH_NLRI and MP_UNREACH_NLRI.
+    pub(in super::super) const fn carries_routes(self) -> bool {
+        matches!(self, Self::MP_REACH_NLRI | Self::MP_UNREACH_NLRI)
+    }
+
     /// `None`: not known to the codec.
     pub(in super::super) const fn rules(self) -> Option<Rules> {
         use Disposition::{AttributeDiscard, SessionReset, TreatAsWithdraw};

@@ -78,11 +78,10 @@ impl<'a> Attributes<'a> {
     fn take(&mut self, raw: RawAttribute<'a>, context: &Context) -> Result<(), Notification> {
         if !self.seen.insert(raw.code) {
             // RFC 7606 §3 g.
-            let disposition = match raw.code {
-                AttributeCode::MP_REACH_NLRI | AttributeCode::MP_UNREACH_NLRI => {
-                    Disposition::SessionReset
-                }
-                _ => Disposition::AttributeDiscard,
+            let disposition = if raw.code.carries_routes() {
+                Disposition::SessionReset
+            } else {
+                Disposition::AttributeDiscard
             };
             return self.fault(FaultKind::Duplicate, disposition, raw);
         }
@@ -97,8 +96,13 @@ impl<'a> Attributes<'a> {
                 found: raw.flags,
                 expected: rules.flags,
             };
-            // RFC 7606 §3 c.
-            self.fault(kind, Disposition::TreatAsWithdraw, raw)?;
+            // RFC 7606 §3 c; §5.3 and §3 j where the routes are in doubt with the attribute.
+            let disposition = if raw.code.carries_routes() {
+                Disposition::SessionReset
+            } else {
+                Disposition::TreatAsWithdraw
+            };
+            self.fault(kind, disposition, raw)?;
         }
         match self.read_value(raw, context) {
             Ok(()) => Ok(()),
@@ -173,10 +177,7 @@ impl<'a> Attributes<'a> {
             kind: FaultKind::Overrun,
             disposition: Disposition::TreatAsWithdraw,
         };
-        if matches!(
-            code,
-            AttributeCode::MP_REACH_NLRI | AttributeCode::MP_UNREACH_NLRI
-        ) {
+        if code.carries_routes() {
             return Err(fault.notification(&[]));
         }
         self.seen.insert(code);

@@ -11,7 +11,7 @@ use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Asn, Family, cursor::Cursor};
+use super::{Asn, Family, Role, cursor::Cursor};
 
 /// A capability of an OPEN (RFC 5492). Lists hold as many entries as 255 bytes take: 42 next
 /// hops, 63 families, 36 long-lived ones; encoding leaves out what is beyond.
@@ -183,13 +183,9 @@ impl fmt::Display for Capability {
             Self::RouteRefresh => f.write_str("route refresh"),
             Self::ExtendedNextHop(_) => f.write_str("extended next hop"),
             Self::ExtendedMessage => f.write_str("extended message"),
-            Self::Role(role) => match role {
-                0 => f.write_str("role provider"),
-                1 => f.write_str("role route server"),
-                2 => f.write_str("role route server client"),
-                3 => f.write_str("role customer"),
-                4 => f.write_str("role peer"),
-                other => write!(f, "role {other}"),
+            Self::Role(code) => match Role::from_code(*code) {
+                Some(role) => write!(f, "role {role}"),
+                None => write!(f, "role {code}"),
             },
             Self::GracefulRestart { restart_time, .. } => {
                 write!(f, "graceful restart {restart_time} s")

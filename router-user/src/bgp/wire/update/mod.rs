@@ -116,12 +116,15 @@ impl<'a> Update<'a> {
         if body == [0; 4] && context.families.contains(Family::Ipv4Unicast) {
             return Ok(Self::of_end_of_rib(Family::Ipv4Unicast));
         }
-        Self::new(withdrawn, announced, &mut read, context)
+        // Routes of a family that is not exchanged are ignored, but they are there.
+        let ignored = announced.is_empty() && !cursor.rest().is_empty();
+        Self::new(withdrawn, announced, ignored, &mut read, context)
     }
 
     fn new(
         withdrawn: Prefixes<'a>,
         announced: Prefixes<'a>,
+        ignored: bool,
         attributes: &mut Attributes<'a>,
         context: &Context,
     ) -> Result<Self, Notification> {
@@ -138,7 +141,7 @@ impl<'a> Update<'a> {
             // Of a family that is not exchanged, if it is there at all.
             None => attributes.has(AttributeCode::MP_REACH_NLRI),
         };
-        let announces = !announced.is_empty() || reaches;
+        let announces = !announced.is_empty() || ignored || reaches;
         if announces {
             require_mandatory(attributes, !announced.is_empty(), context);
         } else {

@@ -1,0 +1,747 @@
+//! Two speakers and the connections between them, in virtual time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arbitrary::{Result, Unstructured};
+use bytes::BytesMut;
+use ipnet::IpNet;
+use router_user::{
+    api::types::LearnedRow,
+    bgp::{
+        Credit, InstanceId, RouteChange, SessionCommand, SessionEvent, SessionId, State,
+        fsm::{Action, ConnectionId, Event, Fsm, Outgoing, Received, monitor::Monitor},
+        session::{AddPath, Restart, SessionConfig, SessionHandle},
+        wire::{
+            self, Capability, Context, Family, Message, Negotiated, Nlri, Open, PathAttributes,
+            RefreshKind, RouteRefresh,
+        },
+    },
+    config,
+    rib::LearnedRoute,
+    route_server::{Filter, RouteServer},
+};
+
+use super::nva::{self, Announced, NVAS, SPEAKERS};
+
+/// How long it has to be quiet for at the end: longer than any hold, restart or back-off time.
+const QUIET: Duration = Duration::from_secs(1200);
+
+/// An NVA of a speaker.
+#[derive(Clone, Copy)]
+pub(super) struct Nva(pub(super) usize);
+
+/// How the two are configured.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Settings {
+    add_path_receive: [bool; 2],
+    add_path_send: [u8; 2],
+    graceful_restart: bool,
+    passive: Option<usize>,
+    only_v6: bool,
+}
+
+impl Settings {
+    pub(super) fn read(bytes: &mut Unstructured<'_>) -> Result<Self> {
+        let [flags, paths]: [u8; 2] = bytes.arbitrary()?;
+        let send = |bits: u8| [0, 0, 1, 3][usize::from(bits & 3)];
+        Ok(Self {
+            add_path_receive: [flags & 1 != 0, flags & 2 != 0],
+            add_path_send: [send(paths), send(paths >> 2)],
+            graceful_restart: flags & 4 != 0,
+            passive: (flags & 8 != 0).then_some(usize::from(flags >> 4 & 1)),
+            only_v6: flags & 0x60 == 0x60,
+        })
+    }
+}
+
+/// The world.
+pub(super) struct World {
+    now: Instant,
+    nodes: [Node; 2],
+    connections: u64,
+}
+
+struct Node {
+    number: usize,
+    config: config::RouteServer,
+    server: RouteServer,
+    id: SessionId,
+    fsm: Fsm,
+    monitor: Monitor,
+    attempt: bool,
+    established: Option<ConnectionId>,
+    links: BTreeMap<ConnectionId, Link>,
+    announced: [Announced; NVAS],
+    originated: BTreeSet<IpNet>,
+    learned: BTreeMap<IpNet, LearnedRoute>,
+}
+
+/// One end of a connection.
+struct Link {
+    /// The other end's number for it.
+    far: ConnectionId,
+    context: Context,
+    /// On the way to this end.
+    arriving: BytesMut,
+    /// Nothing more will come.
+    closed: bool,
+    received: BytesMut,
+}
+
+impl World {
+    pub(super) fn new(settings: Settings) -> Self {
+        let now = Instant::now();
+        Self {
+            now,
+            nodes: [0, 1].map(|number| Node::new(number, settings, now)),
+            connections: 0,
+        }
+    }
+
+    pub(super) fn start(&mut self) {
+        for node in [0, 1] {
+            self.event(node, Event::Start);
+        }
+    }
+
+    // -- What happens --------------------------------------------------------------------------
+
+    pub(super) fn announce(
+        &mut self,
+        node: usize,
+        nva: Nva,
+        (attributes, nlri): (Arc<PathAttributes>, Vec<Nlri>),
+    ) {
+        self.tell(node, nva, RouteChange::Announce { attributes, nlri });
+    }
+
+    pub(super) fn withdraw(&mut self, node: usize, nva: Nva, nlri: &[Nlri]) {
+        let nlri = nlri.to_vec();
+        let malformed = None;
+        self.tell(node, nva, RouteChange::Withdraw { nlri, malformed });
+    }
+
+    fn tell(&mut self, node: usize, nva: Nva, change: RouteChange) {
+        let this = &mut self.nodes[node];
+        this.announced[nva.0].apply(&change);
+        let event = SessionEvent::Routes {
+            id: this.nva(nva),
+            changes: vec![change],
+            credit: Credit::default(),
+        };
+        self.server(node, event);
+    }
+
+    /// The NVA forgets everything and comes back with nothing.
+    pub(super) fn restart_nva(&mut self, node: usize, nva: Nva) {
+        let now = self.now;
+        self.nodes[node].announced[nva.0].clear();
+        self.nodes[node].lose_nva(nva, now);
+        self.nodes[node].connect_nva(nva, now);
+        self.flush(node);
+    }
+
+    pub(super) fn originate(&mut self, node: usize, count: u8) {
+        let this = &mut self.nodes[node];
+        this.originated = (0..count)
+            .map(|n| {
+                format!("10.{}.{n}.0/24", 2 + node)
+                    .parse()
+                    .expect("a prefix")
+            })
+            .collect();
+        this.server.set_originated(this.originated.clone());
+        self.flush(node);
+    }
+
+    pub(super) fn reflect(&mut self, node: usize, on: bool) {
+        let now = self.now;
+        let this = &mut self.nodes[node];
+        this.config.reflect_between_nvas = on;
+        this.server.reconfigure(&this.config, &space(), &[], now);
+        self.flush(node);
+    }
+
+    /// Asks the other speaker for all routes again (RFC 2918).
+    pub(super) fn ask_again(&mut self, node: usize) {
+        let Some(connection) = self.nodes[node].established else {
+            return;
+        };
+        let mut out = BytesMut::new();
+        for family in Family::ALL {
+            RouteRefresh::new(family, RefreshKind::Request).encode(&mut out);
+        }
+        self.send(node, connection, &out);
+    }
+
+    pub(super) fn stop(&mut self, node: usize) {
+        self.event(
+            node,
+            Event::Stop {
+                subcode: 4,
+                text: String::new(),
+                idle: Some(Duration::from_secs(1)),
+            },
+        );
+    }
+
+    /// All connections break; what is on the way is lost.
+    pub(super) fn cut(&mut self) {
+        for node in [0, 1] {
+            let broken = std::mem::take(&mut self.nodes[node].links);
+            for connection in broken.into_keys() {
+                let reason = "reset".to_owned();
+                self.event(node, Event::Closed { connection, reason });
+            }
+        }
+    }
+
+    // -- How it goes on ------------------------------------------------------------------------
+
+    /// Up to so many bytes arrive on each connection of a node.
+    pub(super) fn deliver(&mut self, node: usize, amount: usize) {
+        let connections: Vec<_> = self.nodes[node].links.keys().copied().collect();
+        for connection in connections {
+            let Some(link) = self.nodes[node].links.get_mut(&connection) else {
+                continue;
+            };
+            let arrived = link.arriving.split_to(amount.min(link.arriving.len()));
+            let far = link.far;
+            link.received.extend_from_slice(&arrived);
+            let ended = link.closed && link.arriving.is_empty();
+            if !arrived.is_empty() {
+                self.event(1 - node, Event::Written { connection: far });
+                self.receive(node, connection);
+            }
+            if ended && self.nodes[node].links.remove(&connection).is_some() {
+                let reason = "closed by the peer".to_owned();
+                self.event(node, Event::Closed { connection, reason });
+            }
+        }
+        self.flush(node);
+    }
+
+    /// Time passes without a byte arriving, connections apart.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(next) = self.next_moment().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.timers();
+        }
+        self.now = end;
+    }
+
+    /// Everything arrives, for long enough.
+    pub(super) fn settle(&mut self) {
+        let end = self.now + QUIET;
+        loop {
+            while self.is_busy() {
+                self.deliver(0, usize::MAX);
+                self.deliver(1, usize::MAX);
+                self.connect();
+            }
+            let Some(next) = self.next_moment().filter(|next| *next <= end) else {
+                break;
+            };
+            self.now = self.now.max(next);
+            self.timers();
+        }
+        self.now = end;
+        let states = self.nodes.each_ref().map(|node| node.fsm.state());
+        assert_eq!(
+            states,
+            [State::Established; 2],
+            "they do not find each other"
+        );
+    }
+
+    fn is_busy(&self) -> bool {
+        let waits = |link: &Link| link.closed || !link.arriving.is_empty();
+        self.nodes
+            .iter()
+            .any(|node| node.attempt || node.links.values().any(waits))
+    }
+
+    fn next_moment(&self) -> Option<Instant> {
+        let timers = self.nodes.iter();
+        let timers = timers.flat_map(|node| [node.fsm.next_timeout(), node.server.next_timeout()]);
+        timers.flatten().min()
+    }
+
+    fn timers(&mut self) {
+        self.connect();
+        for node in [0, 1] {
+            let now = self.now;
+            let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+            if due(self.nodes[node].fsm.next_timeout()) {
+                self.event(node, Event::Timer);
+            }
+            if due(self.nodes[node].server.next_timeout()) {
+                self.nodes[node].server.on_timeout(now);
+                self.flush(node);
+            }
+        }
+    }
+
+    /// Connection attempts succeed.
+    fn connect(&mut self) {
+        for node in [0, 1] {
+            if !std::mem::take(&mut self.nodes[node].attempt) {
+                continue;
+            }
+            let [here, there] = [1, 2].map(|n| ConnectionId(self.connections + n));
+            self.connections += 2;
+            self.nodes[node].links.insert(here, Link::to(there));
+            self.nodes[1 - node].links.insert(there, Link::to(here));
+            let addresses = [node, 1 - node].map(speaker_address);
+            self.event(
+                node,
+                Event::Connected {
+                    connection: here,
+                    local_address: addresses[0],
+                },
+            );
+            self.event(
+                1 - node,
+                Event::Accepted {
+                    connection: there,
+                    local_address: addresses[1],
+                },
+            );
+        }
+    }
+
+    // -- The session's part --------------------------------------------------------------------
+
+    fn receive(&mut self, node: usize, connection: ConnectionId) {
+        loop {
+            let Some(link) = self.nodes[node].links.get_mut(&connection) else {
+                return;
+            };
+            let context = link.context;
+            let len = wire::frame(&link.received, context.max_message_len());
+            let Some(len) = len.expect("a speaker sends messages") else {
+                return;
+            };
+            let message = link.received.split_to(len);
+            let decoded = wire::decode(&message, &context).expect("a speaker sends no nonsense");
+            self.message(node, connection, decoded);
+        }
+    }
+
+    fn message(&mut self, node: usize, connection: ConnectionId, message: Message<'_>) {
+        let received = |message| Event::Received {
+            connection,
+            message,
+        };
+        let established = self.nodes[node].established == Some(connection);
+        let id = self.nodes[node].id.clone();
+        match message {
+            Message::Open(open) => self.event(node, received(Received::Open(open))),
+            Message::Notification(notification) => {
+                self.event(node, received(Received::Notification(notification)));
+            }
+            Message::Keepalive => self.event(node, received(Received::Keepalive)),
+            Message::Update(update) => {
+                assert_eq!(update.faults(), [], "a speaker sends no faults");
+                self.event(node, received(Received::Update));
+                if established {
+                    let changes = update.into_changes();
+                    let credit = Credit::default();
+                    self.server(
+                        node,
+                        SessionEvent::Routes {
+                            id,
+                            changes,
+                            credit,
+                        },
+                    );
+                }
+            }
+            Message::RouteRefresh(refresh) => {
+                self.event(node, received(Received::RouteRefresh));
+                if let (true, Some(family)) = (established, refresh.family()) {
+                    match refresh.kind {
+                        RefreshKind::Request => {
+                            self.server(node, SessionEvent::RefreshRequested { id, family });
+                        }
+                        RefreshKind::Begin => {
+                            self.server(node, SessionEvent::RefreshBegins { id, family });
+                        }
+                        RefreshKind::End => {
+                            self.server(node, SessionEvent::RefreshEnds { id, family });
+                        }
+                        RefreshKind::Unknown(kind) => panic!("a refresh of kind {kind}"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, node: usize, event: Event) {
+        let this = &mut self.nodes[node];
+        this.monitor.event(&event);
+        let actions = this.fsm.handle(event, self.now);
+        this.monitor.check(&actions);
+        for action in actions {
+            self.act(node, action);
+        }
+    }
+
+    fn act(&mut self, node: usize, action: Action) {
+        match action {
+            Action::Connect => self.nodes[node].attempt = true,
+            Action::CancelConnect => self.nodes[node].attempt = false,
+            Action::Send {
+                connection,
+                message,
+            } => {
+                let mut out = BytesMut::new();
+                match message {
+                    Outgoing::Open(open) => open.encode(&mut out),
+                    Outgoing::Keepalive => wire::encode_keepalive(&mut out),
+                    Outgoing::Notification(notification) => notification.encode(&mut out),
+                }
+                self.send(node, connection, &out);
+            }
+            Action::Close { connection } => {
+                let link = self.nodes[node].links.remove(&connection);
+                let far = link.and_then(|link| self.nodes[1 - node].links.get_mut(&link.far));
+                if let Some(far) = far {
+                    far.closed = true;
+                }
+            }
+            Action::Established {
+                connection,
+                negotiated,
+            } => {
+                let this = &mut self.nodes[node];
+                if let Some(link) = this.links.get_mut(&connection) {
+                    link.context = negotiated.context();
+                }
+                // What is queued for the former connection must not reach this one.
+                self.flush(node);
+                self.nodes[node].established = Some(connection);
+                let (commands, _) = SessionHandle::new();
+                let id = self.nodes[node].id.clone();
+                self.server(
+                    node,
+                    SessionEvent::Up {
+                        id,
+                        negotiated,
+                        commands,
+                    },
+                );
+            }
+            Action::Down(reason) => {
+                self.nodes[node].established = None;
+                let id = self.nodes[node].id.clone();
+                self.server(node, SessionEvent::Down { id, reason });
+            }
+            Action::Report(_) => {}
+        }
+    }
+
+    fn send(&mut self, node: usize, connection: ConnectionId, bytes: &[u8]) {
+        let link = self.nodes[node].links.get(&connection);
+        let far = link.map(|link| link.far);
+        if let Some(far) = far.and_then(|far| self.nodes[1 - node].links.get_mut(&far)) {
+            far.arriving.extend_from_slice(bytes);
+        }
+    }
+
+    fn server(&mut self, node: usize, event: SessionEvent) {
+        let now = self.now;
+        self.nodes[node].server.handle(event, now);
+        self.flush(node);
+    }
+
+    /// Hands on what the route server has decided.
+    fn flush(&mut self, node: usize) {
+        for change in self.nodes[node].server.take_learned() {
+            let learned = &mut self.nodes[node].learned;
+            match change.route {
+                Some(route) => learned.insert(change.prefix, route),
+                None => learned.remove(&change.prefix),
+            };
+        }
+        for (id, command) in self.nodes[node].server.take_commands() {
+            let this = &self.nodes[node];
+            let Some(connection) = this.established.filter(|_| id == this.id) else {
+                continue;
+            };
+            match command {
+                SessionCommand::Send(bytes) => self.send(node, connection, &bytes),
+                SessionCommand::RequestRefresh(family) => {
+                    let mut out = BytesMut::new();
+                    RouteRefresh::new(family, RefreshKind::Request).encode(&mut out);
+                    self.send(node, connection, &out);
+                }
+                SessionCommand::Shutdown {
+                    subcode,
+                    text,
+                    idle,
+                } => self.event(
+                    node,
+                    Event::Stop {
+                        subcode,
+                        text,
+                        idle,
+                    },
+                ),
+            }
+        }
+    }
+
+    // -- What it has come to -------------------------------------------------------------------
+
+    /// Puts this world into another one's final state, at once.
+    pub(super) fn repeat(&mut self, other: &Self) {
+        for (node, theirs) in other.nodes.iter().enumerate() {
+            self.nodes[node].originated.clone_from(&theirs.originated);
+            let originated = theirs.originated.clone();
+            self.nodes[node].server.set_originated(originated);
+            self.reflect(node, theirs.config.reflect_between_nvas);
+            for nva in (0..NVAS).map(Nva) {
+                for change in theirs.announced[nva.0].changes() {
+                    self.tell(node, nva, change);
+                }
+            }
+        }
+    }
+
+    /// Each has from the other what the other says that it sent.
+    pub(super) fn assert_both_agree(&mut self) {
+        for node in [0, 1] {
+            let far = speaker_name(1 - node);
+            let here = speaker_name(node);
+            let sent = self.nodes[node].server.advertised_rows(&from(far));
+            let sent: Vec<_> = sent
+                .into_iter()
+                .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
+                .collect();
+            let has = self.nodes[1 - node].server.learned_rows(&from(here));
+            let has: Vec<_> = has
+                .into_iter()
+                .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
+                .collect();
+            assert_eq!(
+                sorted(sent),
+                sorted(has),
+                "{here} sent other routes than {far} has"
+            );
+        }
+    }
+
+    /// What subnets of both have learned, and every path with its fate.
+    pub(super) fn learned(&self) -> [(BTreeMap<IpNet, LearnedRoute>, Vec<String>); 2] {
+        self.nodes.each_ref().map(|node| {
+            let rows = node.server.learned_rows(&Filter::default());
+            let told = |row: &LearnedRow| format!("{row:?}");
+            (
+                node.learned.clone(),
+                sorted(rows.iter().map(told).collect()),
+            )
+        })
+    }
+}
+
+impl Node {
+    fn new(number: usize, settings: Settings, now: Instant) -> Self {
+        let config = route_server(number, settings);
+        let id = SessionId {
+            route_server: config.name.clone(),
+            instance: InstanceId(1),
+            peer: speaker_address(1 - number),
+        };
+        let mut session = session(number, &config, &id, settings).settings();
+        session.seed = number as u64;
+        let mut this = Self {
+            number,
+            server: RouteServer::new(&config, &space(), &[]),
+            config,
+            id,
+            fsm: Fsm::new(session),
+            monitor: Monitor::default(),
+            attempt: false,
+            established: None,
+            links: BTreeMap::new(),
+            announced: Default::default(),
+            originated: BTreeSet::new(),
+            learned: BTreeMap::new(),
+        };
+        for nva in (0..NVAS).map(Nva) {
+            this.connect_nva(nva, now);
+        }
+        this
+    }
+
+    fn nva(&self, nva: Nva) -> SessionId {
+        SessionId {
+            peer: nva::address(self.number, nva),
+            ..self.id.clone()
+        }
+    }
+
+    fn connect_nva(&mut self, nva: Nva, now: Instant) {
+        let open = |asn, router_id: [u8; 4]| Open {
+            asn,
+            hold_time: 180,
+            router_id: router_id.into(),
+            capabilities: Family::ALL
+                .map(Capability::multiprotocol)
+                .into_iter()
+                .chain([Capability::FourOctetAsn(asn)])
+                .collect(),
+        };
+        let ours = open(self.config.asn, [10, 0, 0, 1]);
+        let theirs = open(nva::asn(self.number, nva), [10, 0, 1, nva.0 as u8]);
+        let local = speaker_address(self.number);
+        let (commands, _) = SessionHandle::new();
+        let event = SessionEvent::Up {
+            id: self.nva(nva),
+            negotiated: Arc::new(Negotiated::new(&ours, &theirs, local)),
+            commands,
+        };
+        self.server.handle(event, now);
+    }
+
+    fn lose_nva(&mut self, nva: Nva, now: Instant) {
+        let event = SessionEvent::Down {
+            id: self.nva(nva),
+            reason: router_user::bgp::DownReason::Connection("reset".to_owned()),
+        };
+        self.server.handle(event, now);
+    }
+}
+
+impl Link {
+    fn to(far: ConnectionId) -> Self {
+        Self {
+            far,
+            context: Context::default(),
+            arriving: BytesMut::new(),
+            closed: false,
+            received: BytesMut::new(),
+        }
+    }
+}
+
+fn route_server(number: usize, settings: Settings) -> config::RouteServer {
+    let IpAddr::V4(own) = speaker_address(number) else {
+        unreachable!("speakers have IPv4 addresses")
+    };
+    let instance = |id: u8| config::Instance {
+        id: InstanceId(id),
+        router_id: [10, 0, number as u8, id].into(),
+        addresses: vec![
+            IpAddr::from([own.octets()[0], own.octets()[1], 255, 3 + id]),
+            format!("fd00::ff:{number}:{id}")
+                .parse()
+                .expect("an address"),
+        ],
+    };
+    let mut far = config::Peer::new(
+        speaker_name(1 - number).into(),
+        speaker_address(1 - number),
+        SPEAKERS[1 - number],
+    );
+    far.add_path = add_path(number, settings);
+    far.restart.enabled = settings.graceful_restart;
+    let nvas = (0..NVAS).map(|n| {
+        config::Peer::new(
+            format!("nva{n}").as_str().into(),
+            nva::address(number, Nva(n)),
+            nva::asn(number, Nva(n)),
+        )
+    });
+    config::RouteServer {
+        name: speaker_name(number).into(),
+        vnet: "hub".into(),
+        asn: SPEAKERS[number],
+        instances: [instance(1), instance(2)],
+        reflect_between_nvas: true,
+        max_paths: 8,
+        restart_time: 120,
+        refresh_time: 600,
+        require_policy: false,
+        connection_rate: 10,
+        peers: std::iter::once(far).chain(nvas).collect(),
+        dynamic_peers: vec![],
+    }
+}
+
+fn session(
+    number: usize,
+    config: &config::RouteServer,
+    id: &SessionId,
+    settings: Settings,
+) -> SessionConfig {
+    let peer = &config.peers[0];
+    SessionConfig {
+        id: id.clone(),
+        local_asn: config.asn,
+        peer_asn: peer.asn,
+        router_id: config.instances[0].router_id,
+        local_address: speaker_address(number),
+        port: 179,
+        passive: settings.passive == Some(number),
+        hold_time: peer.hold_time,
+        connect_retry: peer.connect_retry,
+        families: if settings.only_v6 {
+            vec![Family::Ipv6Unicast]
+        } else {
+            Family::ALL.to_vec()
+        },
+        send_hold_time: peer.send_hold_time,
+        security: peer.security.clone(),
+        add_path: add_path(number, settings),
+        restart: Restart {
+            enabled: settings.graceful_restart,
+            ..Restart::default()
+        },
+        extended_next_hop: false,
+        role: None,
+    }
+}
+
+fn add_path(number: usize, settings: Settings) -> AddPath {
+    AddPath {
+        receive: settings.add_path_receive[number],
+        send: settings.add_path_send[number],
+    }
+}
+
+/// The first instance's address.
+fn speaker_address(number: usize) -> IpAddr {
+    IpAddr::from([10, 2 + number as u8, 255, 4])
+}
+
+fn speaker_name(number: usize) -> &'static str {
+    ["left", "right"][number]
+}
+
+/// Where next hops can be resolved.
+fn space() -> Vec<IpNet> {
+    ["10.0.0.0/8", "fd00::/16"]
+        .map(|net| net.parse().expect("a prefix"))
+        .to_vec()
+}
+
+fn from(peer: &str) -> Filter {
+    Filter {
+        peer: Some(peer.into()),
+        instance: Some(InstanceId(1)),
+        ..Filter::default()
+    }
+}
+
+fn sorted<T: Ord>(mut rows: Vec<T>) -> Vec<T> {
+    rows.sort();
+    rows
+}

@@ -1,0 +1,69 @@
+//! Settings of peers, dynamic ones included.
+
+use super::edited;
+use crate::{
+    bgp::{
+        session::AoAlgorithm,
+        wire::{Family, Role},
+    },
+    config::{PeerPolicy, parse},
+};
+
+#[test]
+fn each_setting_of_a_peer_is_read() {
+    let text = edited(&[(
+        "asn = 65010",
+        "asn = 65010\nlimit_restart = false\nfamilies = [\"ipv6\"]\nsend_hold_time = 60\n\
+         ttl_security = 2\nadd_path_receive = true\nadd_path_send = 4\ngraceful_restart = false\n\
+         long_lived_stale_time = 3600\nextended_next_hop = false\nrole = \"route_server\"\n\
+         strict_role = true\nallow_own_as = 1\nallow_as_set = true\nenforce_first_as = false\n\
+         max_as_path_length = 50\nas_override = true\ntransparent = true\n\
+         [[route_server.peer.tcp_ao]]\nid = 7\nsecret = \"open sesame\"\n\
+         algorithm = \"aes-128-cmac-96\"",
+    )]);
+    let config = parse(&text, "x.toml").unwrap();
+    let peer = &config.route_servers[0].peers[0];
+    assert!(!peer.limit_restart);
+    assert_eq!(
+        peer.families.iter().collect::<Vec<_>>(),
+        [Family::Ipv6Unicast]
+    );
+    assert_eq!(peer.send_hold_time, 60);
+    assert_eq!(peer.security.ttl_security, Some(2));
+    let key = &peer.security.tcp_ao[0];
+    assert_eq!((key.id, key.secret.expose()), (7, &b"open sesame"[..]));
+    assert_eq!(key.algorithm, AoAlgorithm::Aes128Cmac);
+    assert_eq!((peer.add_path.receive, peer.add_path.send), (true, 4));
+    assert!(!peer.restart.enabled);
+    assert_eq!(peer.restart.long_lived_stale_time, 3600);
+    assert!(!peer.extended_next_hop);
+    let role = peer.role.unwrap();
+    assert!(role.strict && role.role == Role::RouteServer);
+    let policy = PeerPolicy {
+        allow_own_as: 1,
+        allow_as_set: true,
+        enforce_first_as: false,
+        max_as_path_length: 50,
+        as_override: true,
+        transparent: true,
+    };
+    assert_eq!(peer.policy, policy);
+}
+
+#[test]
+fn dynamic_peers_have_the_settings_of_peers_and_never_connect() {
+    let text = edited(&[(
+        "[[route_server.peer]]",
+        "[[route_server.dynamic_peer]]\nname = \"branch\"\nprefix = \"10.1.10.128/25\"\n\
+         max_peers = 5\nasn = 65040\nmd5_password = \"open sesame\"\n\n[[route_server.peer]]",
+    )]);
+    let config = parse(&text, "x.toml").unwrap();
+    let peers = &config.route_servers[0].dynamic_peers[0];
+    assert_eq!(peers.name.as_str(), "branch");
+    assert_eq!(
+        (peers.prefix.to_string().as_str(), peers.max_peers),
+        ("10.1.10.128/25", 5)
+    );
+    assert!(peers.template.passive && peers.template.security.md5_password.is_some());
+    assert_eq!(peers.template.asn, 65040);
+}

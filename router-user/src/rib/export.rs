@@ -1,0 +1,150 @@
+//! What is special about the routes that a peer is sent: attributes that change on the way, and
+//! routes that are kept back.
+
+use crate::bgp::wire::{Asn, PathAttributes, Role, community};
+
+/// The operator's settings for routes to a peer; part of a [`View`](super::View).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Export {
+    /// Nothing is sent, for no export policy is configured (RFC 8212 §2).
+    pub closed: bool,
+    /// Our ASN is not prepended to learned routes (RFC 7947 §2.2.2).
+    pub transparent: bool,
+    /// This ASN, the peer's, is replaced by ours wherever it stands in a path.
+    pub replaced_asn: Option<Asn>,
+    /// Our role towards the peer (RFC 9234).
+    pub role: Option<Role>,
+    /// Every route is sent with GRACEFUL_SHUTDOWN (RFC 8326 §4.2): the session is being drained.
+    pub graceful_shutdown: bool,
+}
+
+impl Export {
+    /// Whether a route with these attributes may leave: one that is only for customers does not go
+    /// to providers, peers and route servers (RFC 9234 §5, egress rule 2).
+    pub(super) fn permits(&self, attributes: &PathAttributes) -> bool {
+        let only_downwards = matches!(
+            self.role,
+            Some(Role::Customer | Role::Peer | Role::RouteServerClient)
+        );
+        attributes.only_to_customer.is_none() || !only_downwards
+    }
+
+    /// Makes of attributes those that are sent by eBGP from `asn`.
+    pub(super) fn apply(&self, asn: Asn, originated: bool, sent: &mut PathAttributes) {
+        if let Some(peer) = self.replaced_asn {
+            sent.as_path.replace(peer, asn);
+        }
+        // What the route server originates has no path without its own ASN.
+        if originated || !self.transparent {
+            sent.as_path.prepend(asn, 1);
+        }
+        let downwards = matches!(
+            self.role,
+            Some(Role::Provider | Role::Peer | Role::RouteServer)
+        );
+        if downwards {
+            // RFC 9234 §5, egress rule 1.
+            sent.only_to_customer.get_or_insert(asn);
+        }
+        if self.graceful_shutdown {
+            let tag = community::GRACEFUL_SHUTDOWN;
+            if let Err(place) = sent.communities.binary_search(&tag) {
+                sent.communities.insert(place, tag);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bgp::wire::AsPath;
+
+    const RS: Asn = 65515;
+
+    #[test]
+    fn the_own_asn_is_prepended_unless_the_peer_is_served_transparently() {
+        assert_eq!(sent(Export::default(), &[65010]), [RS, 65010]);
+        let transparent = Export {
+            transparent: true,
+            ..Export::default()
+        };
+        assert_eq!(sent(transparent, &[65010]), [65010]);
+        let mut originated = PathAttributes::default();
+        transparent.apply(RS, true, &mut originated);
+        assert_eq!(originated.as_path, AsPath::sequence([RS]));
+    }
+
+    #[test]
+    fn as_override_replaces_every_occurrence_and_then_prepends() {
+        let export = Export {
+            replaced_asn: Some(65020),
+            ..Export::default()
+        };
+        let path = [65010, 65020, 65020, 65030, 65020];
+        let expected = [RS, 65010, RS, RS, 65030, RS];
+        assert_eq!(sent(export, &path), expected);
+        let transparent = Export {
+            transparent: true,
+            ..export
+        };
+        assert_eq!(sent(transparent, &path), expected[1..]);
+    }
+
+    #[test]
+    fn rfc9234_5_egress_rules_for_each_role_of_ours() {
+        let plain = PathAttributes::default();
+        let marked = PathAttributes {
+            only_to_customer: Some(65010),
+            ..PathAttributes::default()
+        };
+        for (role, adds, keeps_back) in [
+            (None, false, false),
+            (Some(Role::Provider), true, false),
+            (Some(Role::RouteServer), true, false),
+            (Some(Role::Peer), true, true),
+            (Some(Role::Customer), false, true),
+            (Some(Role::RouteServerClient), false, true),
+        ] {
+            let export = Export {
+                role,
+                ..Export::default()
+            };
+            assert!(export.permits(&plain), "{role:?}");
+            assert_eq!(export.permits(&marked), !keeps_back, "{role:?}");
+            let mut sent = plain.clone();
+            export.apply(RS, false, &mut sent);
+            assert_eq!(sent.only_to_customer, adds.then_some(RS), "{role:?}");
+            let mut sent = marked.clone();
+            export.apply(RS, false, &mut sent);
+            assert_eq!(sent.only_to_customer, Some(65010), "{role:?} changes none");
+        }
+    }
+
+    #[test]
+    fn rfc8326_4_2_routes_to_a_drained_peer_are_tagged_once() {
+        let export = Export {
+            graceful_shutdown: true,
+            ..Export::default()
+        };
+        let mut sent = PathAttributes {
+            communities: vec![1, u32::MAX],
+            ..PathAttributes::default()
+        };
+        export.apply(RS, false, &mut sent);
+        export.apply(RS, false, &mut sent);
+        assert_eq!(
+            sent.communities,
+            [1, community::GRACEFUL_SHUTDOWN, u32::MAX]
+        );
+    }
+
+    fn sent(export: Export, path: &[Asn]) -> Vec<Asn> {
+        let mut attributes = PathAttributes {
+            as_path: AsPath::sequence(path.iter().copied()),
+            ..PathAttributes::default()
+        };
+        export.apply(RS, false, &mut attributes);
+        attributes.as_path.asns().collect()
+    }
+}

@@ -1,0 +1,358 @@
+//! Routes announced again: by us, by peers, and what is asked for when there is room again.
+
+use super::*;
+
+const SDWAN: &str = "10.1.10.4";
+const NETS: [&str; 5] = [
+    "10.2.0.0/16",
+    "10.3.0.0/16",
+    "10.4.0.0/16",
+    "10.5.0.0/16",
+    "10.6.0.0/16",
+];
+const V4: Family = Family::Ipv4Unicast;
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_refresh_lies_between_its_markers_if_the_peer_knows_them() {
+    for enhanced in [false, true] {
+        let mut lab = Lab::new(&config());
+        lab.up("sdwan", 1);
+        lab.announce("sdwan", 1, &NETS, &route(&[65010], SDWAN));
+        let (id, mut negotiated) = lab.negotiated("fw", 1);
+        negotiated.enhanced_route_refresh = enhanced;
+        lab.up_with(id.clone(), negotiated);
+        lab.settle();
+        let asked = SessionEvent::RefreshRequested { id, family: V4 };
+        lab.server.handle(asked, lab.now);
+        // What goes meanwhile is not announced again.
+        lab.withdraw("sdwan", 1, &NETS[..1]);
+        lab.settle();
+        let far = lab.far("fw", 1);
+        let markers = usize::from(enhanced);
+        assert_eq!(far.refreshed, (markers, markers));
+        assert_eq!((far.holds.len(), far.announced), (4, 9));
+    }
+}
+
+#[test]
+fn a_refresh_that_is_asked_for_during_the_first_dump_begins_after_its_end_of_rib() {
+    let mut lab = Lab::new(&config());
+    lab.up("sdwan", 1);
+    lab.announce("sdwan", 1, &NETS, &route(&[65010], SDWAN));
+    let (id, mut negotiated) = lab.negotiated("fw", 1);
+    negotiated.enhanced_route_refresh = true;
+    lab.up_with(id.clone(), negotiated);
+    let asked = SessionEvent::RefreshRequested { id, family: V4 };
+    lab.server.handle(asked, lab.now);
+    while lab.far("fw", 1).refreshed.0 == 0 {
+        lab.server.on_timeout(lab.now);
+        lab.deliver();
+        let far = lab.far("fw", 1);
+        assert!(far.refreshed.0 == 0 || far.ended == Family::ALL);
+    }
+}
+
+#[test]
+fn what_a_peer_does_not_announce_again_is_gone_when_it_says_so() {
+    let mut lab = with_routes(&config());
+    let v6 = route(&[65010], "fd00:1:0:a::4");
+    lab.announce("sdwan", 1, &["2001:db8::/32"], &v6);
+    lab.settle();
+    lab.refreshes("sdwan", 1, V4, false);
+    lab.announce("sdwan", 1, &NETS[..2], &route(&[65010], SDWAN));
+    lab.announce("sdwan", 1, &["10.9.0.0/16"], &route(&[65010], SDWAN));
+    lab.settle();
+    assert_eq!(lab.learned.len(), 7, "nothing is gone before the end");
+    assert_eq!(lab.far("fw", 1).withdrawn, 0);
+    lab.refreshes("sdwan", 1, V4, true);
+    lab.settle();
+    let learned: Vec<String> = lab.learned.keys().map(IpNet::to_string).collect();
+    let expected = ["10.2.0.0/16", "10.3.0.0/16", "10.9.0.0/16", "2001:db8::/32"];
+    assert_eq!(learned, expected);
+    assert_eq!(lab.far("fw", 1).withdrawn, 3);
+    assert_eq!(
+        lab.far("fw", 1).announced,
+        7,
+        "what came again was not sent"
+    );
+}
+
+#[test]
+fn a_refresh_that_begins_again_begins_anew_and_an_end_without_a_beginning_is_none() {
+    let mut lab = with_routes(&config());
+    lab.refreshes("sdwan", 1, V4, true);
+    lab.settle();
+    assert_eq!(lab.learned.len(), 5);
+    lab.refreshes("sdwan", 1, V4, false);
+    lab.announce("sdwan", 1, &NETS[..3], &route(&[65010], SDWAN));
+    lab.refreshes("sdwan", 1, V4, false);
+    lab.announce("sdwan", 1, &NETS[4..], &route(&[65010], SDWAN));
+    lab.refreshes("sdwan", 1, V4, true);
+    lab.settle();
+    let learned: Vec<String> = lab.learned.keys().map(IpNet::to_string).collect();
+    assert_eq!(learned, NETS[4..]);
+}
+
+#[test]
+fn a_refresh_that_never_ends_is_ended_by_its_timer() {
+    let mut lab = with_routes(&config::RouteServer {
+        refresh_time: 120,
+        ..config()
+    });
+    let start = lab.now;
+    lab.refreshes("sdwan", 1, V4, false);
+    lab.now = start + MINUTE;
+    lab.settle();
+    // Begun again: the time runs anew.
+    lab.refreshes("sdwan", 1, V4, false);
+    lab.announce("sdwan", 1, &NETS[..1], &route(&[65010], SDWAN));
+    lab.now = start + 2 * MINUTE;
+    lab.settle();
+    assert_eq!(lab.learned.len(), 5);
+    assert_eq!(lab.server.next_timeout(), Some(start + 3 * MINUTE));
+    lab.now = start + 3 * MINUTE;
+    lab.settle();
+    assert_eq!(lab.learned.len(), 1);
+    assert_eq!(lab.server.next_timeout(), None);
+}
+
+#[test]
+fn a_flood_of_beginnings_is_ignored() {
+    let mut lab = with_routes(&config());
+    for _ in 0..10 {
+        lab.refreshes("sdwan", 1, V4, false);
+        lab.announce("sdwan", 1, &NETS[..1], &route(&[65010], SDWAN));
+        lab.refreshes("sdwan", 1, V4, true);
+    }
+    assert_eq!(lab.server.peer_rows(lab.now)[0].received, 1);
+    lab.refreshes("sdwan", 1, V4, false);
+    lab.refreshes("sdwan", 1, V4, true);
+    assert_eq!(lab.server.peer_rows(lab.now)[0].received, 1, "ignored");
+    lab.now += Duration::from_secs(1);
+    lab.refreshes("sdwan", 1, V4, false);
+    lab.refreshes("sdwan", 1, V4, true);
+    assert_eq!(lab.server.peer_rows(lab.now)[0].received, 0);
+}
+
+#[test]
+fn a_session_that_ends_takes_its_refresh_with_it() {
+    let mut lab = with_routes(&config());
+    lab.refreshes("sdwan", 1, V4, false);
+    lab.down("sdwan", 1);
+    lab.up("sdwan", 1);
+    lab.announce("sdwan", 1, &NETS, &route(&[65010], SDWAN));
+    lab.settle();
+    assert_eq!(lab.server.next_timeout(), None);
+    lab.refreshes("sdwan", 1, V4, true);
+    lab.settle();
+    assert_eq!(lab.learned.len(), 5);
+}
+
+#[test]
+fn a_peer_is_asked_for_its_routes_if_it_takes_such_requests() {
+    let mut lab = Lab::new(&config());
+    let id = lab.id("sdwan", 1);
+    assert_eq!(lab.server.request_refresh(&id, V4), Err(RefreshError::Down));
+    let (_, mut negotiated) = lab.negotiated("sdwan", 1);
+    negotiated.families = vec![V4];
+    lab.up_with(id.clone(), negotiated.clone());
+    assert_eq!(lab.server.request_refresh(&id, V4), Ok(()));
+    let v6 = Family::Ipv6Unicast;
+    assert_eq!(
+        lab.server.request_refresh(&id, v6),
+        Err(RefreshError::Family(v6))
+    );
+    lab.settle();
+    assert_eq!(lab.requests, [(id.clone(), V4)]);
+
+    negotiated.route_refresh = false;
+    lab.up_with(id.clone(), negotiated);
+    assert_eq!(
+        lab.server.request_refresh(&id, V4),
+        Err(RefreshError::NotAnnounced)
+    );
+}
+
+#[test]
+fn refused_routes_are_counted_once_and_asked_for_when_there_is_room() {
+    let mut lab = with_routes(&discarding(3));
+    let id = lab.id("sdwan", 1);
+    assert!(
+        lab.warnings("sdwan", 1)
+            .contains("2 IPv4 routes were refused")
+    );
+    lab.announce("sdwan", 1, &NETS, &route(&[65010], SDWAN));
+    lab.announce("sdwan", 1, &NETS, &route(&[65010], SDWAN));
+    lab.settle();
+    let warnings = lab.warnings("sdwan", 1);
+    assert!(
+        warnings.contains("2 IPv4 routes were refused"),
+        "{warnings}"
+    );
+    assert_eq!(lab.requests, []);
+
+    lab.withdraw("sdwan", 1, &NETS[..1]);
+    lab.settle();
+    assert_eq!(lab.requests, [(id.clone(), V4)]);
+    lab.announce("sdwan", 1, &NETS[1..], &route(&[65010], SDWAN));
+    lab.settle();
+    assert_eq!(lab.learned.len(), 3);
+    let warnings = lab.warnings("sdwan", 1);
+    assert!(
+        warnings.contains("1 IPv4 routes were refused"),
+        "{warnings}"
+    );
+
+    // Room again soon after: it is asked, but not before its time.
+    lab.withdraw("sdwan", 1, &NETS[1..2]);
+    lab.settle();
+    assert_eq!(lab.requests.len(), 1);
+    lab.now += MINUTE;
+    lab.settle();
+    assert_eq!(lab.requests.len(), 2);
+    lab.announce("sdwan", 1, &NETS[2..], &route(&[65010], SDWAN));
+    lab.settle();
+    let warnings = lab.warnings("sdwan", 1);
+    assert!(!warnings.contains("refused"), "{warnings}");
+    lab.now += 10 * MINUTE;
+    lab.settle();
+    assert_eq!(lab.requests.len(), 2, "there is nothing left to ask for");
+}
+
+#[test]
+fn a_refused_route_that_is_withdrawn_is_not_refused_any_more() {
+    let mut lab = with_routes(&discarding(3));
+    lab.withdraw("sdwan", 1, &NETS[3..]);
+    lab.settle();
+    assert!(!lab.warnings("sdwan", 1).contains("refused"));
+    lab.withdraw("sdwan", 1, &NETS[..1]);
+    lab.settle();
+    assert_eq!(lab.requests, []);
+}
+
+#[test]
+fn a_lowered_limit_refuses_the_last_routes_and_a_raised_one_asks_for_them() {
+    let mut lab = with_routes(&discarding(5));
+    let now = lab.now;
+    let lower = |lab: &mut Lab, max| {
+        lab.server
+            .reconfigure(&discarding(max), &space(), &gateways(), now);
+        lab.settle();
+    };
+    lower(&mut lab, 2);
+    let learned: Vec<String> = lab.learned.keys().map(IpNet::to_string).collect();
+    assert_eq!(learned, NETS[..2]);
+    assert!(lab.shutdowns.is_empty());
+    assert!(
+        lab.warnings("sdwan", 1)
+            .contains("3 IPv4 routes were refused")
+    );
+    assert_eq!(lab.requests, []);
+    lower(&mut lab, 4);
+    assert_eq!(lab.requests.len(), 1);
+    lab.announce("sdwan", 1, &NETS, &route(&[65010], SDWAN));
+    lab.settle();
+    assert_eq!(lab.learned.len(), 4);
+    assert!(
+        lab.warnings("sdwan", 1)
+            .contains("1 IPv4 routes were refused")
+    );
+}
+
+#[test]
+fn a_peer_that_cannot_be_asked_is_not_and_the_row_says_what_to_do() {
+    let mut lab = Lab::new(&discarding(3));
+    let (id, mut negotiated) = lab.negotiated("sdwan", 1);
+    negotiated.route_refresh = false;
+    lab.up_with(id, negotiated);
+    lab.announce("sdwan", 1, &NETS, &route(&[65010], SDWAN));
+    lab.withdraw("sdwan", 1, &NETS[..2]);
+    lab.settle();
+    assert_eq!(lab.requests, []);
+    let warnings = lab.warnings("sdwan", 1);
+    assert!(warnings.contains("clear the session"), "{warnings}");
+}
+
+#[test]
+fn each_path_of_a_prefix_counts_and_is_shown_with_its_identifier() {
+    let mut lab = Lab::new(&discarding(3));
+    let (id, mut negotiated) = lab.negotiated("sdwan", 1);
+    negotiated.add_path_receive = Family::ALL.to_vec();
+    lab.up_with(id, negotiated);
+    for (path_id, next_hop) in [(7, "10.1.10.4"), (8, "10.1.10.5"), (9, "10.1.10.6")] {
+        lab.announce_path("sdwan", 1, NETS[0], path_id, &route(&[65010], next_hop));
+    }
+    lab.announce_path("sdwan", 1, NETS[1], 7, &route(&[65010], SDWAN));
+    lab.settle();
+    assert_eq!(lab.members(NETS[0]).map(|members| members.len()), Some(3));
+    assert_eq!(
+        lab.members(NETS[1]),
+        None,
+        "the fourth path is one too many"
+    );
+    let rows = lab.server.learned_rows(&Filter::default());
+    let ids: Vec<_> = rows.iter().map(|row| row.path_id).collect();
+    assert_eq!(ids, [Some(7), Some(8), Some(9)]);
+    let states: Vec<_> = rows.iter().map(|row| row.state.as_str()).collect();
+    assert_eq!(states, ["best", "multipath", "multipath"]);
+}
+
+#[test]
+fn instances_may_be_told_the_same_paths_under_different_identifiers() {
+    let mut lab = Lab::new(&config());
+    for instance in [1, 2] {
+        let (id, mut negotiated) = lab.negotiated("sdwan", instance);
+        negotiated.add_path_receive = Family::ALL.to_vec();
+        lab.up_with(id, negotiated);
+        let path_id = 100 + u32::from(instance);
+        lab.announce_path("sdwan", instance, NETS[0], path_id, &route(&[65010], SDWAN));
+    }
+    lab.settle();
+    assert_eq!(lab.warnings("sdwan", 1), "");
+}
+
+/// SD-WAN and firewall are up with instance 1, and the SD-WAN announces five routes.
+fn with_routes(config: &config::RouteServer) -> Lab {
+    let mut lab = Lab::new(config);
+    lab.up("sdwan", 1);
+    lab.up("fw", 1);
+    lab.announce("sdwan", 1, &NETS, &route(&[65010], SDWAN));
+    lab.settle();
+    lab
+}
+
+fn discarding(max_prefixes: u32) -> config::RouteServer {
+    let mut config = config();
+    config.peers[0].max_prefixes = max_prefixes;
+    config.peers[0].limit_action = LimitAction::Discard;
+    config
+}
+
+impl Lab {
+    fn withdraw(&mut self, peer: &str, instance: u8, nets: &[&str]) {
+        let withdraw = RouteChange::Withdraw {
+            nlri: nets.iter().map(|net| prefix(net).into()).collect(),
+            malformed: None,
+        };
+        self.send(peer, instance, vec![withdraw]);
+    }
+
+    fn announce_path(
+        &mut self,
+        peer: &str,
+        instance: u8,
+        net: &str,
+        path_id: u32,
+        attributes: &PathAttributes,
+    ) {
+        let announce = RouteChange::Announce {
+            attributes: Arc::new(attributes.clone()),
+            nlri: vec![Nlri {
+                path_id,
+                ..prefix(net).into()
+            }],
+        };
+        self.send(peer, instance, vec![announce]);
+    }
+}
