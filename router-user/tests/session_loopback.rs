@@ -248,7 +248,7 @@ async fn a_hold_time_below_three_seconds_is_answered_with_2_6_and_not_called_mal
     peer.send(|out| open.encode(out)).await;
     let notification = peer.notification().await;
     assert_eq!((notification.code, notification.subcode), (2, 6));
-    ours.error("127.20.26.2 sent an OPEN that cannot be accepted")
+    ours.error("OPEN: peer offers a hold time of 2 s: set it to 0 or at least 3 s on the peer")
         .await;
 }
 

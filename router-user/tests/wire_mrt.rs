@@ -33,6 +33,23 @@ fn the_updates_of_2016_read_as_bgpdump_reads_them() {
     compare("updates.20160811.1600", 41_234);
 }
 
+/// Those without a text of `bgpdump`'s are compared with `bgpkit-parser` in `wire_differential`.
+#[test]
+fn every_file_of_the_data_folder_is_read_by_a_test() {
+    let tests = [
+        include_str!("wire_mrt.rs"),
+        include_str!("wire_differential.rs"),
+    ];
+    for name in mrt::names().unwrap_or_default() {
+        let name = name
+            .trim_end_matches(".gz")
+            .trim_end_matches(".expected.txt");
+        let quoted = [format!("\"{name}\""), format!("\"{name}.gz\"")];
+        let read = |test: &str| quoted.iter().any(|quoted| test.contains(quoted));
+        assert!(tests.iter().any(|test| read(test)), "nobody reads {name}");
+    }
+}
+
 /// The NLRI field is 11.13.0.0/13, that is 11.8.0.0/13 with trailing bits set, and an octet that
 /// promises another 11 bits that do not come. `bgpdump` prints what came before; RFC 7606 §5.3
 /// leaves nothing but a session reset.

@@ -12,23 +12,26 @@
 
 #[path = "forward/bench_bed.rs"]
 mod bench_bed;
+#[path = "forward/destinations.rs"]
+mod destinations;
 #[path = "forward/namespaces.rs"]
 mod namespaces;
 #[path = "forward/subjects.rs"]
 mod subjects;
-#[path = "forward/table.rs"]
-mod table;
 
 use std::{collections::BTreeMap, env, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use tests::bench::{Report, Target, median};
+use tests::{
+    bench::{Report, Target, median},
+    internet::Table,
+};
 
 use self::{
     bench_bed::Bed,
+    destinations::destinations,
     subjects::{Subject, Waypost},
-    table::Table,
 };
 
 /// Measured only if `cargo bench` says so: `cargo test` runs benchmarks too.
@@ -72,7 +75,7 @@ fn main() -> Result<()> {
         waypost.learn(added)?;
         bed.add_kernel_routes(added)?;
         filled = size;
-        bed.set_destinations(&table::destinations(prefixes))?;
+        bed.set_destinations(&destinations(prefixes))?;
 
         let mut measured: BTreeMap<Subject, Vec<f64>> = BTreeMap::new();
         for _ in 0..rounds {

@@ -107,6 +107,8 @@ fn a_session_is_cleared_and_comes_back() -> Result<()> {
         })?;
         ensure!(log.contains("dministrative reset"), "{log}");
 
+        println!("{}", waypost.ask("show peer fw2 --instance 1")?);
+        println!("{}", waypost.ask("show received --peer fw2")?);
         let shown = waypost.show("peer fw2 --instance 1")?;
         let shown = &shown[0];
         let announced = shown["terms"]["peer_capabilities"].as_array();
@@ -116,6 +118,19 @@ fn a_session_is_cleared_and_comes_back() -> Result<()> {
             "{shown}"
         );
         ensure!(shown["updates_received"].as_u64() > Some(0), "{shown}");
+        let before = counts(waypost)?;
+        let updates = updates(waypost)?;
+        let said = waypost.ask("peer clear fw2 soft")?;
+        ensure!(
+            said.matches("asked for its routes again").count() == 2,
+            "{said}"
+        );
+        until("BIRD sends its routes again", PATIENCE, || {
+            let now = self::updates(waypost)?;
+            ensure!(now > updates, "{updates}, now {now}");
+            Ok(())
+        })?;
+        ensure!(counts(waypost)? == before, "the sessions go on");
         let refused = waypost.ask("peer clear nobody hard");
         let refused = format!("{:#}", refused.err().context("there is no such peer")?);
         ensure!(refused.contains("there are: sdwan, fw, fw2"), "{refused}");
@@ -178,6 +193,12 @@ fn counts(waypost: &Waypost) -> Result<BTreeMap<u64, u64>> {
     Ok(rows
         .map(|row| (number(&row, "instance"), number(&row, "established_count")))
         .collect())
+}
+
+/// UPDATEs that the second firewall has sent to instance 1.
+fn updates(waypost: &Waypost) -> Result<u64> {
+    let shown = waypost.show("peer fw2 --instance 1")?;
+    shown[0]["updates_received"].as_u64().context("a number")
 }
 
 /// Waits until BIRD shows this shutdown communication for both sessions (RFC 9003).

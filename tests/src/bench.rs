@@ -12,6 +12,9 @@ use serde_json::{Map, Value};
 pub struct Report {
     /// What it ran on.
     pub machine: String,
+    /// What else has to be known to read the figures: versions, data, CPUs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// One measured configuration a row; all have the same columns.
     pub rows: Vec<Map<String, Value>>,
     /// The columns of the table on the screen, in order.
@@ -71,7 +74,9 @@ impl Report {
     /// The rows, the ratios and which targets fall short, for people.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut lines = vec![self.machine.clone(), String::new()];
+        let mut lines = vec![self.machine.clone()];
+        lines.extend(self.notes.iter().cloned());
+        lines.push(String::new());
         lines.extend(table(&self.columns, &self.rows));
         lines.push(String::new());
         for (name, ratio) in &self.ratios {
@@ -141,8 +146,8 @@ fn table(columns: &[String], rows: &[Map<String, Value>]) -> Vec<String> {
                 Some(Value::Number(number)) if number.is_f64() => {
                     format!("{:.3}", number.as_f64().unwrap_or_default())
                 }
+                Some(Value::Null) | None => String::new(),
                 Some(other) => other.to_string(),
-                None => String::new(),
             })
             .collect()
     }));

@@ -21,6 +21,8 @@
 //! - [`daemon`]: BIRD, FRR, GoBGP, OpenBGPD, ExaBGP behind one trait; a BGP speaker of bare bytes.
 //! - [`waypost`]: the daemon under test, its configuration and what it says.
 //! - [`network`]: virtual machines and appliances around one gateway host.
+//! - [`injector`]: many BGP sessions of one's own that announce and check a million routes.
+//! - [`internet`]: the table that they announce.
 //! - [`interop`]: what every BGP daemon must be able to do with Waypost.
 //! - [`mod@bench`]: the form that all benchmarks report in.
 //! - [`undisturbed`]: proof that an event left traffic and other sessions alone.
@@ -28,6 +30,8 @@
 
 pub mod bench;
 pub mod daemon;
+pub mod injector;
+pub mod internet;
 pub mod interop;
 pub mod lab;
 pub mod network;

@@ -9,8 +9,8 @@ use crate::{setup, shell};
 pub(crate) struct Arguments {
     /// What to measure.
     name: Name,
-    /// Arguments of the benchmark itself, after `--`.
-    #[arg(last = true)]
+    /// Arguments of the benchmark itself; `--help` lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
 
@@ -19,6 +19,9 @@ enum Name {
     /// Packets a second of one core, 64-byte packets, beside redirect without look-up,
     /// `bpf_fib_lookup` and Linux forwarding.
     Forward,
+    /// BGP convergence, with BIRD and FRR beside Waypost: time, memory, churn, and from BGP to
+    /// forwarding.
+    Converge,
 }
 
 /// Builds and runs one benchmark.
@@ -27,6 +30,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
     let name = match arguments.name {
         Name::Forward => "forward",
+        Name::Converge => "converge",
     };
+    if let Name::Converge = arguments.name {
+        // It measures the daemon's binary.
+        shell::run(&mut shell::cargo(&[
+            "build",
+            "--release",
+            "-p",
+            "router-user",
+            "--bin",
+            "waypost",
+        ]))?;
+    }
     shell::run(shell::cargo(&["bench", "-p", "tests", "--bench", name, "--"]).args(&arguments.rest))
 }

@@ -15,7 +15,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let text =
         fs::read_to_string(&document).with_context(|| format!("cannot read {document:?}"))?;
     let mut tests = BTreeSet::new();
-    for folder in ["router-common", "router-user", "tests", "xtask"] {
+    for folder in ["fuzz", "router-common", "router-user", "tests", "xtask"] {
         for file in sources(&root.join(folder))? {
             let source =
                 fs::read_to_string(&file).with_context(|| format!("cannot read {file:?}"))?;

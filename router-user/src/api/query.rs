@@ -99,6 +99,8 @@ pub enum PeerCommand {
     Drain,
     /// End that.
     Undrain,
+    /// Ask the peer for its routes again and send ours again; the session goes on.
+    ClearSoft,
     /// Close (Cease, administrative reset) and come back.
     ClearHard,
 }

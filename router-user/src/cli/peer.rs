@@ -34,9 +34,14 @@ pub(super) enum Peer {
     /// End a drain.
     #[command(after_long_help = "Example:\n  waypost peer undrain fw")]
     Undrain(PeerArguments),
-    /// Start over with it: "hard" closes its sessions (Cease, administrative reset), and they come
-    /// back.
-    #[command(after_long_help = "Example:\n  waypost peer clear fw hard")]
+    /// Start over with it: soft or hard.
+    ///
+    /// "soft" asks it for all its routes again (it must take such requests, RFC 2918) and sends it
+    /// all of ours again; the session goes on. "hard" closes its sessions (Cease, administrative
+    /// reset), and they come back.
+    #[command(
+        after_long_help = "Examples:\n  waypost peer clear fw soft\n  waypost peer clear fw hard --instance 1"
+    )]
     Clear(ClearArguments),
 }
 
@@ -90,6 +95,8 @@ pub(super) struct ClearArguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum How {
+    /// Routes again, both ways; the session goes on.
+    Soft,
     /// Close the sessions; they come back at once.
     Hard,
 }
@@ -108,6 +115,7 @@ pub(super) async fn command(client: &Client, order: &Peer) -> anyhow::Result<()>
         }
         Peer::Clear(asked) => {
             let command = match asked.how {
+                How::Soft => PeerCommand::ClearSoft,
                 How::Hard => PeerCommand::ClearHard,
             };
             (&asked.peer, command, asked.text.as_ref())

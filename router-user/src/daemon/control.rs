@@ -252,6 +252,12 @@ impl Backend for Control {
                 all.extend(server.command_peer(peer, order.clone()).await);
             }
         }
+        if all.is_empty() {
+            return Err(ApiError::not_found(
+                format!("peer \"{}\" has no such session", order.peer),
+                "see \"waypost show peers\"",
+            ));
+        }
         match all.iter().find(|row| !row.done) {
             // Nothing at all could be done: that is no success.
             Some(failed) if all.iter().all(|row| !row.done) => {
@@ -547,8 +553,36 @@ fn one_of<T: std::fmt::Display>(names: impl Iterator<Item = T>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::peers_meant;
-    use crate::config::{RouteServer, parse};
+    use super::{check_text, peers_meant};
+    use crate::{
+        api::query::{PeerCommand, PeerOrder},
+        config::{RouteServer, parse},
+    };
+
+    #[test]
+    fn a_text_that_cannot_be_sent_is_refused_with_the_reason() {
+        let check = |command, text: &str| {
+            let order = PeerOrder {
+                route_server: None,
+                peer: "fw".to_owned(),
+                instance: None,
+                command,
+                text: text.to_owned(),
+            };
+            check_text(&order).map_err(|error| error.error)
+        };
+        let longest = "é".repeat(127) + "x";
+        assert_eq!(check(PeerCommand::Shutdown, &longest), Ok(()));
+        assert_eq!(check(PeerCommand::ClearHard, "new filters"), Ok(()));
+        assert_eq!(check(PeerCommand::Drain, ""), Ok(()));
+        let refused = |command, text: &str| check(command, text).unwrap_err();
+        let long = refused(PeerCommand::Shutdown, &"é".repeat(128));
+        assert!(long.contains("256 bytes, at most 255"), "{long}");
+        let lines = refused(PeerCommand::Shutdown, "one\ntwo");
+        assert!(lines.contains("control characters"), "{lines}");
+        let drain = refused(PeerCommand::Drain, "text");
+        assert!(drain.contains("no text"), "{drain}");
+    }
 
     #[test]
     fn an_address_means_the_peer_that_has_it_at_each_route_server() {

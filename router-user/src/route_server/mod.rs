@@ -392,13 +392,10 @@ impl RouteServer {
     /// What a session is sent.
     fn view(&self, id: &SessionId, negotiated: &Negotiated) -> View {
         let session = self.sessions.get(id);
-        let export = session.map(|session| session.export(&self.config));
-        let max_paths = session.map_or(0, |session| session.peer.add_path.send);
-        View {
-            max_paths,
-            export: export.unwrap_or_default(),
-            ..view(&self.config, id, negotiated)
-        }
+        let (max_paths, export) = session
+            .map(|session| (session.peer.add_path.send, session.export(&self.config)))
+            .unwrap_or_default();
+        view(&self.config, id, negotiated, max_paths, export)
     }
 }
 
@@ -452,8 +449,14 @@ fn refuse(rib: &mut Rib, up: &mut Up, family: Family, added: &[Nlri], mut excess
 }
 
 /// What a session of this route server is sent. Its instance's addresses are the next hops of
-/// what the route server originates. What is the peer's own, [`RouteServer::view`] adds.
-fn view(config: &config::RouteServer, id: &SessionId, negotiated: &Negotiated) -> View {
+/// what the route server originates. `max_paths`: of a prefix, with ADD-PATH.
+fn view(
+    config: &config::RouteServer,
+    id: &SessionId,
+    negotiated: &Negotiated,
+    max_paths: u8,
+    export: Export,
+) -> View {
     let instance = config
         .instances
         .iter()
@@ -470,9 +473,9 @@ fn view(config: &config::RouteServer, id: &SessionId, negotiated: &Negotiated) -
     View {
         context: negotiated.context(),
         asn: config.asn,
-        max_paths: 0,
+        max_paths,
         sources,
-        export: Export::default(),
+        export,
         next_hop_v4: v4.map(|address| (*address).into()),
         next_hop_v6: v6.map(|address| (*address).into()),
     }

@@ -5,9 +5,9 @@
 
 use std::time::Instant;
 
-use super::RouteServer;
+use super::{RefreshError, RouteServer};
 use crate::{
-    bgp::{InstanceId, SessionId, wire::Family},
+    bgp::{InstanceId, SessionId},
     names::PeerName,
 };
 
@@ -60,17 +60,24 @@ impl RouteServer {
         self.schedule(now);
     }
 
-    /// Sends a session all its routes again (soft reset, outbound); `false`: it is not up.
-    pub fn send_again(&mut self, id: &SessionId, now: Instant) -> bool {
+    /// Asks the peer for all its routes again and sends it all of ours again, of all families of the
+    /// session, which goes on meanwhile (soft reset).
+    ///
+    /// # Errors
+    ///
+    /// The session is not up, or the peer takes no such requests: nothing was asked or sent.
+    pub fn clear_soft(&mut self, id: &SessionId, now: Instant) -> Result<(), RefreshError> {
         let session = self.sessions.get(id);
-        let Some(up) = session.and_then(|session| session.up.as_ref()) else {
-            return false;
-        };
-        let families: Vec<Family> = up.negotiated.families.clone();
+        let up = session.and_then(|session| session.up.as_ref());
+        let families = up.ok_or(RefreshError::Down)?.negotiated.families.clone();
+        // What makes one of these requests fail makes all of them fail.
+        for family in &families {
+            self.request_refresh(id, *family)?;
+        }
         for family in families {
             self.refresh(id, family);
         }
         self.schedule(now);
-        true
+        Ok(())
     }
 }

@@ -2,10 +2,10 @@
 //! BGP messages and routes in its files.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use flate2::read::MultiGzDecoder;
@@ -15,16 +15,38 @@ use super::{EXTENDED_LENGTH, OPTIONAL, context, update};
 
 /// The decompressed file `mrt/NAME` of the data folder; says so where it is missing.
 pub(crate) fn open(name: &str) -> Option<Box<dyn Read>> {
-    let folder = std::env::var_os("WAYPOST_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
-    let path = folder.join("mrt").join(name);
-    match File::open(&path) {
-        Ok(file) => Some(Box::new(MultiGzDecoder::new(file))),
+    let path = folder().join(name);
+    let file = said(&path, File::open(&path))?;
+    Some(Box::new(MultiGzDecoder::new(file)))
+}
+
+/// The names of all files of the folder; says so where it is missing.
+pub(crate) fn names() -> Option<Vec<String>> {
+    let folder = folder();
+    let entries = said(&folder, fs::read_dir(&folder))?;
+    let name = |entry: io::Result<fs::DirEntry>| entry.expect("an entry").file_name();
+    Some(
+        entries
+            .map(|entry| name(entry).to_string_lossy().into_owned())
+            .collect(),
+    )
+}
+
+fn folder() -> PathBuf {
+    std::env::var_os("WAYPOST_DATA")
+        .map_or_else(
+            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+            PathBuf::from,
+        )
+        .join("mrt")
+}
+
+fn said<T>(path: &Path, result: io::Result<T>) -> Option<T> {
+    match result {
+        Ok(opened) => Some(opened),
         Err(error) => {
-            let file = path.display();
-            let text = format!("skipped: {file}: {error} (set WAYPOST_DATA)\n");
+            let path = path.display();
+            let text = format!("skipped: {path}: {error} (set WAYPOST_DATA)\n");
             // Past the test harness, which keeps to itself what macros print.
             let _ = io::stderr().write_all(text.as_bytes());
             None

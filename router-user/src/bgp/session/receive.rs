@@ -59,7 +59,7 @@ impl Session {
             Ok(Message::Keepalive) => self.message(connection, Received::Keepalive),
             Ok(Message::Update(update)) => {
                 self.message(connection, Received::Update);
-                self.update(update, len);
+                self.update(update, message);
             }
             Ok(Message::RouteRefresh(refresh)) => {
                 self.message(connection, Received::RouteRefresh);
@@ -80,14 +80,16 @@ impl Session {
         });
     }
 
-    fn update(&mut self, update: wire::Update<'_>, len: usize) {
+    fn update(&mut self, update: wire::Update<'_>, message: &[u8]) {
         self.status.update();
-        if let Some(fault) = update.faults().first() {
-            let peer = self.config.id.peer;
-            let text = format!("UPDATE from {peer}: {fault}");
+        if let Some(fault) = update.malformed().or(update.faults().first()) {
+            let id = &self.config.id;
+            let text = format!("UPDATE from {}: {fault}", id.peer);
             self.status.malformed(text, Instant::now());
+            // RFC 7606 §6: all of the message, and its prefixes.
+            debug!(session = %id, prefixes = %prefixes(&update), "{}", hex(message));
         }
-        self.pending.bytes += len;
+        self.pending.bytes += message.len();
         self.pending.changes.extend(update.into_changes());
     }
 
@@ -114,11 +116,7 @@ impl Session {
     }
 
     fn malformed(&mut self, connection: ConnectionId, bytes: &[u8], notification: Notification) {
-        let shown: String = bytes
-            .iter()
-            .take(24)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let shown = hex(&bytes[..bytes.len().min(24)]);
         let what = match notification.code {
             error::MESSAGE_HEADER => "what is no BGP message",
             error::OPEN if notification.subcode == 0 => "a malformed OPEN",
@@ -141,4 +139,15 @@ impl Session {
             reason,
         });
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the UPDATE withdraws and announces.
+fn prefixes(update: &wire::Update<'_>) -> String {
+    let announced = update.announced().flat_map(|routes| routes.prefixes);
+    let all = update.withdrawn().chain(announced);
+    all.map(|nlri| format!("{} ", nlri.prefix)).collect()
 }

@@ -228,7 +228,7 @@ mod tests {
             (2, 1, 0, 1),
             (2, 1, 0x40, 0x00ff_ffff),
         ]);
-        assert_eq!(offer(vec![long_lived.clone()]), Offer::default());
+        assert_eq!(offer(vec![long_lived.clone()]).long_lived, []);
         let restart = Capability::GracefulRestart {
             flags: 0,
             restart_time: 0,

@@ -12,6 +12,7 @@ use crate::{
     },
     bgp::{InstanceId, SessionId, speaker::Selection, wire::notification::cease},
     names::PeerName,
+    route_server::RefreshError,
 };
 
 /// What was done, or why nothing was: `what; remedy`.
@@ -27,6 +28,7 @@ impl Owner {
             PeerCommand::Start => self.each(&ids, |this, id| this.start(peer, id)),
             PeerCommand::Drain => self.drain(&ids, true),
             PeerCommand::Undrain => self.drain(&ids, false),
+            PeerCommand::ClearSoft => self.each(&ids, |this, id| this.clear_soft(peer, id)),
             PeerCommand::ClearHard => {
                 self.each(&ids, |this, id| this.clear_hard(peer, id, &order.text))
             }
@@ -85,6 +87,19 @@ impl Owner {
             false => "not drained any more",
         };
         ids.iter().map(|_| Ok(what.to_owned())).collect()
+    }
+
+    fn clear_soft(&mut self, peer: &PeerName, id: &SessionId) -> Done {
+        self.runs(peer, id)?;
+        let server = &mut self.server.route_server;
+        match server.clear_soft(id, Instant::now()) {
+            Ok(()) => Ok("asked for its routes again, and sent ours again".to_owned()),
+            Err(RefreshError::NotAnnounced) => Err(format!(
+                "it takes no requests for its routes (route refresh, RFC 2918), so that nothing was \
+                 done; clear it hard (waypost peer clear {peer} hard)"
+            )),
+            Err(error) => Err(format!("{error}; see why (waypost show peer {peer})")),
+        }
     }
 
     fn clear_hard(&mut self, peer: &PeerName, id: &SessionId, text: &str) -> Done {

@@ -50,6 +50,16 @@ fn what_elimination_leaves_comes_before_what_it_removed() {
 }
 
 #[test]
+fn every_family_ends_with_end_of_rib_also_where_there_is_nothing_to_send() {
+    let mut lab = Lab::new();
+    let [plain, several] = [lab.nva(4), lab.add_path_nva(5, 4)];
+    for peer in [plain, several] {
+        assert_eq!(lab.peers[peer].ended, Family::ALL);
+        assert_eq!(lab.peers[peer].announced, 0);
+    }
+}
+
+#[test]
 fn identifiers_stay_when_the_ranking_changes_and_only_what_changed_is_sent() {
     let mut lab = Lab::new();
     let [a, b, c] = [4, 5, 6].map(|host| lab.source(info(host)));
@@ -228,6 +238,24 @@ fn another_number_of_paths_is_sent_as_the_difference() {
         lab.peers[receiver].announced, 6,
         "the first was not sent again"
     );
+}
+
+#[test]
+fn who_cannot_take_an_ipv6_next_hop_is_sent_the_next_best_paths() {
+    let mut lab = Lab::new();
+    for (host, length) in [(4, 2), (5, 3)] {
+        let source = lab.source(info(host));
+        lab.announce(source, NET, attributes(&vec![65010; length], host));
+    }
+    let source = lab.source(info(6));
+    let best = PathAttributes {
+        next_hop: Some("fd00:1:0:a::6".parse::<IpAddr>().unwrap().into()),
+        ..attributes(&[65010], 6)
+    };
+    lab.announce(source, NET, best);
+    let receiver = lab.add_path_nva(20, 2);
+    assert_eq!(shown(&lab, receiver), [4, 5]);
+    assert_eq!(lab.peers[receiver].holds.len(), 2);
 }
 
 /// The paths that a session was sent, best first, by the last byte of their next hops.

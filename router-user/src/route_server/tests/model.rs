@@ -13,6 +13,10 @@ pub(super) struct Model {
     pub(super) max_paths: usize,
     /// How many paths of a prefix are sent to peers with ADD-PATH.
     pub(super) max_sent: usize,
+    /// What is configured for a peer's paths, where it is not the default.
+    pub(super) policies: BTreeMap<Ipv4Addr, PeerPolicy>,
+    /// Sessions, up or not, that the operator drains.
+    pub(super) drained: BTreeSet<(Ipv4Addr, u8)>,
 }
 
 /// A session that is up.
@@ -97,12 +101,29 @@ impl Model {
         let mut holds: BTreeMap<IpNet, Vec<PathAttributes>> = BTreeMap::new();
         for prefix in self.prefixes() {
             for mut sent in self.sent(peer, instance, prefix) {
-                let mut path = vec![65515];
+                let PeerPolicy {
+                    as_override,
+                    transparent,
+                    ..
+                } = self.policy(peer);
+                let mut path = vec![];
+                if !transparent || self.originated.contains(&prefix) {
+                    path.push(65515);
+                }
                 for segment in &sent.as_path.segments {
                     path.extend(&segment.asns);
                 }
+                if as_override {
+                    let theirs = self.sessions[&(peer, instance)].asn;
+                    for asn in path.iter_mut().filter(|asn| **asn == theirs) {
+                        *asn = 65515;
+                    }
+                }
                 sent.as_path = AsPath::sequence(path);
                 sent.local_pref = None;
+                if self.drained.contains(&(peer, instance)) {
+                    tag(&mut sent);
+                }
                 holds.entry(prefix).or_default().push(sent);
             }
         }
@@ -148,6 +169,10 @@ impl Model {
         sent
     }
 
+    fn policy(&self, peer: Ipv4Addr) -> PeerPolicy {
+        self.policies.get(&peer).copied().unwrap_or_default()
+    }
+
     fn prefixes(&self) -> BTreeSet<IpNet> {
         let learned = self
             .sessions
@@ -172,15 +197,19 @@ impl Model {
                     .routes
                     .iter()
                     .filter(move |((prefix, _), _)| *prefix == wanted);
-                routes.map(move |((_, path_id), attributes)| {
+                routes.map(move |((_, path_id), received)| {
+                    let mut attributes = received.clone();
+                    if self.drained.contains(&(*peer, *instance)) {
+                        tag(&mut attributes);
+                    }
                     let candidate = Candidate {
                         peer: *peer,
                         instance: *instance,
                         router_id: session.router_id,
                         path_id: *path_id,
-                        attributes: attributes.clone(),
+                        attributes,
                     };
-                    (fate(session.asn, attributes), candidate)
+                    (fate(session.asn, self.policy(*peer), received), candidate)
                 })
             })
     }
@@ -197,7 +226,14 @@ impl Model {
     }
 }
 
-fn fate(peer_asn: u32, attributes: &PathAttributes) -> Fate {
+/// Adds GRACEFUL_SHUTDOWN.
+fn tag(attributes: &mut PathAttributes) {
+    attributes.communities.push(0xffff_0000);
+    attributes.communities.sort_unstable();
+    attributes.communities.dedup();
+}
+
+fn fate(peer_asn: u32, policy: PeerPolicy, attributes: &PathAttributes) -> Fate {
     let segments = &attributes.as_path.segments;
     let all: Vec<u32> = segments
         .iter()
@@ -208,8 +244,12 @@ fn fate(peer_asn: u32, attributes: &PathAttributes) -> Fate {
         .any(|segment| segment.kind == AsSegmentKind::Set);
     let next_hop = attributes.next_hop.unwrap().address().to_string();
     let own = ["10.1.255.4", "10.1.255.5", "fd00:1:0:ff::4"];
-    let bad_path =
-        all.contains(&0) || all.contains(&65515) || sets || all.first() != Some(&peer_asn);
+    let own_count = all.iter().filter(|asn| **asn == 65515).count();
+    let bad_path = all.contains(&0)
+        || own_count > policy.allow_own_as.into()
+        || all.len() > policy.max_as_path_length.into()
+        || sets
+        || all.first() != Some(&peer_asn);
     if bad_path || own.contains(&next_hop.as_str()) {
         Fate::Refused
     } else if next_hop.starts_with("10.1.") || next_hop.starts_with("fd00:1:0:") {

@@ -262,18 +262,38 @@ fn the_same_policy_again_sends_nothing() {
 }
 
 #[test]
-fn sending_again_repeats_every_route_of_every_family() {
+fn a_soft_reset_repeats_all_routes_and_asks_for_all_of_the_peers() {
     let mut lab = up();
     lab.originate(&["10.1.0.0/16", "fd00:1::/48"]);
     lab.settle();
     let before = lab.far("fw", 1).announced;
-    assert!(lab.server.send_again(&lab.id("fw", 1), lab.now));
+    let fw = lab.id("fw", 1);
+    assert_eq!(lab.server.clear_soft(&fw, lab.now), Ok(()));
+    let asked: Vec<_> = lab
+        .server
+        .take_commands()
+        .into_iter()
+        .filter_map(|(id, command)| match command {
+            SessionCommand::RequestRefresh(family) => Some((id, family)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, Family::ALL.map(|family| (fw.clone(), family)));
     lab.settle();
     assert_eq!(lab.far("fw", 1).announced, before + 2);
-    assert!(
-        !lab.server.send_again(&lab.id("vpn", 1), lab.now),
-        "is down"
-    );
+
+    let vpn = lab.id("vpn", 1);
+    let down = lab.server.clear_soft(&vpn, lab.now);
+    assert_eq!(down, Err(RefreshError::Down));
+    let (_, mut negotiated) = lab.negotiated("vpn", 1);
+    negotiated.route_refresh = false;
+    lab.up_with(vpn.clone(), negotiated);
+    lab.settle();
+    let before = lab.far("vpn", 1).announced;
+    let deaf = lab.server.clear_soft(&vpn, lab.now);
+    assert_eq!(deaf, Err(RefreshError::NotAnnounced));
+    lab.settle();
+    assert_eq!(lab.far("vpn", 1).announced, before, "nothing is sent");
 }
 
 /// SD-WAN and firewall are up with both instances.

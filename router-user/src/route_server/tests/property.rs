@@ -50,6 +50,8 @@ enum Action {
     Reflect(bool),
     MaxPaths(u8),
     MaxSent(u8),
+    Policy(usize, PeerPolicy),
+    Drain(usize, u8, bool),
     Step,
     Deliver,
 }
@@ -101,6 +103,13 @@ proptest! {
         short_world.model.originated = long.model.originated.clone();
         short_world.lab.server.set_originated(long.model.originated.clone());
         short_world.model.max_sent = long.model.max_sent;
+        short_world.model.policies = long.model.policies.clone();
+        short_world.model.drained = long.model.drained.clone();
+        for (address, instance) in &long.model.drained {
+            let peer = PEERS.iter().find(|peer| Ipv4Addr::from(peer.1) == *address);
+            let id = short_world.lab.id(peer.expect("one of the peers").0, *instance);
+            short_world.lab.server.set_drained(&[id], true, short_world.lab.now);
+        }
         short_world.configure(long.model.reflect, long.model.max_paths as u8);
         let mut events: Vec<_> = long.model.sessions.iter().collect();
         events.sort_by_key(|((peer, instance), _)| {
@@ -203,6 +212,19 @@ impl World {
                 self.model.max_sent = (*max_sent).into();
                 self.configure(self.model.reflect, self.model.max_paths as u8);
             }
+            Action::Policy(peer, policy) => {
+                self.model.policies.insert(PEERS[*peer].1.into(), *policy);
+                self.configure(self.model.reflect, self.model.max_paths as u8);
+            }
+            Action::Drain(peer, instance, drained) => {
+                let key = key(*peer, *instance);
+                match drained {
+                    true => self.model.drained.insert(key),
+                    false => self.model.drained.remove(&key),
+                };
+                let id = self.lab.id(PEERS[*peer].0, *instance);
+                self.lab.server.set_drained(&[id], *drained, self.lab.now);
+            }
             Action::Originate(nets) => {
                 let nets: BTreeSet<IpNet> = nets.iter().map(|net| prefix(NETS[*net])).collect();
                 self.model.originated = nets.clone();
@@ -264,7 +286,14 @@ impl World {
     fn configure(&mut self, reflect: bool, max_paths: u8) {
         self.model.reflect = reflect;
         self.model.max_paths = max_paths.into();
-        let config = world_config(reflect, max_paths, self.model.max_sent as u8);
+        let mut config = world_config(reflect, max_paths, self.model.max_sent as u8);
+        for peer in &mut config.peers {
+            let IpAddr::V4(address) = peer.address else {
+                continue;
+            };
+            let policy = self.model.policies.get(&address);
+            peer.policy = policy.copied().unwrap_or_default();
+        }
         self.lab
             .server
             .reconfigure(&config, &space(), &gateways(), self.lab.now);
@@ -430,12 +459,26 @@ fn action() -> impl Strategy<Value = Action> {
         1 => prop::bool::weighted(0.7).prop_map(Action::Reflect),
         1 => (1..4_u8).prop_map(Action::MaxPaths),
         1 => (0..4_u8).prop_map(Action::MaxSent),
+        2 => (peer(), policy()).prop_map(|(peer, policy)| Action::Policy(peer, policy)),
+        2 => (peer(), 1..=2_u8, any::<bool>())
+            .prop_map(|(peer, instance, drained)| Action::Drain(peer, instance, drained)),
         2 => Just(Action::Step),
         2 => Just(Action::Deliver),
     ]
 }
 
 /// Few values, so that ties are frequent; faults are rare.
+fn policy() -> impl Strategy<Value = PeerPolicy> {
+    let choices = (0..3_u8, select(&[1_u16, 3, 255][..]), any::<[bool; 2]>());
+    choices.prop_map(|(allow_own_as, max_as_path_length, switches)| PeerPolicy {
+        allow_own_as,
+        max_as_path_length,
+        as_override: switches[0],
+        transparent: switches[1],
+        ..PeerPolicy::default()
+    })
+}
+
 fn route_strategy() -> impl Strategy<Value = Route> {
     let tail = prop_oneof![
         12 => prop::collection::vec(select(&[65011, 65012][..]), 0..2),
