@@ -145,7 +145,7 @@ impl Owner {
         mut liveness: mpsc::UnboundedReceiver<Liveness>,
     ) {
         loop {
-            self.settle();
+            let settled = self.settle();
             tokio::select! {
                 order = orders.recv() => {
                     let mut order = order;
@@ -171,6 +171,7 @@ impl Owner {
                         self.alive(next);
                     }
                 }
+                () = self.dataplane.room(), if !settled => {}
                 () = tokio::time::sleep_until(self.stale_until), if !self.core.synchronised => {
                     tracing::warn!(
                         waiting_for = ?self.waiting,
@@ -207,19 +208,25 @@ impl Owner {
         self.fib.liveness(liveness);
     }
 
-    /// Hands on what the last messages led to, in one batch (invariant 5 holds within it).
-    fn settle(&mut self) {
+    /// Hands on what the last messages led to, in one batch (invariant 5 holds within it). While the
+    /// data plane has enough to do it gathers in the FIB, where a later change takes the place of an
+    /// earlier one. `false`: it does.
+    fn settle(&mut self) -> bool {
         self.core.vnets.apply_to(&mut self.fib);
         if !self.core.synchronised && self.waiting.is_empty() {
             self.core.synchronised = true;
             self.fib.synchronised();
             tracing::info!("forwarding state is complete; nothing stale is left");
         }
+        if !self.dataplane.has_room() {
+            return false;
+        }
         let changes = self.fib.take_changes();
         if !changes.is_empty() {
             tracing::debug!(changes = changes.len(), "to the data plane");
             self.dataplane.apply(changes);
         }
+        true
     }
 
     fn demands(&self, config: &Config) -> Demands {
