@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use arbitrary::{Result, Unstructured};
 use router_user::bgp::{
     State,
-    fsm::{ConnectionId, Event, Fsm, Received, Settings, monitor::Monitor},
-    session::{AddPath, RoleSettings},
+    fsm::{ConnectionId, Event, Fsm, Received, Restarted, Settings, monitor::Monitor},
+    session::{AddPath, Restart, RoleSettings},
     wire::{Capability, Family, Notification, Open, Role},
 };
 
@@ -74,6 +74,11 @@ fn settings(bytes: &mut Unstructured<'_>) -> Result<Settings> {
         } else {
             vec![Family::Ipv6Unicast]
         },
+        restart: Restart {
+            enabled: flags & 128 != 0,
+            ..Restart::default()
+        },
+        restarted: Restarted::default(),
         add_path: AddPath {
             receive: flags & 8 != 0,
             send: flags >> 6,
@@ -84,6 +89,8 @@ fn settings(bytes: &mut Unstructured<'_>) -> Result<Settings> {
             role: Role::RouteServer,
             strict: flags & 64 != 0,
         }),
+        send_hold_time: Duration::from_secs(pick(bytes, &[480, 1, 65535])?),
+        authenticated: flags & 128 != 0,
         seed: bytes.arbitrary()?,
     })
 }
@@ -96,8 +103,7 @@ fn event(bytes: &mut Unstructured<'_>, number: u64, monitor: &Monitor) -> Result
     Ok(Some(match kind {
         0 => Event::Start,
         1 => Event::Stop {
-            subcode: bytes.arbitrary()?,
-            text: "bye".to_owned(),
+            notification: Notification::cease_with_text(bytes.arbitrary()?, "bye"),
             idle: bytes
                 .arbitrary::<Option<u8>>()?
                 .map(|seconds| Duration::from_secs(seconds.into())),
@@ -123,11 +129,13 @@ fn event(bytes: &mut Unstructured<'_>, number: u64, monitor: &Monitor) -> Result
         },
         9 => Event::Written {
             connection: connection(bytes, monitor)?,
+            drained: bytes.arbitrary()?,
         },
         10 => Event::Busy {
             connection: connection(bytes, monitor)?,
         },
         11 => Event::Timer,
+        12 => Event::Leave,
         _ => Event::Received {
             connection: connection(bytes, monitor)?,
             message: message(bytes)?,
@@ -172,7 +180,7 @@ fn open(bytes: &mut Unstructured<'_>) -> Result<Open> {
     }
     if flags & 4 != 0 {
         capabilities.push(Capability::GracefulRestart {
-            flags: flags & 0xc0,
+            flags: flags >> 4,
             restart_time: u16::from(flags) << 4,
             families: vec![(1, 1, flags & 0x80)],
         });

@@ -12,7 +12,8 @@ use bytes::BytesMut;
 use ipnet::IpNet;
 use router_user::bgp::{
     DownReason, RouteChange, SessionEvent,
-    session::{SessionConfig, SessionHandle},
+    session::{Security, SessionConfig, SessionHandle},
+    speaker::Farewell,
     wire::{self, Context, Family},
 };
 use session_support::{Node, PATIENCE, announcement, in_private_network, send, session};
@@ -91,6 +92,32 @@ fn what_bird_says_when_it_is_disabled_is_shown() {
 }
 
 #[test]
+fn bird_and_we_authenticate_each_other_with_tcp_md5_and_gtsm() {
+    in_private_network(&ADDRESSES, || async {
+        let mut config = over_ipv4();
+        config.security = Security {
+            md5_password: Some("open sesame".parse().unwrap()),
+            ttl_security: Some(2),
+            ..Security::default()
+        };
+        let options = "password \"open sesame\"; multihop 2; ttl security on;";
+        let _bird = Bird::start(&config, options);
+        let mut ours = Node::with(vec![config.clone()]);
+        ours.up(&config.id).await;
+        ours.announced("10.250.0.0/16").await;
+
+        // Without the password BIRD is not heard any more.
+        let security = Security::default();
+        let open = SessionConfig { security, ..config };
+        let wrong = vec![open.clone()];
+        assert!(ours.speaker.apply(wrong).is_empty());
+        ours.down(&open.id).await;
+        let up = |event: &SessionEvent| matches!(event, SessionEvent::Up { .. });
+        assert!(ours.quiet(Duration::from_secs(3), up).await);
+    });
+}
+
+#[test]
 fn a_wrong_asn_is_named_by_bird_and_by_us() {
     in_private_network(&ADDRESSES, || async {
         let config = over_ipv4();
@@ -143,7 +170,7 @@ async fn exchange_routes(config: SessionConfig, bird: Bird) {
     let down = |event: &SessionEvent| matches!(event, SessionEvent::Down { .. });
     assert!(ours.quiet(Duration::from_secs(11), down).await);
 
-    ours.speaker.shutdown().await;
+    ours.speaker.shutdown(Farewell::ForGood).await;
     bird.wait_for("show protocols all waypost", "Administrative shutdown")
         .await;
 }

@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 use router_user::bgp::{
     DownReason, InstanceId, SessionCommand, SessionEvent, State,
     session::SessionConfig,
-    speaker::{Selection, SpeakerError},
+    speaker::{Farewell, Selection, SpeakerError},
     wire::{self, Family, Notification, Open, RefreshKind, RouteRefresh, notification::cease},
 };
 use session_support::{
@@ -51,7 +51,7 @@ async fn exchange_routes(config: SessionConfig, next_hop: &str) {
     );
     ours.announced("fd00:250::/48").await;
 
-    ours.speaker.shutdown().await;
+    ours.speaker.shutdown(Farewell::ForGood).await;
     let reason = theirs.down(&peer_config.id).await;
     let shutdown = Notification::administrative_shutdown("");
     assert_eq!(reason, DownReason::NotificationReceived(shutdown.clone()));
@@ -514,7 +514,8 @@ async fn a_flood_of_connections_does_not_disturb_the_session() {
     ours.up(&config.id).await;
     let mut flood = vec![];
     for _ in 0..200 {
-        flood.push(RawPeer::connect(&config).await);
+        // It may be reset before it is seen to be open.
+        flood.push(RawPeer::try_connect(&config, |_| {}).await);
     }
     assert!(peer.stays_open(Duration::from_secs(2)).await);
 }
@@ -537,7 +538,7 @@ async fn shutdown_delivers_the_cease_to_all_and_takes_no_longer_than_two_seconds
         peers.push(RawPeer::establish(config, 90).await);
     }
     let since = Instant::now();
-    ours.speaker.shutdown().await;
+    ours.speaker.shutdown(Farewell::ForGood).await;
     assert!(
         since.elapsed() < Duration::from_millis(2500),
         "{:?}",
@@ -558,13 +559,19 @@ async fn a_shutdown_by_the_routes_owner_holds_the_session_down_for_its_time() {
     let mut peer = RawPeer::establish(&config, 90).await;
     let (handle, _) = ours.up(&config.id).await;
     assert!(handle.send(SessionCommand::Shutdown {
-        subcode: cease::MAX_PREFIXES,
-        text: String::new(),
+        notification: Notification::max_prefixes_reached(Family::Ipv4Unicast, 1000),
         idle: Some(Duration::from_secs(1)),
     }));
     let notification = peer.notification().await;
-    assert_eq!((notification.code, notification.subcode), (6, 1));
-    assert_eq!(RawPeer::connect(&config).await.receive().await, None);
+    assert_eq!(
+        notification,
+        Notification::max_prefixes_reached(Family::Ipv4Unicast, 1000)
+    );
+    let mut early = RawPeer::connect(&config).await;
+    assert_eq!(
+        early.notification().await,
+        Notification::connection_rejected()
+    );
     tokio::time::sleep(Duration::from_millis(1200)).await;
     RawPeer::establish(&config, 90).await;
     ours.up(&config.id).await;

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use ipnet::IpNet;
 use tests::{
     Lab,
-    daemon::{Bird, Daemon, ExaBgp, Frr, GoBgp, Neighbor, OpenBgpd, Speaker, raw},
+    daemon::{Bird, Daemon, ExaBgp, Frr, GoBgp, Neighbor, OpenBgpd, Options, Speaker, raw},
     lab::{
         Capture, Host, Link, Process,
         stream::{Echo, Stream},
@@ -87,6 +87,7 @@ fn the_overview_stands_without_waypost() -> Result<()> {
             announce: prefixes_of(NETWORK)?,
             underlay: Vec::new(),
             install: false,
+            options: Options::default(),
         };
         let _route_server = Bird::start(&world.gw, stand_in)?;
         let sdwan = world.start_sdwan()?;
@@ -294,6 +295,7 @@ fn speaker(side: usize, neighbors: Vec<Result<Neighbor>>) -> Result<Speaker> {
         ],
         underlay: Vec::new(),
         install: false,
+        options: Options::default(),
     })
 }
 

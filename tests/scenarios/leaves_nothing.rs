@@ -4,7 +4,7 @@ use std::{fs, io, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use tests::{
-    daemon::{Bird, Speaker},
+    daemon::{Bird, Options, Speaker},
     lab::Link,
     scenario, until,
 };
@@ -32,6 +32,7 @@ fn a_killed_lab_leaves_nothing() -> Result<()> {
                 announce: Vec::new(),
                 underlay: Vec::new(),
                 install: false,
+                options: Options::default(),
             };
             let _bird = Bird::start(&host, lonely)?;
             fs::write("/run/ready-to-die", "")?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tests::{
     daemon::Daemon,
     network::Cable,
-    overview::{Overview, instance},
+    overview::{NETWORK, Overview, Running, instance},
     scenario,
     undisturbed::Undisturbed,
     until,
@@ -21,7 +21,7 @@ const PINS: &str = "/sys/fs/bpf/waypost";
 const PORTS: [&str; 4] = ["vm1", "vm2", "sdwan", "fw"];
 
 #[test]
-fn sigterm_closes_the_sessions_and_forwarding_goes_on() -> Result<()> {
+fn after_sigterm_the_appliances_keep_what_they_were_told_and_forwarding_goes_on() -> Result<()> {
     scenario(|lab| {
         let world = Overview::build(lab, 1, Cable::Straight)?;
         let mut running = world.start()?;
@@ -29,18 +29,9 @@ fn sigterm_closes_the_sessions_and_forwarding_goes_on() -> Result<()> {
 
         let status = running.waypost.process().stop(PATIENCE)?;
         ensure!(status.success(), "{status}");
-        until("BIRD was told with a Cease", PATIENCE, || {
-            let text = running.sdwan.ask("show protocols all")?;
-            let told = text.lines().filter(|line| line.contains("Last error:"));
-            let told: Vec<&str> = told.map(str::trim).collect();
-            let ceased = told
-                .iter()
-                .filter(|line| line.contains("dministrative"))
-                .count();
-            ensure!(ceased == 2, "{told:?}");
-            Ok(())
-        })?;
+        appliances_wait(&running)?;
         traffic.stream().flows_on("packets flow without a daemon")?;
+        keep_what_they_were_told(&running)?;
 
         running.waypost.start_again()?;
         traffic
@@ -49,11 +40,8 @@ fn sigterm_closes_the_sessions_and_forwarding_goes_on() -> Result<()> {
         running.waypost.established(&["sdwan", "fw"])?;
         let instances = [instance(1)?, instance(2)?];
         running.sdwan.established(&instances, PATIENCE)?;
-        until("routes are not stale any more", STALE, || {
-            let fib = running.waypost.show("fib")?;
-            ensure!(fib["stale"] == false, "still stale");
-            Ok(())
-        })?;
+        has_relearned(&running)?;
+        keep_what_they_were_told(&running)?;
         println!("{}", traffic.no_loss()?);
         Ok(())
     })
@@ -67,9 +55,14 @@ fn kill_9_stops_nothing() -> Result<()> {
         let traffic = Undisturbed::watch(&world, &running.waypost, &["sdwan", "fw"])?;
         for _ in 0..3 {
             running.waypost.process().kill()?;
+            appliances_wait(&running)?;
             traffic.stream().flows_on("packets flow without a daemon")?;
+            keep_what_they_were_told(&running)?;
             running.waypost.start_again()?;
             running.waypost.established(&["sdwan", "fw"])?;
+            // A peer without RFC 8538 must drop what it keeps if the next restart begins before it
+            // has been told everything again (RFC 4724 §4.2).
+            has_relearned(&running)?;
         }
         println!("{}", traffic.no_loss()?);
         Ok(())
@@ -120,6 +113,43 @@ fn flush_works_without_a_daemon() -> Result<()> {
         waypost::flush(&world.gw, running.waypost.config())?;
         nothing_left(&world)
     })
+}
+
+/// Everything has been learned again, so that everything has been told again, too.
+fn has_relearned(running: &Running) -> Result<()> {
+    until("routes are not stale any more", STALE, || {
+        let fib = running.waypost.show("fib")?;
+        ensure!(fib["stale"] == false, "still stale");
+        Ok(())
+    })
+}
+
+/// The appliances have noticed that both sessions are gone.
+fn appliances_wait(running: &Running) -> Result<()> {
+    until("both sessions are gone", PATIENCE, || {
+        for daemon in [&running.sdwan as &dyn Daemon, &running.firewall] {
+            let sessions = daemon.sessions()?;
+            for instance in [instance(1)?, instance(2)?] {
+                let state = sessions.get(&instance);
+                ensure!(
+                    state.is_some_and(|state| state != "established"),
+                    "{sessions:?}"
+                );
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Nothing else leads their packets back into the network: they have no route of last resort.
+fn keep_what_they_were_told(running: &Running) -> Result<()> {
+    for prefix in NETWORK {
+        let prefix = prefix.parse()?;
+        for daemon in [&running.sdwan as &dyn Daemon, &running.firewall] {
+            daemon.learns(prefix, instance(1)?, PATIENCE)?;
+        }
+    }
+    Ok(())
 }
 
 fn nothing_left(world: &Overview) -> Result<()> {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::{
     lab::{Host, Lab, Link, host::family_flag},
-    overview::{DEFAULT, NETWORK},
+    overview::DEFAULT,
     waypost::config::Port,
 };
 
@@ -135,8 +135,7 @@ impl Vm {
 
 impl Nva {
     /// Joins a new appliance to the gateway host. It knows how to reach the route server; the rest is
-    /// for BGP to tell. As on real appliances, whose interface has a gateway, there is a last resort
-    /// for the network's prefixes, so that a session that is away does not cut off what returns.
+    /// for BGP to tell.
     ///
     /// # Errors
     /// The lab refuses.
@@ -153,26 +152,13 @@ impl Nva {
         for (prefix, gateway) in route_server_subnet()?.into_iter().zip(vm.gateways) {
             vm.host.route(prefix, gateway, UPLINK)?;
         }
-        let nva = Self { vm };
-        nva.configure_last_resort()?;
-        Ok(nva)
+        Ok(Self { vm })
     }
 
     /// The machine.
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.vm.host
-    }
-
-    /// Writes the routes of last resort.
-    ///
-    /// # Errors
-    /// The interface does not exist.
-    pub fn configure_last_resort(&self) -> Result<()> {
-        for (prefix, gateway) in NETWORK.into_iter().zip(self.vm.gateways) {
-            self.host().last_resort(prefix.parse()?, gateway, UPLINK)?;
-        }
-        Ok(())
     }
 
     /// Its port, as configured in Waypost.

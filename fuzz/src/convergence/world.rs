@@ -17,8 +17,8 @@ use router_user::{
         fsm::{Action, ConnectionId, Event, Fsm, Outgoing, Received, monitor::Monitor},
         session::{AddPath, Restart, SessionConfig, SessionHandle},
         wire::{
-            self, Capability, Context, Family, Message, Negotiated, Nlri, Open, PathAttributes,
-            RefreshKind, RouteRefresh,
+            self, Capability, Context, Family, Message, Negotiated, Nlri, Notification, Open,
+            PathAttributes, RefreshKind, RouteRefresh,
         },
     },
     config,
@@ -183,8 +183,7 @@ impl World {
         self.event(
             node,
             Event::Stop {
-                subcode: 4,
-                text: String::new(),
+                notification: Notification::administrative_reset(""),
                 idle: Some(Duration::from_secs(1)),
             },
         );
@@ -213,9 +212,16 @@ impl World {
             let arrived = link.arriving.split_to(amount.min(link.arriving.len()));
             let far = link.far;
             link.received.extend_from_slice(&arrived);
+            let left = !link.arriving.is_empty();
             let ended = link.closed && link.arriving.is_empty();
             if !arrived.is_empty() {
-                self.event(1 - node, Event::Written { connection: far });
+                self.event(
+                    1 - node,
+                    Event::Written {
+                        connection: far,
+                        drained: !left,
+                    },
+                );
                 self.receive(node, connection);
             }
             if ended && self.nodes[node].links.remove(&connection).is_some() {
@@ -482,18 +488,9 @@ impl World {
                     RouteRefresh::new(family, RefreshKind::Request).encode(&mut out);
                     self.send(node, connection, &out);
                 }
-                SessionCommand::Shutdown {
-                    subcode,
-                    text,
-                    idle,
-                } => self.event(
-                    node,
-                    Event::Stop {
-                        subcode,
-                        text,
-                        idle,
-                    },
-                ),
+                SessionCommand::Shutdown { notification, idle } => {
+                    self.event(node, Event::Stop { notification, idle });
+                }
             }
         }
     }
@@ -525,7 +522,9 @@ impl World {
                 .into_iter()
                 .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
                 .collect();
-            let has = self.nodes[1 - node].server.learned_rows(&from(here));
+            let has = self.nodes[1 - node]
+                .server
+                .learned_rows(&from(here), self.now);
             let has: Vec<_> = has
                 .into_iter()
                 .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
@@ -541,7 +540,7 @@ impl World {
     /// What subnets of both have learned, and every path with its fate.
     pub(super) fn learned(&self) -> [(BTreeMap<IpNet, LearnedRoute>, Vec<String>); 2] {
         self.nodes.each_ref().map(|node| {
-            let rows = node.server.learned_rows(&Filter::default());
+            let rows = node.server.learned_rows(&Filter::default(), self.now);
             let told = |row: &LearnedRow| format!("{row:?}");
             (
                 node.learned.clone(),

@@ -23,6 +23,9 @@ pub struct PeerRow {
     pub instance: u8,
     /// Name of the peer.
     pub peer: PeerName,
+    /// It is not in the configuration: it connected from the prefix of a `dynamic_peer`.
+    #[serde(default)]
+    pub dynamic: bool,
     /// Its address.
     pub address: IpAddr,
     /// Its ASN.
@@ -37,12 +40,14 @@ pub struct PeerRow {
     pub families: Vec<Family>,
     /// Hold time agreed on, seconds.
     pub hold_time: Option<u16>,
-    /// Prefixes in Adj-RIB-In, rejected ones included.
+    /// Paths in Adj-RIB-In, rejected ones and stale ones included.
     pub received: usize,
     /// Of them, eligible.
     pub accepted: usize,
     /// Routes advertised to it.
     pub advertised: usize,
+    /// What is kept of it although its session was lost, by family.
+    pub stale: Vec<StaleRoutes>,
     /// Messages received.
     pub messages_received: u64,
     /// Messages sent.
@@ -60,6 +65,27 @@ pub struct PeerRow {
     /// What an operator should know: "peers with instance 1 only", "announces other routes to
     /// instance 2", …
     pub warnings: Vec<String>,
+}
+
+/// Routes of one family that are kept although their session was lost (RFC 4724, RFC 9494).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StaleRoutes {
+    /// The family.
+    pub family: Family,
+    /// How many; what the peer has announced again is none of them.
+    pub routes: usize,
+    /// Until when.
+    #[serde(flatten)]
+    pub kept: Stale,
+}
+
+/// Until when something stale is kept.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Stale {
+    /// Kept for long, as last choice (LLGR_STALE).
+    pub long_lived: bool,
+    /// Seconds until it goes, or is kept for long.
+    pub seconds_left: f64,
 }
 
 /// All that is known of a session: `show peer`.
@@ -178,6 +204,8 @@ pub struct LearnedRow {
     pub only_to_customer: Option<u32>,
     /// `best`, `multipath`, `lost` or `rejected`.
     pub state: String,
+    /// Kept although its session was lost.
+    pub stale: Option<Stale>,
     /// Why it lost or was rejected; why it won.
     pub reason: Option<String>,
 }
@@ -478,6 +506,12 @@ pub struct RouteServerStatus {
     pub established: usize,
     /// Instances that were stopped by `waypost instance stop`.
     pub stopped_instances: Vec<u8>,
+    /// Peers that are not in the configuration.
+    #[serde(default)]
+    pub dynamic_peers: usize,
+    /// Newcomers refused since the start: there were as many dynamic peers as may be.
+    #[serde(default)]
+    pub newcomers_refused: u64,
 }
 
 /// What a reload did.

@@ -30,7 +30,7 @@ mod harness;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Action, ConnectionId, Event, Outgoing, Received, Settings};
+pub use event::{Action, ConnectionId, Event, Outgoing, Received, Restarted, Settings};
 
 use backoff::Backoff;
 use connection::Connection;
@@ -56,7 +56,9 @@ pub struct Fsm {
 enum Activity {
     /// Idle until started.
     Stopped,
-    /// Idle until then.
+    /// Idle until then: it was told to rest.
+    Resting(Instant),
+    /// Idle until then, after an error.
     IdleHold(Instant),
     /// Accepts connections, does not connect.
     Waiting,
@@ -64,6 +66,12 @@ enum Activity {
     ConnectAt(Instant),
     /// Connects; gives up then.
     Connecting(Instant),
+}
+
+impl Activity {
+    const fn is_idle(self) -> bool {
+        matches!(self, Self::Stopped | Self::Resting(_) | Self::IdleHold(_))
+    }
 }
 
 impl Fsm {
@@ -83,11 +91,10 @@ impl Fsm {
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match event {
             Event::Start => self.start(now),
-            Event::Stop {
-                subcode,
-                text,
-                idle,
-            } => self.stop(subcode, &text, idle.map(|idle| now + idle)),
+            Event::Stop { notification, idle } => {
+                self.stop(&notification, idle.map(|idle| now + idle));
+            }
+            Event::Leave => self.leave(),
             Event::Connected {
                 connection,
                 local_address,
@@ -111,9 +118,13 @@ impl Fsm {
                     self.fail(index, notification, reason, now);
                 }
             }
-            Event::Written { connection } => {
+            Event::Queued { connection } => self.queued(connection, now),
+            Event::Written {
+                connection,
+                drained,
+            } => {
                 if let Some(index) = self.index(connection) {
-                    self.connections[index].written(now);
+                    self.connections[index].written(drained, now);
                 }
             }
             Event::Busy { connection } => {
@@ -123,7 +134,13 @@ impl Fsm {
             }
             Event::Timer => self.timer(now),
         }
-        std::mem::take(&mut self.actions)
+        let actions = std::mem::take(&mut self.actions);
+        for action in &actions {
+            if let Action::Send { connection, .. } = action {
+                self.queued(*connection, now);
+            }
+        }
+        actions
     }
 
     /// When [`Event::Timer`] is due.
@@ -131,7 +148,10 @@ impl Fsm {
     pub fn next_timeout(&self) -> Option<Instant> {
         let activity = match self.activity {
             Activity::Stopped | Activity::Waiting => None,
-            Activity::IdleHold(at) | Activity::ConnectAt(at) | Activity::Connecting(at) => Some(at),
+            Activity::Resting(at)
+            | Activity::IdleHold(at)
+            | Activity::ConnectAt(at)
+            | Activity::Connecting(at) => Some(at),
         };
         let connections = self
             .connections
@@ -150,7 +170,7 @@ impl Fsm {
             .map(Connection::state)
             .max_by_key(|state| *state as u8);
         furthest.unwrap_or(match self.activity {
-            Activity::Stopped | Activity::IdleHold(_) => State::Idle,
+            Activity::Stopped | Activity::Resting(_) | Activity::IdleHold(_) => State::Idle,
             Activity::Connecting(_) => State::Connect,
             Activity::Waiting | Activity::ConnectAt(_) => State::Active,
         })
@@ -159,7 +179,7 @@ impl Fsm {
     // -- Starting and stopping -----------------------------------------------------------------
 
     fn start(&mut self, now: Instant) {
-        if matches!(self.activity, Activity::Stopped | Activity::IdleHold(_)) {
+        if self.activity.is_idle() {
             self.backoff.forget();
             self.run(now);
         }
@@ -173,13 +193,12 @@ impl Fsm {
         }
     }
 
-    fn stop(&mut self, subcode: u8, text: &str, until: Option<Instant>) {
-        let notification = Notification::cease_with_text(subcode, text);
+    fn stop(&mut self, notification: &Notification, until: Option<Instant>) {
         for connection in std::mem::take(&mut self.connections) {
             self.dismiss(&connection, notification.clone());
         }
         self.cancel_attempt();
-        self.activity = until.map_or(Activity::Stopped, Activity::IdleHold);
+        self.activity = until.map_or(Activity::Stopped, Activity::Resting);
     }
 
     // -- Timers --------------------------------------------------------------------------------
@@ -189,10 +208,10 @@ impl Fsm {
             self.connection_timers(id, now);
         }
         match self.activity {
-            Activity::IdleHold(at) if at <= now => self.run(now),
+            Activity::Resting(at) | Activity::IdleHold(at) if at <= now => self.run(now),
             Activity::ConnectAt(at) if at <= now => self.connect(now),
             Activity::Connecting(at) if at <= now => {
-                let reason = text::no_answer(self.settings.peer);
+                let reason = text::no_answer(&self.settings);
                 self.actions.push(Action::Report(reason));
                 self.actions.push(Action::CancelConnect);
                 self.backoff.retry();
@@ -223,13 +242,14 @@ impl Fsm {
     }
 
     /// The Established connection had its time to prove itself. It stays (RFC 4271 §6.8), unless
-    /// the peer has missed its keepalives on it.
+    /// the peer has missed its keepalives on it. If none is Established, the held one may be.
     fn judge(&mut self, held: usize, now: Instant) {
         match self.find(State::Established) {
             Some(established) if self.connections[established].missed_keepalives(now) => {
                 self.collide(established, now);
             }
-            _ => self.collide(held, now),
+            Some(_) => self.collide(held, now),
+            None => self.release(now),
         }
     }
 
@@ -240,6 +260,12 @@ impl Fsm {
             connection: self.connections[index].id,
             message,
         });
+    }
+
+    fn queued(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(index) = self.index(id) {
+            self.connections[index].queued(now);
+        }
     }
 
     fn index(&self, id: ConnectionId) -> Option<usize> {

@@ -2,7 +2,8 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, IoSlice, Read},
+    io::{self, IoSlice, Read, Write},
+    net::IpAddr,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
@@ -14,7 +15,13 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{fsm::ConnectionId, socket, wire::Context};
+use super::{
+    fsm::ConnectionId,
+    protection::{self, ProtectionError},
+    session::Security,
+    socket,
+    wire::Context,
+};
 
 /// What is read at a time: at least one message of any length.
 pub(super) const BURST: usize = 1 << 16;
@@ -47,6 +54,8 @@ pub(super) struct Progress {
     pub(super) read: bool,
     /// Whole messages that the socket took.
     pub(super) written: u64,
+    /// Nothing waits to be sent.
+    pub(super) drained: bool,
     /// The connection has ended; what was received before is in the buffer.
     pub(super) ended: Option<String>,
 }
@@ -74,7 +83,17 @@ impl Link {
 
     /// Bytes that wait to be sent.
     pub(super) fn backlog(&self) -> usize {
-        self.out.waiting
+        self.out.waiting + self.out.urgent.len()
+    }
+
+    /// Changes how the connection is protected.
+    pub(super) fn protect(
+        &self,
+        peer: IpAddr,
+        before: &Security,
+        after: &Security,
+    ) -> Result<(), ProtectionError> {
+        protection::change(&self.stream, peer, before, after)
     }
 
     /// Reads and writes what is possible now.
@@ -90,6 +109,7 @@ impl Link {
                 Err(error)
             }
         };
+        progress.drained = self.out.is_empty();
         if let Err(error) = result {
             progress.ended = Some(socket::connection_error(&error));
         }
@@ -97,6 +117,59 @@ impl Link {
             return Poll::Ready(progress);
         }
         Poll::Pending
+    }
+
+    /// Reads and writes what is possible now as the kernel knows it: the runtime may not have asked it
+    /// for long, if the process was stopped.
+    pub(super) fn catch_up(&mut self, may_read: bool) -> Progress {
+        let mut progress = Progress::default();
+        let mut result = self.write_now(&mut progress);
+        if may_read && result.is_ok() {
+            result = self.read_now(&mut progress);
+        } else if may_read {
+            self.read_last_words(&mut progress);
+        }
+        progress.drained = self.out.is_empty();
+        if let Err(error) = result {
+            progress.ended = Some(socket::connection_error(&error));
+        }
+        progress
+    }
+
+    fn write_now(&mut self, progress: &mut Progress) -> io::Result<()> {
+        let socket = SockRef::from(&self.stream);
+        while !self.out.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let used = self.out.slices(&mut slices);
+            match (&*socket).write_vectored(&slices[..used]) {
+                Ok(written) => progress.written += self.out.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_now(&mut self, progress: &mut Progress) -> io::Result<()> {
+        let socket = SockRef::from(&self.stream);
+        let mut part = [0; 4096];
+        let mut left = BURST;
+        while left >= part.len() {
+            match (&*socket).read(&mut part) {
+                Ok(0) => {
+                    progress.ended = Some("closed by the peer".to_owned());
+                    break;
+                }
+                Ok(len) => {
+                    self.received.extend_from_slice(&part[..len]);
+                    progress.read = true;
+                    left -= len;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn poll_write(&mut self, cx: &mut TaskContext<'_>, progress: &mut Progress) -> io::Result<()> {
@@ -172,13 +245,17 @@ impl Link {
     }
 }
 
-/// Waits for progress on any connection; which one by its place.
+/// Waits for progress on any connection; which one by its place. They take turns: the one at
+/// `first` is asked first.
 pub(super) async fn progress(
     links: &mut [Link],
+    first: usize,
     may_read: impl Fn(ConnectionId) -> bool,
 ) -> (usize, Progress) {
     std::future::poll_fn(|cx| {
-        for (index, link) in links.iter_mut().enumerate() {
+        let count = links.len();
+        for index in (0..count).map(|number| (first + number) % count) {
+            let link = &mut links[index];
             let may_read = may_read(link.id);
             if let Poll::Ready(progress) = link.poll(cx, may_read) {
                 return Poll::Ready((index, progress));
@@ -395,6 +472,33 @@ mod tests {
         let progress = std::future::poll_fn(|cx| link.poll(cx, true)).await;
         assert_eq!(link.received, message(3, 2), "{progress:?}");
         assert!(progress.read && progress.ended.is_some(), "{progress:?}");
+    }
+
+    #[tokio::test]
+    async fn links_take_turns() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (mut peers, mut links) = (vec![], vec![]);
+        for number in 0..2 {
+            let mut peer = std::net::TcpStream::connect(address).unwrap();
+            peer.write_all(&message(4, 0)).unwrap();
+            peers.push(peer);
+            let (stream, _) = listener.accept().await.unwrap();
+            links.push(Link::new(ConnectionId(number), stream));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut turn = 0;
+        for _ in 0..10 {
+            let mut seen = vec![];
+            for _ in 0..2 {
+                let (index, _) = super::progress(&mut links, turn, |_| true).await;
+                turn = index + 1;
+                seen.push(index);
+                peers[index].write_all(&message(4, 0)).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            assert_eq!(seen, [0, 1]);
+        }
     }
 
     /// The socket takes `room` bytes at the most.

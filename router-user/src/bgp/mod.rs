@@ -21,6 +21,8 @@ mod credit;
 pub mod fsm;
 mod link;
 mod listener;
+pub mod protection;
+mod rate;
 pub mod session;
 mod socket;
 pub mod speaker;
@@ -150,13 +152,10 @@ pub enum SessionCommand {
     Send(Bytes),
     /// Ask the peer for all its routes of a family again (RFC 2918); it must take such requests.
     RequestRefresh(Family),
-    /// Close with Cease and a subcode (RFC 4486), an optional text (RFC 9003), and stay idle until
-    /// started again or until `idle` has passed.
+    /// Close with this NOTIFICATION and stay idle until started again or until `idle` has passed.
     Shutdown {
-        /// Subcode of the Cease NOTIFICATION.
-        subcode: u8,
-        /// Shutdown communication, at most 255 bytes of UTF-8.
-        text: String,
+        /// What the peer is told: Cease (RFC 4486), perhaps with a text (RFC 9003).
+        notification: wire::Notification,
         /// Start again by itself after this time; `None`: only when told to.
         idle: Option<std::time::Duration>,
     },

@@ -25,10 +25,10 @@ use super::{
     RouteChange, SessionCommand, SessionEvent,
     backlog::Backlog,
     credit::Credits,
-    fsm::{ConnectionId, Event, Fsm},
+    fsm::{ConnectionId, Event, Fsm, Restarted, Settings},
     link::{self, BURST, LINGER, Link, Progress},
-    socket,
-    wire::{Notification, RefreshKind, RouteRefresh, notification::cease},
+    protection, socket,
+    wire::{Notification, RefreshKind, RouteRefresh},
 };
 use refreshes::Refreshes;
 use status::Status;
@@ -98,14 +98,19 @@ pub(super) enum Control {
     Stop { subcode: u8, text: String },
     /// Close and go on with another configuration; idle, if it was stopped.
     Reconfigure(Box<SessionConfig>),
+    /// Protect all connections otherwise, live ones too.
+    Protect(Security),
     /// Close with this Cease and end.
     End { subcode: u8, text: String },
+    /// Close so that a peer with graceful restart keeps our routes, and end.
+    Leave,
 }
 
 /// A session's task and all that it owns.
 pub(super) struct Session {
     config: SessionConfig,
     fsm: Fsm,
+    restarted: Restarted,
     stopped: bool,
     events: UnboundedSender<SessionEvent>,
     control: UnboundedReceiver<Control>,
@@ -117,6 +122,8 @@ pub(super) struct Session {
     waiting: usize,
     attempt: Option<Attempt>,
     links: Vec<Link>,
+    /// Which link is asked first for progress, so that none starves the others.
+    turn: usize,
     established: Option<ConnectionId>,
     closing: JoinSet<()>,
     connections: u64,
@@ -149,12 +156,14 @@ enum Input {
 impl Session {
     pub(super) fn new(
         config: SessionConfig,
+        restarted: Restarted,
         events: UnboundedSender<SessionEvent>,
         control: UnboundedReceiver<Control>,
         incoming: mpsc::Receiver<TcpStream>,
     ) -> Self {
         Self {
-            fsm: Fsm::new(config.settings()),
+            fsm: machine(&config, restarted),
+            restarted,
             status: Status::new(config.id.clone()),
             config,
             stopped: true,
@@ -166,6 +175,7 @@ impl Session {
             waiting: 0,
             attempt: None,
             links: Vec::new(),
+            turn: 0,
             established: None,
             closing: JoinSet::new(),
             connections: 0,
@@ -177,9 +187,11 @@ impl Session {
 
     /// Runs until told to end, or until the speaker is gone.
     pub(super) async fn run(mut self) {
+        self.check_protection();
         self.report_status();
         loop {
             let input = self.next_input().await;
+            let has_read = matches!(&input, Input::Progress(_, progress) if progress.read);
             if self.take(input).is_break() {
                 break;
             }
@@ -187,6 +199,10 @@ impl Session {
             self.hand_on_refreshes();
             if self.status.is_due(Instant::now()) {
                 self.report_status();
+            }
+            if has_read {
+                // A burst may hold thousands of messages: other sessions get their turn after each.
+                tokio::task::yield_now().await;
             }
         }
         let farewells = async { while self.closing.join_next().await.is_some() {} };
@@ -210,7 +226,7 @@ impl Session {
             command = next(&mut self.commands) => Input::Command(command),
             Some(stream) = self.incoming.recv() => Input::Incoming(stream),
             result = finish(&mut self.attempt) => Input::Attempt(result),
-            (index, progress) = link::progress(&mut self.links, |id| {
+            (index, progress) = link::progress(&mut self.links, self.turn, |id| {
                 credit || Some(id) != established
             }) => Input::Progress(index, progress),
             () = self.credits.returned(BURST), if !credit => Input::MayRead,
@@ -234,7 +250,10 @@ impl Session {
                 let reason = socket::connect_error(&error, config.local_address, config.peer());
                 self.event(Event::ConnectFailed { reason });
             }
-            Input::Progress(index, progress) => self.progress(index, progress),
+            Input::Progress(index, progress) => {
+                self.turn = index + 1;
+                self.progress(index, progress);
+            }
             Input::MayRead | Input::Time => {}
         }
         std::ops::ControlFlow::Continue(())
@@ -250,39 +269,76 @@ impl Session {
             }
             Some(Control::Stop { subcode, text }) => {
                 self.stopped = true;
-                self.stop(subcode, text, None);
+                self.stop(Notification::cease_with_text(subcode, &text), None);
             }
-            Some(Control::Reconfigure(config)) => {
-                self.stop(cease::CONFIGURATION_CHANGE, String::new(), None);
-                self.config = *config;
-                self.fsm = Fsm::new(self.config.settings());
-                if !self.stopped {
-                    self.event(Event::Start);
-                }
-            }
+            Some(Control::Reconfigure(config)) => self.reconfigure(*config),
+            Some(Control::Protect(security)) => self.protect(security),
             Some(Control::End { subcode, text }) => {
-                self.stop(subcode, text, None);
+                self.stop(Notification::cease_with_text(subcode, &text), None);
+                return std::ops::ControlFlow::Break(());
+            }
+            Some(Control::Leave) => {
+                self.event(Event::Leave);
                 return std::ops::ControlFlow::Break(());
             }
             None => {
-                self.stop(cease::ADMINISTRATIVE_SHUTDOWN, String::new(), None);
+                self.stop(Notification::administrative_shutdown(""), None);
                 return std::ops::ControlFlow::Break(());
             }
         }
         std::ops::ControlFlow::Continue(())
     }
 
-    fn stop(&mut self, subcode: u8, text: String, idle: Option<Duration>) {
+    fn stop(&mut self, notification: Notification, idle: Option<Duration>) {
         if self.established.is_some() {
-            let notification = Notification::cease_with_text(subcode, &text);
             self.status
                 .error(format!("closed from here: {notification}"));
         }
-        self.event(Event::Stop {
-            subcode,
-            text,
-            idle,
-        });
+        self.event(Event::Stop { notification, idle });
+    }
+
+    fn reconfigure(&mut self, config: SessionConfig) {
+        self.stop(Notification::configuration_change(), None);
+        self.config = config;
+        self.fsm = machine(&self.config, self.restarted);
+        self.check_protection();
+        if !self.stopped {
+            self.event(Event::Start);
+        }
+    }
+
+    fn protect(&mut self, security: Security) {
+        let peer = self.config.id.peer;
+        let before = std::mem::replace(&mut self.config.security, security);
+        let after = &self.config.security;
+        let mut changes = self
+            .links
+            .iter()
+            .map(|link| link.protect(peer, &before, after));
+        let failed = changes.find_map(Result::err);
+        if let Some(error) = failed {
+            let text = format!("the connection with {peer} cannot be given its new key: {error}");
+            self.status.error(text);
+            self.reconfigure(self.config.clone());
+            return;
+        }
+        self.check_protection();
+        if self.attempt.is_some() {
+            // It has been made with the old key.
+            self.attempt = Some(self.new_attempt());
+        }
+    }
+
+    /// Says so at once where the kernel cannot protect the connections: none is made or taken.
+    fn check_protection(&mut self) {
+        if let Err(error) = protection::check(&self.config.security, self.config.id.peer) {
+            self.status.error(error.to_string());
+        }
+    }
+
+    fn new_attempt(&self) -> Attempt {
+        let (local, peer) = (self.config.local_address, self.config.peer());
+        Box::pin(socket::connect(local, peer, self.config.security.clone()))
     }
 
     fn commands(&mut self, first: Option<SessionCommand>) {
@@ -305,11 +361,7 @@ impl Session {
                     link.send(|out| request.encode(out));
                 }
             }
-            SessionCommand::Shutdown {
-                subcode,
-                text,
-                idle,
-            } => self.stop(subcode, text, idle),
+            SessionCommand::Shutdown { notification, idle } => self.stop(notification, idle),
         }
     }
 
@@ -319,7 +371,9 @@ impl Session {
         };
         self.waiting += messages.len();
         link.enqueue(messages);
-        if link.backlog() > MAX_BACKLOG {
+        let (connection, backlog) = (link.id, link.backlog());
+        self.event(Event::Queued { connection });
+        if backlog > MAX_BACKLOG {
             self.status.error(format!(
                 "{} takes its routes too slowly: more than {} MiB wait for it; trying again in {} s",
                 self.config.id.peer,
@@ -327,8 +381,7 @@ impl Session {
                 BACKLOG_IDLE.as_secs()
             ));
             self.event(Event::Stop {
-                subcode: cease::OUT_OF_RESOURCES,
-                text: String::new(),
+                notification: Notification::out_of_resources(),
                 idle: Some(BACKLOG_IDLE),
             });
         }
@@ -340,6 +393,16 @@ impl Session {
         let Ok(address) = stream.local_addr() else {
             return;
         };
+        let config = &self.config;
+        if let Err(error) = protection::confirm(&stream, config.id.peer, &config.security) {
+            // The operator has changed it while the connection came to be.
+            self.status.error(format!("connection given up: {error}"));
+            if outgoing {
+                let reason = error.to_string();
+                self.event(Event::ConnectFailed { reason });
+            }
+            return;
+        }
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         self.links.push(Link::new(connection, stream));
@@ -362,7 +425,10 @@ impl Session {
         if progress.written > 0 {
             self.status.sent(progress.written);
             self.sent(connection);
-            self.event(Event::Written { connection });
+            self.event(Event::Written {
+                connection,
+                drained: progress.drained,
+            });
         }
         if progress.read {
             self.receive(connection);
@@ -408,20 +474,24 @@ impl Session {
         let established = self.established;
         let credit = self.credits.suffice(BURST);
         let may_read = |id| credit || Some(id) != established;
-        let mut task = std::task::Context::from_waker(std::task::Waker::noop());
-        let ready: Vec<_> = self
+        let caught_up: Vec<_> = self
             .links
             .iter_mut()
-            .map(|link| (link.id, link.poll(&mut task, may_read(link.id))))
+            .map(|link| (link.id, link.catch_up(may_read(link.id))))
             .collect();
-        for (id, progress) in ready {
-            if let std::task::Poll::Ready(progress) = progress
-                && let Some(index) = self.links.iter().position(|link| link.id == id)
-            {
+        for (id, progress) in caught_up {
+            if let Some(index) = self.links.iter().position(|link| link.id == id) {
                 self.progress(index, progress);
             }
         }
     }
+}
+
+fn machine(config: &SessionConfig, restarted: Restarted) -> Fsm {
+    Fsm::new(Settings {
+        restarted,
+        ..config.settings()
+    })
 }
 
 fn find(links: &mut [Link], id: Option<ConnectionId>) -> Option<&mut Link> {

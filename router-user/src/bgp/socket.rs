@@ -8,36 +8,53 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// Hops that a session may cross: peers are not on the instances' link (multihop).
-const HOPS: u32 = 64;
+use super::{
+    protection::{self, HOPS, ProtectionError},
+    session::Security,
+};
 
 /// Connections that wait to be accepted.
 const ACCEPT_QUEUE: i32 = 128;
 
 /// Connects from one of the instance's addresses.
-pub(super) async fn connect(local: IpAddr, peer: SocketAddr) -> io::Result<TcpStream> {
+pub(super) async fn connect(
+    local: IpAddr,
+    peer: SocketAddr,
+    security: Security,
+) -> io::Result<TcpStream> {
     let socket = open(peer)?;
     socket.set_tcp_nodelay(true)?;
+    protection::prepare(&socket, peer.ip(), &security).map_err(io::Error::other)?;
     socket.bind(&SocketAddr::new(local, 0).into())?;
     TcpSocket::from_std_stream(socket.into())
         .connect(peer)
         .await
 }
 
-/// Listens on an instance's address.
-pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens on an instance's address; `prepare` sets the socket up before anybody can connect.
+pub(super) fn listen(
+    address: SocketAddr,
+    prepare: impl FnOnce(&Socket),
+) -> io::Result<TcpListener> {
     let socket = open(address)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
+    prepare(&socket);
     socket.listen(ACCEPT_QUEUE)?;
     TcpListener::from_std(socket.into())
 }
 
-/// An accepted connection inherits its listener's hops.
-pub(super) fn accepted(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)
+/// Sets up an accepted connection of the peer.
+pub(super) fn accepted(
+    stream: &TcpStream,
+    peer: IpAddr,
+    security: &Security,
+) -> Result<(), ProtectionError> {
+    // Without it, what is sent is only later.
+    let _ = stream.set_nodelay(true);
+    protection::confirm(stream, peer, security)
 }
 
 /// Closes with a reset: the peer sees at once that nobody wants to talk to it.
@@ -77,8 +94,16 @@ pub(super) fn connect_error(error: &io::Error, local: IpAddr, peer: SocketAddr) 
         Kind::TimedOut => {
             format!("no answer from {peer}: is the machine up, and does nothing filter TCP?")
         }
+        _ if is_protection_error(error) => error.to_string(),
         _ => format!("connecting from {local} to {peer}: {error}"),
     }
+}
+
+fn is_protection_error(error: &io::Error) -> bool {
+    let Some(reason) = error.get_ref() else {
+        return false;
+    };
+    reason.is::<ProtectionError>()
 }
 
 /// Why a connection ended, as the peer's doing.

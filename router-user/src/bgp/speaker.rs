@@ -6,11 +6,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::SocketAddr,
-    sync::Arc,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
+use ipnet::IpNet;
 use tokio::{
     net::TcpStream,
     sync::mpsc::{self, UnboundedSender},
@@ -19,12 +19,16 @@ use tokio::{
 
 use super::{
     InstanceId, SessionEvent, SessionId,
-    listener::{Listener, Peers},
-    session::{Control, Session, SessionConfig},
+    fsm::Restarted,
+    listener::{Door, Guest, Listener},
+    protection::{self, ProtectionError},
+    session::{Control, Security, Session, SessionConfig},
     socket,
     wire::notification::cease,
 };
 use crate::names::RouteServerName;
+
+pub use super::listener::{Newcomer, Refusals};
 
 /// How long [`Speaker::shutdown`] waits for the last messages to be delivered.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
@@ -48,6 +52,53 @@ pub enum SpeakerError {
         peer = .1.peer
     )]
     Ambiguous(SessionId, SessionId, SocketAddr),
+    /// The kernel cannot protect a session as configured; it stays down.
+    #[error("session {0}: {1}")]
+    Unprotected(SessionId, ProtectionError),
+    /// The same of dynamic peers; their connections are refused.
+    #[error("dynamic peers of {0}: {1}")]
+    UnprotectedRange(IpNet, ProtectionError),
+}
+
+/// Who may connect beside the peers of the sessions, and how often anyone may.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// Connections a second from one address; what is beyond is closed at once.
+    pub connection_rate: u16,
+    /// Whence those may come who are not peers yet.
+    pub ranges: Vec<DynamicRange>,
+    /// Where their connections go; they are refused while it is full.
+    pub newcomers: Option<mpsc::Sender<Newcomer>>,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            connection_rate: 10,
+            ranges: Vec::new(),
+            newcomers: None,
+        }
+    }
+}
+
+/// Addresses whose connections are taken without a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DynamicRange {
+    /// What they connect to.
+    pub listen: Vec<SocketAddr>,
+    /// Where they are.
+    pub prefix: IpNet,
+    /// How their connections are protected.
+    pub security: Security,
+}
+
+/// Whether we come back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Farewell {
+    /// Soon: peers with graceful restart are to keep our routes (RFC 4724, RFC 8538).
+    ForRestart,
+    /// Not: all peers are to drop our routes at once.
+    ForGood,
 }
 
 /// Which sessions are meant.
@@ -80,6 +131,8 @@ pub struct Speaker {
     ending: BTreeMap<SessionId, JoinHandle<()>>,
     listeners: HashMap<SocketAddr, Listener>,
     stopped: BTreeSet<Selection>,
+    restarted: Restarted,
+    admission: Admission,
 }
 
 #[derive(Debug)]
@@ -94,17 +147,51 @@ impl Speaker {
     /// A speaker without sessions.
     #[must_use]
     pub fn new(events: UnboundedSender<SessionEvent>) -> Self {
+        Self::restarted(events, Restarted::default())
+    }
+
+    /// A speaker without sessions that follows an earlier run; `restarted` is what their first OPENs
+    /// say of that.
+    #[must_use]
+    pub fn restarted(events: UnboundedSender<SessionEvent>, restarted: Restarted) -> Self {
         Self {
             events,
             sessions: BTreeMap::new(),
             ending: BTreeMap::new(),
             listeners: HashMap::new(),
             stopped: BTreeSet::new(),
+            restarted,
+            admission: Admission::default(),
+        }
+    }
+
+    /// Changes who may connect beside the sessions' peers, from the next [`apply`](Self::apply) on.
+    pub fn admit(&mut self, admission: Admission) {
+        self.admission = admission;
+    }
+
+    /// Hands a newcomer's connection to its session, which has been made meanwhile.
+    pub fn welcome(&self, id: &SessionId, newcomer: Newcomer) {
+        match self.sessions.get(id) {
+            Some(running) => {
+                if let Err(error) = running.incoming.try_send(newcomer.stream) {
+                    socket::refuse(error.into_inner());
+                }
+            }
+            None => newcomer.refuse(),
+        }
+    }
+
+    /// Starts a session that rests, unless the operator has stopped it.
+    pub fn wake(&self, id: &SessionId) {
+        if let Some(running) = self.sessions.get(id).filter(|_| !self.is_stopped(id)) {
+            tell(running, Control::Start);
         }
     }
 
     /// Makes these the speaker's sessions: starts new ones, closes those that are not listed any
-    /// more (Cease/3), restarts those that changed (Cease/6), leaves the others alone. Opens and
+    /// more (Cease/3), restarts those that changed (Cease/6), leaves the others alone. Where only
+    /// keys or hops changed, live connections go on with the new ones if TCP can do that. Opens and
     /// closes listeners accordingly.
     ///
     /// Returns what could not be done; everything else is.
@@ -113,11 +200,17 @@ impl Speaker {
         let wanted = distinct(sessions, &mut errors);
         self.remove_others(&wanted);
         for (id, config) in wanted {
+            let before = self.sessions.get(&id).map(|running| &running.config);
+            if before.is_none_or(|before| before.security != config.security)
+                && let Err(error) = protection::check(&config.security, id.peer)
+            {
+                errors.push(SpeakerError::Unprotected(id.clone(), error));
+            }
             match self.sessions.get_mut(&id) {
                 Some(running) if running.config == config => {}
                 Some(running) => {
-                    running.config = config.clone();
-                    tell(running, Control::Reconfigure(Box::new(config)));
+                    let before = std::mem::replace(&mut running.config, config.clone());
+                    tell(running, transition(before, config));
                 }
                 None => self.add(id, config),
             }
@@ -166,19 +259,21 @@ impl Speaker {
         true
     }
 
-    /// Closes all sessions with Cease, administrative shutdown, and waits until that is delivered,
-    /// 2 seconds at the most.
-    pub async fn shutdown(&mut self) {
+    /// Closes all sessions and waits until that is delivered, 2 seconds at the most: with Cease,
+    /// administrative shutdown, or, for a restart, so that peers with graceful restart keep our
+    /// routes.
+    pub async fn shutdown(&mut self, farewell: Farewell) {
         self.listeners.clear();
         let mut tasks: Vec<_> = std::mem::take(&mut self.ending).into_values().collect();
         for running in std::mem::take(&mut self.sessions).into_values() {
-            tell(
-                &running,
-                Control::End {
+            let control = match farewell {
+                Farewell::ForRestart => Control::Leave,
+                Farewell::ForGood => Control::End {
                     subcode: cease::ADMINISTRATIVE_SHUTDOWN,
                     text: String::new(),
                 },
-            );
+            };
+            tell(&running, control);
             tasks.push(running.task);
         }
         let ended = futures::future::join_all(&mut tasks);
@@ -211,7 +306,8 @@ impl Speaker {
     fn add(&mut self, id: SessionId, config: SessionConfig) {
         let (control, controls) = mpsc::unbounded_channel();
         let (incoming, streams) = mpsc::channel(INCOMING);
-        let session = Session::new(config.clone(), self.events.clone(), controls, streams);
+        let events = self.events.clone();
+        let session = Session::new(config.clone(), self.restarted, events, controls, streams);
         let predecessor = self.ending.remove(&id);
         let task = tokio::spawn(async move {
             if let Some(predecessor) = predecessor {
@@ -233,37 +329,62 @@ impl Speaker {
     }
 
     fn listen(&mut self, errors: &mut Vec<SpeakerError>) {
-        let mut wanted: BTreeMap<SocketAddr, HashMap<_, (&SessionId, mpsc::Sender<TcpStream>)>> =
-            BTreeMap::new();
-        for (id, running) in &self.sessions {
-            let address = running.config.listen();
-            let peers = wanted.entry(address).or_default();
-            if let Some((first, _)) = peers.get(&id.peer) {
-                errors.push(SpeakerError::Ambiguous(
-                    (*first).clone(),
-                    id.clone(),
-                    address,
-                ));
-                continue;
-            }
-            peers.insert(id.peer, (id, running.incoming.clone()));
-        }
+        let wanted = self.doors(errors);
         self.listeners
             .retain(|address, _| wanted.contains_key(address));
-        for (address, peers) in wanted {
-            let peers = peers.into_iter().map(|(peer, (_, to))| (peer, to));
-            let peers: Peers = Arc::new(peers.collect());
+        for (address, door) in wanted {
             if let Some(listener) = self.listeners.get(&address) {
-                listener.set_peers(peers);
+                listener.set_door(door);
                 continue;
             }
-            let (listener, result) = Listener::open(address, peers);
+            let (listener, result) = Listener::open(address, door);
             if let Err(error) = result {
                 let text = socket::listen_error(&error, address);
                 errors.push(SpeakerError::Listen(text));
             }
             self.listeners.insert(address, listener);
         }
+    }
+
+    /// Who may connect to which address.
+    fn doors(&self, errors: &mut Vec<SpeakerError>) -> BTreeMap<SocketAddr, Door> {
+        let Admission {
+            connection_rate,
+            ranges,
+            newcomers,
+        } = &self.admission;
+        let new = || Door {
+            newcomers: newcomers.clone(),
+            rate: *connection_rate,
+            ..Door::default()
+        };
+        let mut doors: BTreeMap<SocketAddr, Door> = BTreeMap::new();
+        let mut claims: HashMap<(SocketAddr, IpAddr), &SessionId> = HashMap::new();
+        for (id, running) in &self.sessions {
+            let address = running.config.listen();
+            if let Some(first) = claims.get(&(address, id.peer)) {
+                let first = (*first).clone();
+                errors.push(SpeakerError::Ambiguous(first, id.clone(), address));
+                continue;
+            }
+            claims.insert((address, id.peer), id);
+            let guest = Guest {
+                connections: running.incoming.clone(),
+                security: running.config.security.clone(),
+            };
+            let door = doors.entry(address).or_insert_with(new);
+            door.peers.insert(id.peer, guest);
+        }
+        for range in ranges {
+            if let Err(error) = protection::check(&range.security, range.prefix.addr()) {
+                errors.push(SpeakerError::UnprotectedRange(range.prefix, error));
+            }
+            for address in &range.listen {
+                let door = doors.entry(*address).or_insert_with(new);
+                door.ranges.push((range.prefix, range.security.clone()));
+            }
+        }
+        doors
     }
 
     fn is_stopped(&self, id: &SessionId) -> bool {
@@ -278,6 +399,19 @@ impl Speaker {
         selected
             .map(|(_, running)| tell(running, control()))
             .count()
+    }
+}
+
+/// How a session gets from one configuration to the next.
+fn transition(before: SessionConfig, after: SessionConfig) -> Control {
+    let protected_anew = SessionConfig {
+        security: after.security.clone(),
+        ..before.clone()
+    };
+    if protected_anew == after && protection::changes_live(&before.security, &after.security) {
+        Control::Protect(after.security)
+    } else {
+        Control::Reconfigure(Box::new(after))
     }
 }
 

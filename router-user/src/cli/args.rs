@@ -48,8 +48,9 @@ impl Arguments {
 pub(super) enum Command {
     /// Run the daemon in the foreground.
     ///
-    /// SIGTERM and SIGINT close the sessions with a Cease and leave the pinned data plane
-    /// forwarding; the next start adopts it. SIGHUP reads the file again, as "reload" does.
+    /// SIGTERM and SIGINT close the sessions as for a restart and leave the pinned data plane
+    /// forwarding; the next start adopts it: see "waypost stop --help". SIGHUP reads the file again,
+    /// as "reload" does.
     #[command(
         after_long_help = "Example:\n  waypost run --config /etc/waypost.toml --log info,router_user::bgp=debug"
     )]
@@ -108,8 +109,11 @@ pub(super) enum Command {
 
     /// Stop the daemon.
     ///
-    /// The sessions close with a Cease; the pinned data plane goes on forwarding. With --flush the
-    /// programs are detached and all pins removed as well, also where no daemon runs any more.
+    /// As for a restart: the pinned data plane goes on forwarding, and peers with graceful restart
+    /// keep our routes for restart_time. They are sent no NOTIFICATION, or, if both sides announce
+    /// RFC 8538, a Cease that is no hard reset; other peers are sent a Cease. With --flush all peers
+    /// are told to drop our routes at once, the programs are detached and all pins removed, also
+    /// where no daemon runs any more.
     #[command(
         after_long_help = "Examples:\n  waypost stop\n  waypost stop --flush --config /etc/waypost.toml"
     )]

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 
 use crate::api::types::{
     AdvertisedRow, Counters, EffectiveRow, FibGroup, FibNextHop, FibPort, FibRoute, FibView,
-    LearnedRow, PeerRow, ReceivedRow, RouteServerStatus,
+    LearnedRow, PeerRow, ReceivedRow, RouteServerStatus, Stale, StaleRoutes,
 };
 use crate::names::RouteServerName;
 
@@ -30,8 +30,10 @@ pub(super) fn peers(rows: &[PeerRow]) -> String {
         &columns,
         &numbers,
         rows.iter().map(|row| {
-            let error = row.last_error.iter().cloned();
-            let notes: Vec<_> = row.warnings.iter().cloned().chain(error).collect();
+            let dynamic = row.dynamic.then(|| "dynamic".to_owned());
+            let stale = row.stale.iter().map(stale_routes);
+            let warnings = row.warnings.iter().chain(&row.last_error).cloned();
+            let notes: Vec<_> = dynamic.into_iter().chain(stale).chain(warnings).collect();
             vec![
                 row.route_server.to_string(),
                 row.instance.to_string(),
@@ -143,12 +145,33 @@ pub(super) fn learned(rows: &[LearnedRow]) -> String {
                 row.origin.clone(),
                 row.med.map_or_else(dash, |med| med.to_string()),
                 row.communities.join(" "),
-                row.state.clone(),
+                match row.stale {
+                    Some(kept) => format!("{}, {}", row.state, stale(kept)),
+                    None => row.state.clone(),
+                },
                 row.reason.clone().unwrap_or_default(),
             ];
             (row.route_server.to_string(), cells)
         }),
     )
+}
+
+/// What is kept of a lost session.
+fn stale_routes(stale_routes: &StaleRoutes) -> String {
+    let StaleRoutes {
+        family,
+        routes,
+        kept,
+    } = stale_routes;
+    format!("{routes} routes of {family} are {}", stale(*kept))
+}
+
+fn stale(kept: Stale) -> String {
+    let how = match kept.long_lived {
+        true => "stale as last choice",
+        false => "stale",
+    };
+    format!("{how} for {} more", duration(kept.seconds_left))
 }
 
 /// A prefix and its path identifier (RFC 7911), if it has one: `10.250.0.0/16 id 3`.
@@ -528,6 +551,7 @@ mod tests {
             communities: vec![],
             only_to_customer: None,
             state: "best".into(),
+            stale: None,
             reason: None,
         };
         let one = learned(&[row("rs1"), row("rs1")]);

@@ -12,13 +12,15 @@ use futures::TryStreamExt as _;
 use netlink_packet_route::{address::AddressAttribute, link::LinkAttribute};
 
 use super::{Config, Fault, Faults, Parsed, places::Places};
-use crate::names::InterfaceName;
+use crate::{bgp::protection, names::InterfaceName};
 
 /// Interfaces of the host and their addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
     /// Addresses by interface.
     pub interfaces: HashMap<String, HashSet<IpAddr>>,
+    /// Why connections with TCP-AO (RFC 5925) cannot be made, if so.
+    pub no_tcp_ao: Option<String>,
 }
 
 impl Host {
@@ -39,7 +41,10 @@ impl Host {
     }
 
     async fn read_through(handle: &rtnetlink::Handle) -> Result<Self, rtnetlink::Error> {
-        let mut host = Self::default();
+        let mut host = Self {
+            no_tcp_ao: protection::tcp_ao().err().map(|error| error.to_string()),
+            ..Self::default()
+        };
         let mut names = HashMap::new();
         let mut links = handle.link().get().execute();
         while let Some(link) = links.try_next().await? {
@@ -108,6 +113,7 @@ pub fn check(parsed: &Parsed, host: &Host, running: Option<&Config>) -> Result<V
     faults.extend(missing_instance_addresses(config, places, host));
     if faults.is_empty() {
         warnings.extend(missing_gateways(config, places, host));
+        warnings.extend(missing_tcp_ao(config, places, host));
         return Ok(warnings);
     }
     faults.sort_by_key(|fault| fault.line);
@@ -183,6 +189,32 @@ fn missing_gateways(config: &Config, places: &Places, host: &Host) -> Vec<Fault>
                     ),
                 });
             }
+        }
+    }
+    warnings
+}
+
+/// Nobody else is to pay for it: a warning.
+fn missing_tcp_ao(config: &Config, places: &Places, host: &Host) -> Vec<Fault> {
+    let Some(reason) = &host.no_tcp_ao else {
+        return Vec::new();
+    };
+    let mut warnings = Vec::new();
+    for server in &config.route_servers {
+        let peers = server.peers.iter().map(|peer| (&peer.name, &peer.security));
+        let dynamic = server.dynamic_peers.iter();
+        let dynamic = dynamic.map(|peers| (&peers.name, &peers.template.security));
+        for (name, security) in peers.chain(dynamic) {
+            if security.tcp_ao.is_empty() {
+                continue;
+            }
+            let place = (server.name.clone(), name.clone());
+            warnings.push(Fault {
+                file: places.file.clone(),
+                line: places.peers.get(&place).copied().unwrap_or(1),
+                what: format!("peer {name} of route server {} stays down", server.name),
+                remedy: reason.clone(),
+            });
         }
     }
     warnings

@@ -24,6 +24,8 @@ use crate::{
 pub struct Peer {
     /// Its name.
     pub name: PeerName,
+    /// It is not in the file: it came from the prefix of a `[[route_server.dynamic_peer]]`.
+    pub dynamic: bool,
     /// Its address; the instances speak to it from their address of the same family.
     pub address: IpAddr,
     /// Its ASN.
@@ -64,6 +66,7 @@ impl Peer {
     pub fn new(name: PeerName, address: IpAddr, asn: Asn) -> Self {
         Self {
             name,
+            dynamic: false,
             address,
             asn,
             passive: false,

@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use crate::names::InterfaceName;
+use crate::names::{InterfaceName, PeerName, RouteServerName};
 
-/// Where in the file interfaces and instance addresses stand.
+/// Where in the file interfaces, instance addresses and peers stand.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     /// The file, as the operator named it.
@@ -13,4 +13,6 @@ pub struct Places {
     pub(super) interfaces: HashMap<InterfaceName, usize>,
     /// Line of each instance's address.
     pub(super) instance_addresses: HashMap<IpAddr, usize>,
+    /// Line of each peer's section, and of those of dynamic peers.
+    pub(super) peers: HashMap<(RouteServerName, PeerName), usize>,
 }

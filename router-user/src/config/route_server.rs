@@ -16,7 +16,7 @@ use super::{
     values::{Address, Name, Prefix, RouterId},
 };
 use crate::{
-    bgp::{InstanceId, wire::Asn},
+    bgp::{InstanceId, session::Security, wire::Asn},
     names::{RouteServerName, VnetName},
 };
 
@@ -90,6 +90,16 @@ impl Reader<'_> {
             report,
         );
         let dynamic_peers = self.dynamic_peers(section, common, &mut names, network, report);
+        check_keys(&peers, &dynamic_peers, report);
+        if let Some(server) = &name {
+            let configured = peers.iter().map(|(at, peer)| (&peer.name, *at));
+            let dynamic = dynamic_peers.iter().map(|(at, peers)| (&peers.name, *at));
+            for (peer, at) in configured.chain(dynamic) {
+                let server = server.value.0.as_str().into();
+                let line = report.line_of(at);
+                self.places.peers.insert((server, peer.clone()), line);
+            }
+        }
         Some(RouteServer {
             name: name?.value.0.as_str().into(),
             vnet: self.networks[network?].vnet.name.clone(),
@@ -101,8 +111,8 @@ impl Reader<'_> {
             refresh_time: section.number("refresh_time", 1..=3600, 600, report),
             require_policy: section.boolean("require_policy", false, report),
             connection_rate: section.number("connection_rate", 1..=1000, 10, report),
-            peers,
-            dynamic_peers,
+            peers: peers.into_iter().map(|(_, peer)| peer).collect(),
+            dynamic_peers: dynamic_peers.into_iter().map(|(_, peers)| peers).collect(),
         })
     }
 
@@ -260,7 +270,7 @@ impl Reader<'_> {
         instances: Option<&[Instance; 2]>,
         network: Option<usize>,
         report: &mut Report,
-    ) -> Vec<Peer> {
+    ) -> Vec<(usize, Peer)> {
         let mut addresses = Claims::of("address");
         let mut peers = Vec::new();
         for section in section.subsections("peer", &schema::PEER, report) {
@@ -279,13 +289,14 @@ impl Reader<'_> {
             let connect_retry = section.number("connect_retry", 1..=3600, 5, report);
             let settings = peer::read_settings(&section, common, &owner, report);
             if let (Some(name), Some(address), Some(settings)) = (name, address, settings) {
-                peers.push(Peer {
+                let peer = Peer {
                     name: name.value.0.as_str().into(),
                     address: address.value.0,
                     passive,
                     connect_retry,
                     ..settings
-                });
+                };
+                peers.push((section.at, peer));
             }
         }
         peers
@@ -298,8 +309,8 @@ impl Reader<'_> {
         names: &mut Claims<String>,
         network: Option<usize>,
         report: &mut Report,
-    ) -> Vec<DynamicPeers> {
-        let mut all: Vec<DynamicPeers> = Vec::new();
+    ) -> Vec<(usize, DynamicPeers)> {
+        let mut all: Vec<(usize, DynamicPeers)> = Vec::new();
         for section in section.subsections("dynamic_peer", &schema::DYNAMIC_PEER, report) {
             let name = section.required_text::<Name>("name", report);
             let label = name.as_ref().map_or("?", |name| &name.value.0).to_owned();
@@ -314,7 +325,7 @@ impl Reader<'_> {
             let max_peers = section.number("max_peers", 1..=u16::MAX, 100, report);
             let template = peer::read_settings(&section, common, &owner, report);
             if let (Some(name), Some(prefix), Some(template)) = (name, prefix, template) {
-                all.push(DynamicPeers {
+                let peers = DynamicPeers {
                     name: name.value.0.as_str().into(),
                     prefix: prefix.value.0,
                     max_peers,
@@ -322,7 +333,8 @@ impl Reader<'_> {
                         passive: true,
                         ..template
                     },
-                });
+                };
+                all.push((section.at, peers));
             }
         }
         all
@@ -333,14 +345,15 @@ impl Reader<'_> {
         prefix: &Located<Prefix>,
         owner: &str,
         network: Option<usize>,
-        others: &[DynamicPeers],
+        others: &[(usize, DynamicPeers)],
         report: &mut Report,
     ) {
         let Located {
             value: Prefix(prefix),
             at,
         } = prefix;
-        if let Some(other) = others.iter().find(|other| overlap(&other.prefix, prefix)) {
+        let mut others = others.iter().map(|(_, other)| other);
+        if let Some(other) = others.find(|other| overlap(&other.prefix, prefix)) {
             report.fault(
                 *at,
                 format!(
@@ -430,6 +443,33 @@ pub(super) fn usable_asn(asn: &Located<Asn>, owner: &str, report: &mut Report) -
         "choose another one, for private use 64512 to 65534 or 4200000000 to 4294967294",
     );
     None
+}
+
+/// The kernel asks a configured peer for the key of the range around it, unless it has its own.
+fn check_keys(peers: &[(usize, Peer)], ranges: &[(usize, DynamicPeers)], report: &mut Report) {
+    for (at, peer) in peers {
+        let has_key = |peer: &Peer| {
+            let Security {
+                md5_password,
+                tcp_ao,
+                ..
+            } = &peer.security;
+            md5_password.is_some() || !tcp_ao.is_empty()
+        };
+        let mut around = ranges.iter().map(|(_, range)| range);
+        let around = around.find(|range| range.prefix.contains(&peer.address));
+        if let Some(range) = around.filter(|range| has_key(&range.template) && !has_key(peer)) {
+            report.fault(
+                *at,
+                format!(
+                    "peer {} has no key, but its address {} lies within {} of dynamic peers {}, \
+                     which have one: the kernel would ask it for theirs",
+                    peer.name, peer.address, range.prefix, range.name
+                ),
+                "give the peer a key of its own, or the range another prefix",
+            );
+        }
+    }
 }
 
 fn overlap(a: &IpNet, b: &IpNet) -> bool {

@@ -43,9 +43,14 @@ impl FromStr for Address {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        text.parse()
-            .map(Self)
-            .map_err(|_| ValueError::Address(text.to_owned()))
+        let refused = |_| ValueError::Address(text.to_owned());
+        match text.parse().map_err(refused)? {
+            // One host, two ways to write it: the kernel knows the plain one.
+            IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
+                Err(ValueError::Address(text.to_owned()))
+            }
+            address => Ok(Self(address)),
+        }
     }
 }
 

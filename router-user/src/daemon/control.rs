@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    explain,
+    dynamic, explain,
     server::{Server, ServerHandle},
     supervisor::{Order, Running},
 };
@@ -174,10 +174,12 @@ impl Backend for Control {
             let Some(handle) = servers.get(&server.name) else {
                 continue;
             };
-            let (rows, stopped) = handle
+            let (rows, stopped, dynamic_peers, newcomers_refused) = handle
                 .ask(|server| {
                     let rows = server.route_server.peer_rows(Instant::now());
-                    (rows, server.stopped.clone())
+                    let dynamic = &server.dynamic;
+                    let stopped = server.stopped.clone();
+                    (rows, stopped, dynamic.count(), dynamic.refused())
                 })
                 .await?;
             let established = rows.iter().filter(|row| row.state == State::Established);
@@ -187,6 +189,8 @@ impl Backend for Control {
                 sessions: rows.len(),
                 established: established.count(),
                 stopped_instances: stopped.into_iter().map(|instance| instance.0).collect(),
+                dynamic_peers,
+                newcomers_refused,
             });
         }
         let subnets = config.vnets.iter().flat_map(|vnet| &vnet.subnets);
@@ -280,7 +284,7 @@ impl Backend for Control {
 
     async fn learned(&self, filter: RouteFilter) -> Answer<Vec<LearnedRow>> {
         self.gather(filter, |server, narrow, filter| {
-            let mut rows = server.route_server.learned_rows(narrow);
+            let mut rows = server.route_server.learned_rows(narrow, Instant::now());
             rows.retain(|row| filter.takes_learned(row));
             rows
         })
@@ -325,7 +329,7 @@ impl Backend for Control {
                 _ => {
                     let narrow = narrow.clone();
                     let asked = self.learned_in(&vnet, move |server| {
-                        server.route_server.learned_rows(&narrow)
+                        server.route_server.learned_rows(&narrow, Instant::now())
                     });
                     let paths: Arc<[LearnedRow]> = asked.await?.into();
                     learned = Some((vnet.clone(), paths.clone()));
@@ -396,7 +400,7 @@ impl Backend for Control {
                     ..Filter::default()
                 });
                 covering
-                    .flat_map(|filter| server.route_server.learned_rows(&filter))
+                    .flat_map(|filter| server.route_server.learned_rows(&filter, Instant::now()))
                     .collect()
             })
             .await?;
@@ -480,9 +484,11 @@ fn peers_meant(
         .iter()
         .filter_map(|server| {
             let mut peers = server.peers.iter();
-            let found =
-                peers.find(|peer| peer.name.as_str() == wanted || Some(peer.address) == address)?;
-            Some((server.name.clone(), Some(found.name.clone())))
+            let found = peers
+                .find(|peer| peer.name.as_str() == wanted || Some(peer.address) == address)
+                .map(|peer| peer.name.clone())
+                .or_else(|| dynamic::meant(server, wanted))?;
+            Some((server.name.clone(), Some(found)))
         })
         .collect();
     if meant.is_empty() {

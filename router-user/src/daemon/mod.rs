@@ -21,12 +21,14 @@ use tokio::{
 
 use crate::{
     api::{self, query::StopOrder},
+    bgp::speaker::Farewell,
     config::{Config, Source},
     dataplane,
 };
 
 mod control;
 mod core;
+mod dynamic;
 mod explain;
 mod question;
 mod server;
@@ -85,7 +87,11 @@ pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
 
     tracing::info!(flush = stop.flush, "stopping");
     let pins = supervisor.dataplane_config();
-    supervisor.shutdown().await;
+    let farewell = match stop.flush {
+        true => Farewell::ForGood,
+        false => Farewell::ForRestart,
+    };
+    supervisor.shutdown(farewell).await;
     let flushed = if stop.flush {
         dataplane::flush(&pins).context("cannot remove the pinned data plane")
     } else {

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::Instant,
 };
 
@@ -13,14 +13,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     core::CoreHandle,
+    dynamic::{Dynamic, Verdict},
     question::{self, Question},
 };
 use crate::{
     api::{Answer, query::PeerOrder, types::PeerOrderRow},
     bgp::{
         DownReason, InstanceId, SessionEvent, SessionId,
+        fsm::Restarted,
         session::{AddPath, SessionConfig, SessionHandle},
-        speaker::{Selection, Speaker},
+        speaker::{Admission, DynamicRange, Farewell, Newcomer, Refusals, Selection, Speaker},
         wire::notification::cease,
     },
     config,
@@ -29,6 +31,9 @@ use crate::{
 };
 
 mod peers;
+
+/// Connections of newcomers that wait; more are refused.
+const NEWCOMERS: usize = 16;
 
 /// Events handled before orders and questions get their turn.
 const EVENTS_AT_ONCE: usize = 64;
@@ -42,6 +47,8 @@ pub(super) struct Server {
     pub(super) route_server: RouteServer,
     /// Instances stopped by the operator.
     pub(super) stopped: BTreeSet<InstanceId>,
+    /// Peers that are not in the configuration.
+    pub(super) dynamic: Dynamic,
 }
 
 /// How a route server is to be.
@@ -65,31 +72,49 @@ enum ServerOrder {
     StartInstance(InstanceId, oneshot::Sender<()>),
     CommandPeer(PeerName, PeerOrder, oneshot::Sender<Vec<PeerOrderRow>>),
     Ask(Question<Server>),
-    /// Close all sessions with this text in the log and end.
-    Shutdown(oneshot::Sender<()>),
+    /// Close all sessions and end.
+    Shutdown(Farewell, oneshot::Sender<()>),
 }
 
 impl ServerHandle {
-    /// Starts the owner of a route server. Comes back with what could not be done, in sentences.
-    pub(super) fn start(desired: Desired, core: CoreHandle) -> (Self, Vec<String>) {
+    /// Starts the owner of a route server; `restarted`: what it says of an earlier run, for whose
+    /// routes it waits. Comes back with what could not be done, in sentences.
+    pub(super) fn start(
+        desired: Desired,
+        core: CoreHandle,
+        restarted: Restarted,
+    ) -> (Self, Vec<String>) {
         let (orders, ordered) = mpsc::unbounded_channel();
         let (events, happened) = mpsc::unbounded_channel();
+        let (newcomers, arrivals) = mpsc::channel(NEWCOMERS);
+        let mut dynamic = Dynamic::default();
+        dynamic.configure(&desired.config);
         let mut owner = Owner {
             name: desired.config.name.clone(),
             server: Server {
                 route_server: RouteServer::new(&desired.config, &desired.space, &desired.gateways),
                 stopped: BTreeSet::new(),
+                dynamic,
             },
-            speaker: Speaker::new(events),
+            speaker: Speaker::restarted(events, restarted),
             sessions: HashMap::new(),
             core,
             synchronised: false,
+            config: desired.config,
+            space: desired.space,
+            gateways: desired.gateways,
+            port: desired.port,
+            newcomers,
+            refusals: Refusals::default(),
         };
         let server = &mut owner.server.route_server;
         server.set_originated(desired.originated);
         server.set_forwarding(desired.forwarding, Instant::now());
-        let errors = owner.apply_sessions(&desired.config, desired.port);
-        tokio::spawn(owner.run(ordered, happened));
+        if let Some(until) = restarted.until {
+            server.defer_selection(until);
+        }
+        let errors = owner.apply_sessions();
+        tokio::spawn(owner.run(ordered, happened, arrivals));
         (Self(orders), errors)
     }
 
@@ -132,9 +157,10 @@ impl ServerHandle {
         .await
     }
 
-    /// Closes all sessions with a Cease, which the speaker bounds in time, and ends the owner.
-    pub(super) async fn shutdown(&self) {
-        self.order(ServerOrder::Shutdown).await;
+    /// Closes all sessions, which the speaker bounds in time, and ends the owner.
+    pub(super) async fn shutdown(&self, farewell: Farewell) {
+        self.order(|done| ServerOrder::Shutdown(farewell, done))
+            .await;
     }
 
     /// `None`: the owner has ended.
@@ -154,6 +180,15 @@ struct Owner {
     core: CoreHandle,
     /// Has told the core so.
     synchronised: bool,
+    /// As in the file: without dynamic peers.
+    config: config::RouteServer,
+    space: Vec<IpNet>,
+    gateways: Vec<IpAddr>,
+    port: u16,
+    /// Where the listeners hand connections of those who are no peers yet.
+    newcomers: mpsc::Sender<Newcomer>,
+    /// Of newcomers; limits what is logged.
+    refusals: Refusals,
 }
 
 impl Owner {
@@ -161,14 +196,15 @@ impl Owner {
         mut self,
         mut orders: mpsc::UnboundedReceiver<ServerOrder>,
         mut events: mpsc::UnboundedReceiver<SessionEvent>,
+        mut arrivals: mpsc::Receiver<Newcomer>,
     ) {
         loop {
             self.hand_on();
             let timeout = self.server.route_server.next_timeout();
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(ServerOrder::Shutdown(done)) => {
-                        self.speaker.shutdown().await;
+                    Some(ServerOrder::Shutdown(farewell, done)) => {
+                        self.speaker.shutdown(farewell).await;
                         let _ = done.send(());
                         return;
                     }
@@ -182,6 +218,8 @@ impl Owner {
                         self.handle(event);
                     }
                 }
+                Some(newcomer) = arrivals.recv() => self.meet(newcomer),
+                () = sleep_until(self.server.dynamic.next_timeout()) => self.forget_dynamic(),
                 () = sleep_until(timeout) => self.server.route_server.on_timeout(Instant::now()),
             }
         }
@@ -198,13 +236,12 @@ impl Owner {
                     originated,
                     forwarding,
                 } = *desired;
+                self.server.dynamic.configure(&config);
+                (self.config, self.space, self.gateways) = (config, space, gateways);
+                self.port = port;
                 let server = &mut self.server.route_server;
-                server.reconfigure(&config, &space, &gateways, Instant::now());
-                server.set_originated(originated);
                 server.set_forwarding(forwarding, Instant::now());
-                // What was to be sent goes to the sessions as they were, before any restarts.
-                self.send_commands();
-                let _ = done.send(self.apply_sessions(&config, port));
+                let _ = done.send(self.reconfigure(Some(originated)));
             }
             ServerOrder::StopInstance(instance, done) => {
                 let selection = Selection::Instance(self.name.clone(), instance);
@@ -225,7 +262,7 @@ impl Owner {
                 let _ = done.send(self.command_peer(&peer, &order));
             }
             ServerOrder::Ask(question) => question(&mut self.server),
-            ServerOrder::Shutdown(_) => unreachable!("handled by the loop"),
+            ServerOrder::Shutdown(..) => unreachable!("handled by the loop"),
         }
     }
 
@@ -247,10 +284,12 @@ impl Owner {
                     "session established"
                 );
                 self.sessions.insert(id.clone(), commands.clone());
+                self.server.dynamic.up(id);
             }
             SessionEvent::Down { id, reason } => {
                 tracing::debug!(session = %id, reason = %told(reason), "session down");
                 self.sessions.remove(id);
+                self.server.dynamic.down(id, Instant::now());
             }
             _ => {}
         }
@@ -284,12 +323,80 @@ impl Owner {
         }
     }
 
-    fn apply_sessions(&mut self, config: &config::RouteServer, port: u16) -> Vec<String> {
-        let errors = self.speaker.apply(sessions(config, port));
+    /// Makes everything as configured, with the dynamic peers of now.
+    fn reconfigure(&mut self, originated: Option<BTreeSet<IpNet>>) -> Vec<String> {
+        let config = self.server.dynamic.complete(&self.config);
+        let server = &mut self.server.route_server;
+        server.reconfigure(&config, &self.space, &self.gateways, Instant::now());
+        if let Some(originated) = originated {
+            server.set_originated(originated);
+        }
+        // What was to be sent goes to the sessions as they were, before any restarts.
+        self.send_commands();
+        let errors = self.apply_sessions();
+        for id in self.server.route_server.take_woken() {
+            self.speaker.wake(&id);
+        }
+        errors
+    }
+
+    fn apply_sessions(&mut self) -> Vec<String> {
+        let config = self.server.dynamic.complete(&self.config);
+        self.speaker.admit(Admission {
+            connection_rate: config.connection_rate,
+            ranges: ranges(&config, self.port),
+            newcomers: Some(self.newcomers.clone()),
+        });
+        let errors = self.speaker.apply(sessions(&config, self.port));
         for error in &errors {
             tracing::error!(route_server = %config.name, "{error}");
         }
         errors.iter().map(ToString::to_string).collect()
+    }
+
+    // -- Dynamic peers -------------------------------------------------------------------------
+
+    /// Somebody connects from the range of dynamic peers.
+    fn meet(&mut self, newcomer: Newcomer) {
+        let (address, to) = (newcomer.address, newcomer.to);
+        match self.server.dynamic.admit(address, Instant::now()) {
+            Verdict::New => {
+                tracing::info!(route_server = %self.name, "{address} is a dynamic peer now");
+                self.reconfigure(None);
+            }
+            Verdict::Known => {}
+            Verdict::Refused(why) => {
+                if let Some(unlogged) = self.refusals.count(Instant::now()) {
+                    tracing::warn!(
+                        route_server = %self.name, unlogged,
+                        "connection from {address} to {to} refused: {why}"
+                    );
+                }
+                newcomer.refuse();
+                return;
+            }
+        }
+        let mut instances = self.config.instances.iter();
+        match instances.find(|instance| instance.addresses.contains(&to.ip())) {
+            Some(instance) => {
+                let id = SessionId {
+                    route_server: self.name.clone(),
+                    instance: instance.id,
+                    peer: address,
+                };
+                self.speaker.welcome(&id, newcomer);
+            }
+            None => newcomer.refuse(),
+        }
+    }
+
+    fn forget_dynamic(&mut self) {
+        let sessions = &self.sessions;
+        // Routes of a peer may outlive its session; who keeps them says so here.
+        let is_kept = |address| sessions.keys().any(|id| id.peer == address);
+        if self.server.dynamic.forget(Instant::now(), is_kept) {
+            self.reconfigure(None);
+        }
     }
 }
 
@@ -334,6 +441,25 @@ fn sessions(config: &config::RouteServer, port: u16) -> Vec<SessionConfig> {
         }
     }
     sessions
+}
+
+/// Where dynamic peers come from, and which instances' addresses they connect to.
+fn ranges(config: &config::RouteServer, port: u16) -> Vec<DynamicRange> {
+    let sections = config.dynamic_peers.iter();
+    let range = |section: &config::DynamicPeers| {
+        let ipv4 = section.prefix.addr().is_ipv4();
+        let instances = config.instances.iter();
+        let own = instances.flat_map(|instance| &instance.addresses);
+        DynamicRange {
+            listen: own
+                .filter(|own| own.is_ipv4() == ipv4)
+                .map(|own| SocketAddr::new(*own, port))
+                .collect(),
+            prefix: section.prefix,
+            security: section.template.security.clone(),
+        }
+    };
+    sections.map(range).collect()
 }
 
 fn told(reason: &DownReason) -> String {

@@ -1,6 +1,10 @@
 //! Starts the owners of the stages, gives them another configuration, stops them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
@@ -11,8 +15,9 @@ use super::{
 };
 use crate::{
     api::{Answer, ApiError, query::StopOrder, types::ReloadReport},
+    bgp::{fsm::Restarted, speaker::Farewell, wire::Family},
     config::{self, Config, DataplaneConfig, Source, host::Host},
-    dataplane::{self, Dataplane},
+    dataplane::{self, Dataplane, Inherited},
     names::RouteServerName,
 };
 
@@ -52,6 +57,7 @@ impl Supervisor {
     ) -> anyhow::Result<(Self, watch::Receiver<Running>)> {
         let (dataplane, liveness) =
             Dataplane::start(config.dataplane.clone()).context("cannot start the data plane")?;
+        let restarted = restarted(dataplane.inherited(), config.daemon.stale_time);
         let config = Arc::new(config);
         let (core, demands) = CoreHandle::start(&config, dataplane.clone(), liveness);
         let servers = config
@@ -60,7 +66,7 @@ impl Supervisor {
             .map(|server| {
                 let desired = desired(&config, server, &demands);
                 // What could not be done was logged and is tried again.
-                let (handle, _) = ServerHandle::start(desired, core.clone());
+                let (handle, _) = ServerHandle::start(desired, core.clone(), restarted);
                 (server.name.clone(), handle)
             })
             .collect();
@@ -108,7 +114,7 @@ impl Supervisor {
                 .iter()
                 .all(|wanted| wanted.name != *name)
             {
-                server.shutdown().await;
+                server.shutdown(Farewell::ForGood).await;
                 servers.remove(name);
             }
         }
@@ -118,7 +124,8 @@ impl Supervisor {
             let errors = match servers.get(&server.name) {
                 Some(running) => running.reconfigure(desired).await,
                 None => {
-                    let (handle, errors) = ServerHandle::start(desired, before.core.clone());
+                    let (handle, errors) =
+                        ServerHandle::start(desired, before.core.clone(), Restarted::default());
                     servers.insert(server.name.clone(), handle);
                     errors
                 }
@@ -133,13 +140,30 @@ impl Supervisor {
         Ok(report)
     }
 
-    /// Closes all sessions with a Cease. The pinned data plane goes on forwarding as it is: the
-    /// core ends first, so that routes lost with the sessions are not withdrawn from it.
-    pub(super) async fn shutdown(self) {
+    /// Closes all sessions. The pinned data plane goes on forwarding as it is: the core ends first,
+    /// so that routes lost with the sessions are not withdrawn from it.
+    pub(super) async fn shutdown(self, farewell: Farewell) {
         let running = self.running.borrow().clone();
         running.core.shutdown().await;
-        let servers = running.servers.values().map(ServerHandle::shutdown);
+        let servers = running.servers.values();
+        let servers = servers.map(|server| server.shutdown(farewell));
         futures::future::join_all(servers).await;
+    }
+}
+
+/// What peers are told of an earlier run, and until when selection waits for them (RFC 4724 §4.1).
+/// That ends a little before what is left of the earlier run goes: what is selected is programmed
+/// by then.
+fn restarted(inherited: Inherited, stale_time: Duration) -> Restarted {
+    let families = [
+        (Family::Ipv4Unicast, inherited.ipv4),
+        (Family::Ipv6Unicast, inherited.ipv6),
+    ];
+    let kept = families.into_iter().filter(|(_, kept)| *kept);
+    let restarting = inherited != Inherited::default();
+    Restarted {
+        until: restarting.then(|| Instant::now() + stale_time * 9 / 10),
+        preserved: kept.map(|(family, _)| family).collect(),
     }
 }
 

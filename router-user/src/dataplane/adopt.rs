@@ -11,6 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::{info, warn};
 
 use super::{
+    Inherited,
     kernel::{Host, KernelError, Maps, RouteKey, Sizes},
     next_hops::HostState,
     numbers::{Kind, Numbers, Ranges, Retired, Slots, decode},
@@ -122,6 +123,19 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             maps,
             host,
         })
+    }
+
+    /// What was adopted and not relearned yet.
+    pub(super) fn inherited(&self) -> Inherited {
+        let routes = || {
+            self.adopted
+                .iter()
+                .flat_map(|adopted| adopted.routes.keys())
+        };
+        Inherited {
+            ipv4: routes().any(|key| key.prefix.addr().is_ipv4()),
+            ipv6: routes().any(|key| key.prefix.addr().is_ipv6()),
+        }
     }
 
     /// Whether adopted routes wait to be relearned.

@@ -57,6 +57,16 @@ pub struct Handle {
     queue: Queue,
     /// Closed once the thread has ended.
     ended: mpsc::Sender<()>,
+    inherited: Inherited,
+}
+
+/// Whether an earlier run left routes in the pinned tries, which were adopted and forward on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Inherited {
+    /// In `routes_v4`.
+    pub ipv4: bool,
+    /// In `routes_v6`.
+    pub ipv6: bool,
 }
 
 impl Dataplane {
@@ -83,7 +93,7 @@ impl Dataplane {
             .context("the data plane's thread cannot start")?;
         // A plain thread answers: also inside of a runtime this blocks only while it loads.
         let started = thread::scope(|scope| scope.spawn(|| start.blocking_recv()).join());
-        started
+        let inherited = started
             .ok()
             .and_then(Result::ok)
             .context("the data plane's thread has died")??;
@@ -91,12 +101,19 @@ impl Dataplane {
             commands,
             queue,
             ended,
+            inherited,
         };
         Ok((handle, changes))
     }
 }
 
 impl Handle {
+    /// What was adopted at the start.
+    #[must_use]
+    pub fn inherited(&self) -> Inherited {
+        self.inherited
+    }
+
     /// Whether so few changes wait that more should be sent. While they wait, what is wanted may
     /// change again, and what is written at once is written faster.
     #[must_use]

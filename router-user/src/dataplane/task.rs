@@ -11,7 +11,7 @@ use tokio::{
 use tracing::{error, warn};
 
 use super::{
-    bpf, capabilities,
+    Inherited, bpf, capabilities,
     kernel::KernelError,
     linux::Linux,
     maps::MapSet,
@@ -50,13 +50,13 @@ pub(super) enum Command {
 
 /// Loads and adopts, then runs until told to stop.
 ///
-/// `started` is told once the host's state is known.
+/// `started` is told once the host's state is known, and what was adopted.
 pub(super) fn run(
     config: &DataplaneConfig,
     commands: mpsc::UnboundedReceiver<Command>,
     queue: Queue,
     liveness: mpsc::UnboundedSender<Liveness>,
-    started: oneshot::Sender<Result<()>>,
+    started: oneshot::Sender<Result<Inherited>>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -66,7 +66,7 @@ pub(super) fn run(
         .and_then(|runtime| Ok((prepare(config, queue, &runtime)?, runtime)));
     match prepared {
         Ok((task, runtime)) => {
-            let _ = started.send(Ok(()));
+            let _ = started.send(Ok(task.reconciler.inherited()));
             runtime.block_on(task.run(commands, liveness));
         }
         Err(error) => {

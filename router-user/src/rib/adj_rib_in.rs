@@ -21,7 +21,7 @@ use super::{
     table::{Address, Table},
     view::View,
 };
-use crate::bgp::wire::{Family, Nlri, PathAttributes};
+use crate::bgp::wire::{Family, Nlri, PathAttributes, community};
 
 /// What paths refer to.
 #[derive(Default)]
@@ -141,6 +141,57 @@ impl Core {
         count
     }
 
+    /// Long-lived graceful restart begins for what is marked (RFC 9494 §4.2): paths with NO_LLGR go,
+    /// the others carry LLGR_STALE from now on.
+    pub(super) fn make_long_lived<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        session: SessionIndex,
+    ) {
+        let class = self.sessions.info(session).class;
+        let mut left = self.sessions[session].totals.stale[A::FAMILY as usize];
+        let mut replaced: FxHashMap<*const PathAttributes, Arc<PathAttributes>> =
+            FxHashMap::default();
+        for slot in 0..table.len() {
+            if left == 0 {
+                break;
+            }
+            let mut place = 0;
+            while place < table.paths(slot).len() {
+                let path = &table.paths(slot)[place];
+                if path.session != session || !path.is_stale() {
+                    place += 1;
+                    continue;
+                }
+                left -= 1;
+                let (address, length) = table.slot(slot).key();
+                self.count(A::FAMILY, address, length, path, Count::Remove);
+                if path.attributes.has_community(community::NO_LLGR) {
+                    let path = table.paths_mut(slot).swap_remove(place);
+                    self.attributes.release(path.attributes);
+                    continue;
+                }
+                let attributes = replaced
+                    .entry(Arc::as_ptr(&path.attributes))
+                    .or_insert_with(|| {
+                        let mut attributes = (*path.attributes).clone();
+                        attributes.add_community(community::LLGR_STALE);
+                        self.attributes.intern(Arc::new(attributes))
+                    })
+                    .clone();
+                let path = &mut table.paths_mut(slot)[place];
+                path.rank = Rank::learned(&attributes, class);
+                let old = std::mem::replace(&mut path.attributes, attributes);
+                self.count(A::FAMILY, address, length, path, Count::Add);
+                self.attributes.release(old);
+                place += 1;
+            }
+        }
+        for attributes in replaced.into_values() {
+            self.attributes.release(attributes);
+        }
+    }
+
     pub(super) fn reimport<A: Address>(
         &mut self,
         table: &mut Table<A>,
@@ -246,6 +297,7 @@ impl Core {
             path_id: path.path_id,
             received: path.received(),
             attributes: path.attributes.clone(),
+            stale: path.is_stale(),
             verdict,
         });
         PrefixView {

@@ -62,7 +62,7 @@ impl Rank {
 
     /// The rank of a learned path from a source of this class.
     pub(super) fn learned(attributes: &PathAttributes, class: u8) -> Self {
-        let has = |community| attributes.communities.binary_search(&community).is_ok();
+        let has = |community| attributes.has_community(community);
         let local_pref = attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
         let value = |step| match step {
             Step::Originated => 1,

@@ -99,11 +99,9 @@ impl Rib {
         self.core.sessions.insert(info)
     }
 
-    /// A session that went down, with all its paths. Its index is invalid from here on.
+    /// A session that is gone, with all its paths. Its index is invalid from here on.
     pub fn remove_session(&mut self, session: SessionIndex) {
-        self.flush();
-        self.out
-            .leave(&mut self.core.sessions, &mut self.tables, session);
+        self.leave(session);
         self.clear(session);
         self.flush();
         self.core.sessions.remove(session);
@@ -202,6 +200,16 @@ impl Rib {
         }
     }
 
+    /// What is marked of a session and family is kept for long (RFC 9494 §4.2): paths with NO_LLGR
+    /// go, the others carry LLGR_STALE from now on, which makes them the last choice.
+    pub fn make_long_lived(&mut self, session: SessionIndex, family: Family) {
+        let Self { tables, core, .. } = self;
+        match family {
+            Family::Ipv4Unicast => core.make_long_lived(&mut tables.v4, session),
+            Family::Ipv6Unicast => core.make_long_lived(&mut tables.v6, session),
+        }
+    }
+
     /// How many paths of a session are marked as stale: IPv4, IPv6.
     #[must_use]
     pub fn stale(&self, session: SessionIndex) -> [usize; 2] {
@@ -258,6 +266,13 @@ impl Rib {
     pub fn join(&mut self, session: SessionIndex, view: View) {
         self.flush();
         self.out.join(&mut self.core.sessions, session, view);
+    }
+
+    /// A session is sent nothing any more, while its paths stay; it may [join](Rib::join) again.
+    pub fn leave(&mut self, session: SessionIndex) {
+        self.flush();
+        self.out
+            .leave(&mut self.core.sessions, &mut self.tables, session);
     }
 
     /// Gives joined sessions another view and sends them the difference.

@@ -48,6 +48,8 @@ pub struct PathView {
     pub received: Arc<PathAttributes>,
     /// Its attributes after import.
     pub attributes: Arc<PathAttributes>,
+    /// Kept though its session was lost, and not announced again yet.
+    pub stale: bool,
     /// What the decision process made of it.
     pub verdict: Verdict,
 }

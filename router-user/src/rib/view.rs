@@ -30,6 +30,8 @@ pub struct View {
     pub max_paths: u8,
     /// The sources whose routes are advertised.
     pub sources: SourceKinds,
+    /// Speaks long-lived graceful restart: may be sent paths with LLGR_STALE (RFC 9494 §4.3).
+    pub long_lived: bool,
     /// What the operator wants done with routes to the peer (eBGP).
     pub export: Export,
     /// Next hop of originated IPv4 routes; without one they are not advertised.
@@ -118,6 +120,11 @@ impl View {
                 sent.originator_id = None;
                 sent.cluster_list = Vec::new();
             }
+            // RFC 9494 §4.6: it does not know LLGR_STALE, but these two.
+            Peering::Internal if !self.long_lived && sent.has_community(community::LLGR_STALE) => {
+                sent.add_community(community::NO_EXPORT);
+                sent.local_pref = Some(0);
+            }
             Peering::Internal => {
                 sent.local_pref = sent.local_pref.or(Some(DEFAULT_LOCAL_PREF));
             }
@@ -136,12 +143,7 @@ impl View {
 
     /// Whether a learned path may be sent to this group at all.
     fn may_carry(&self, sessions: &Sessions, family: Family, path: &Path) -> bool {
-        let has = |community| {
-            path.attributes
-                .communities
-                .binary_search(&community)
-                .is_ok()
-        };
+        let has = |community| path.attributes.has_community(community);
         let external = self.context.peering == Peering::External;
         let expressible = match (family, path.attributes.next_hop) {
             (Family::Ipv4Unicast, Some(NextHop::V6 { .. })) => self.context.extended_next_hop,
@@ -153,6 +155,7 @@ impl View {
             && self.export.permits(&path.attributes)
             && self.sources.contains(sessions.info(path.session).kind)
             && !has(community::NO_ADVERTISE)
+            && !(external && !self.long_lived && has(community::LLGR_STALE))
             && !(external && (has(community::NO_EXPORT) || has(community::NO_EXPORT_SUBCONFED)))
             && (!may_be_too_long(&path.attributes) || self.fits(family, &path.attributes))
     }

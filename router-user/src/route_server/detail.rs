@@ -31,18 +31,23 @@ impl RouteServer {
             SessionEvent::Down {
                 id,
                 reason: DownReason::NotificationReceived(notification),
-            } => (id, notification.shutdown_text()),
+            } => {
+                let within = notification.within_hard_reset();
+                let said = within.as_ref().unwrap_or(notification);
+                (id, said.shutdown_text().map(str::to_owned))
+            }
             _ => return,
         };
         if let Some(session) = self.sessions.get_mut(id) {
-            session.farewell = text.map(str::to_owned);
+            session.farewell = text;
         }
     }
 
     fn peer_detail(&self, id: &SessionId, session: &Session, now: Instant) -> PeerDetail {
         let Session { peer, status, .. } = session;
         let up = session.up.as_ref();
-        let totals = up.map(|up| self.rib.totals(up.index)).unwrap_or_default();
+        let totals = session.place().map(|index| self.rib.totals(index));
+        let totals = totals.unwrap_or_default();
         let instances = self.config.instances.iter();
         let mut own = instances.filter(|instance| instance.id == id.instance);
         let addresses = own.next().map(|instance| &instance.addresses[..]);

@@ -61,6 +61,11 @@ impl Refused {
         *self = Self::default();
     }
 
+    /// The peer announces all its routes again: what is refused then is counted then.
+    pub(super) fn asked_again(&mut self) {
+        self.more = false;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_empty() && !self.more
     }
@@ -125,6 +130,8 @@ mod tests {
             refused.insert(nlri(path_id));
         }
         assert_eq!(refused.count().as_deref(), Some("more than 16384"));
+        refused.asked_again();
+        assert_eq!(refused.count().as_deref(), Some("16384"));
         refused.clear();
         assert!(refused.is_empty());
     }

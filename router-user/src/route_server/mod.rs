@@ -22,7 +22,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     bgp::{
         RouteChange, SessionCommand, SessionEvent, SessionId, SessionStatus,
-        wire::{Family, FamilySet, Negotiated, Nlri},
+        wire::{Family, FamilySet, Negotiated, Nlri, Notification},
     },
     config::{self, LimitAction, PeerPolicy},
     rib::{
@@ -38,6 +38,7 @@ mod operator;
 mod received;
 mod reconfigure;
 mod refresh;
+mod restart;
 mod rows;
 mod text;
 
@@ -47,6 +48,7 @@ mod tests;
 use import::{ImportRules, PeerRules};
 use limit::{Refused, Rests};
 use refresh::Allowance;
+use restart::Kept;
 
 pub use operator::Operator;
 pub use refresh::RefreshError;
@@ -58,9 +60,6 @@ const NVA: SourceKind = SourceKind(0);
 /// Class of NVAs in the decision process: with them alone there is nothing to prefer.
 const NVA_CLASS: u8 = 1;
 
-/// Cease: maximum number of prefixes reached (RFC 4486 §3).
-const MAXIMUM_PREFIXES: u8 = 1;
-
 /// One route server with its two instances.
 pub struct RouteServer {
     config: config::RouteServer,
@@ -68,15 +67,21 @@ pub struct RouteServer {
     originated: BTreeSet<IpNet>,
     rib: Rib,
     sessions: BTreeMap<SessionId, Session>,
-    /// The sessions that are up, by their place in the RIB.
+    /// The sessions that are up, or whose routes are kept, by their place in the RIB.
     up: FxHashMap<SessionIndex, SessionId>,
     /// A number for each peer; both of its sessions have the same.
     identities: BTreeMap<IpAddr, u32>,
     shutdowns: Vec<(SessionId, SessionCommand)>,
+    /// Sessions whose rest ends early.
+    woken: Vec<SessionId>,
     /// Requests for routes, to go out in front of what is advertised.
     requests: Vec<(SessionId, SessionCommand)>,
     /// When the next chunk of a dump is due.
     step_at: Option<Instant>,
+    /// When something is due for a peer that restarts.
+    restart_at: Option<Instant>,
+    /// We have restarted ourselves: nothing is selected or sent until then (RFC 4724 §4.1).
+    deferred_until: Option<Instant>,
 }
 
 /// A configured session.
@@ -87,9 +92,13 @@ struct Session {
     /// What the peer said when it closed the session (RFC 9003).
     farewell: Option<String>,
     up: Option<Up>,
+    /// Its routes of before, while it restarts.
+    kept: Option<Kept>,
     /// Has sent End-of-RIB for all families since the route server was made.
     synchronised: bool,
     rests: Rests,
+    /// Closed for its number of routes, and not up since.
+    resting: bool,
 }
 
 /// A session that is up.
@@ -134,8 +143,11 @@ impl RouteServer {
             up: FxHashMap::default(),
             identities: BTreeMap::new(),
             shutdowns: Vec::new(),
+            woken: Vec::new(),
             requests: Vec::new(),
             step_at: None,
+            restart_at: None,
+            deferred_until: None,
         };
         this.configure_sessions();
         this
@@ -175,7 +187,7 @@ impl RouteServer {
                     self.rib.resume(index);
                 }
             }
-            SessionEvent::Down { id, .. } => self.session_down(&id),
+            SessionEvent::Down { id, reason } => self.session_lost(&id, &reason, now),
             SessionEvent::Status { id, status } => {
                 if let Some(session) = self.sessions.get_mut(&id) {
                     session.status = status;
@@ -188,22 +200,31 @@ impl RouteServer {
     /// When [`RouteServer::on_timeout`] is to be called; may lie in the past.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.step_at.into_iter().chain(self.next_follow_up()).min()
+        let restarts = [self.restart_at, self.deferred_until];
+        let due = [self.step_at, self.next_follow_up()].into_iter();
+        due.chain(restarts).flatten().min()
     }
 
     /// Goes on with what is due: the next chunk of the table for sessions that came up or asked
-    /// for it, and refreshes of peers. Chunks are small so that events get their turn between them.
+    /// for it, refreshes of peers, and what waits for peers that restart. Chunks are small so that
+    /// events get their turn between them.
     pub fn on_timeout(&mut self, now: Instant) {
         self.follow_up(now);
+        if self.restart_at.is_some_and(|at| at <= now) {
+            self.end_waiting(now);
+        }
         if self.step_at.is_some_and(|at| at <= now) {
             self.rib.step();
             self.step_at = None;
-            self.schedule(now);
         }
+        self.schedule(now);
     }
 
     /// What subnets learn, since last asked.
     pub fn take_learned(&mut self) -> Vec<LearnedChange> {
+        if self.deferred_until.is_some() {
+            return Vec::new();
+        }
         self.rib.take_learned()
     }
 
@@ -231,29 +252,41 @@ impl RouteServer {
         Some(self.sessions.get(id)?.up.as_ref()?.index)
     }
 
+    /// Sessions that were closed for their number of routes and need not rest any longer, since last
+    /// asked: they are to be started.
+    pub fn take_woken(&mut self) -> Vec<SessionId> {
+        std::mem::take(&mut self.woken)
+    }
+
     /// Whether every configured session has come up and sent End-of-RIB since the start: what was
     /// not learned by then is gone.
     #[must_use]
     pub fn synchronised(&self) -> bool {
         let mut sessions = self.sessions.values();
-        sessions.all(|session| session.synchronised) && !self.rib.is_telling()
+        self.deferred_until.is_none()
+            && !self.rib.is_telling()
+            && sessions.all(|session| session.synchronised)
     }
 
     fn session_up(&mut self, id: &SessionId, negotiated: Arc<Negotiated>, now: Instant) {
-        self.session_down(id);
         self.shutdowns.retain(|(other, _)| other != id);
-        let Some(session) = self.sessions.get_mut(id) else {
+        if !self.sessions.contains_key(id) {
             return;
+        }
+        let index = match self.session_is_back(id, &negotiated, now) {
+            Some(index) => index,
+            None => self.rib.add_session(SessionInfo {
+                id: id.clone(),
+                router_id: negotiated.peer_router_id,
+                kind: NVA,
+                identity: self.identities[&id.peer],
+                class: NVA_CLASS,
+                ebgp: negotiated.local_asn != negotiated.peer_asn,
+                gateway: false,
+            }),
         };
-        let index = self.rib.add_session(SessionInfo {
-            id: id.clone(),
-            router_id: negotiated.peer_router_id,
-            kind: NVA,
-            identity: self.identities[&id.peer],
-            class: NVA_CLASS,
-            ebgp: negotiated.local_asn != negotiated.peer_asn,
-            gateway: false,
-        });
+        let session = self.sessions.get_mut(id).expect("looked up above");
+        session.resting = false;
         session.up = Some(Up {
             index,
             rules: session.rules(),
@@ -269,19 +302,24 @@ impl RouteServer {
             malformed: None,
         });
         self.up.insert(index, id.clone());
-        let view = self.view(id, &negotiated);
-        self.rib.join(index, view);
+        self.plan_restarts();
+        if self.deferred_until.is_none() {
+            let view = self.view(id, &negotiated);
+            self.rib.join(index, view);
+        }
     }
 
+    /// A session is gone for good, with all its routes.
     fn session_down(&mut self, id: &SessionId) {
-        let up = self
-            .sessions
-            .get_mut(id)
-            .and_then(|session| session.up.take());
         self.requests.retain(|(other, _)| other != id);
-        if let Some(up) = up {
-            self.rib.remove_session(up.index);
-            self.up.remove(&up.index);
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let up = session.up.take().map(|up| up.index);
+        let kept = session.kept.take().map(|kept| kept.index);
+        if let Some(index) = up.or(kept) {
+            self.rib.remove_session(index);
+            self.up.remove(&index);
         }
     }
 
@@ -293,6 +331,7 @@ impl RouteServer {
             return;
         };
         let discards = session.peer.limit_action == LimitAction::Discard;
+        let noted = discards || up.refused.iter().any(|refused| !refused.is_empty());
         let mut added: Vec<Nlri> = Vec::new();
         for change in changes {
             match change {
@@ -305,7 +344,7 @@ impl RouteServer {
                         let judgement = judgements[family as usize]
                             .get_or_insert_with(|| self.rules.judge(&up.rules, family, &received));
                         let new = self.rib.announce(up.index, nlri, &attributes, judgement);
-                        if new && discards {
+                        if new && noted {
                             added.push(nlri);
                         }
                     }
@@ -326,6 +365,12 @@ impl RouteServer {
                 }
                 RouteChange::EndOfRib(family) => {
                     up.ended = up.ended.with(family);
+                    if let Some(kept) = &mut session.kept
+                        && kept.ended(family)
+                    {
+                        let swept = self.rib.sweep_stale(up.index, family);
+                        tracing::info!(session = %id, %family, swept, "the peer is back; what it did not announce again is gone");
+                    }
                     let mut families = up.negotiated.families.iter();
                     session.synchronised |= families.all(|family| up.ended.contains(*family));
                 }
@@ -345,7 +390,9 @@ impl RouteServer {
         let max = session.peer.max_prefixes as usize;
         let action = session.peer.limit_action;
         for family in Family::ALL {
-            let count = self.rib.totals(up.index).received[family as usize];
+            // What it announced before its restart does not count beside what it announces now.
+            let totals = self.rib.totals(up.index);
+            let count = totals.received[family as usize] - totals.stale[family as usize];
             if limit::is_near(count, max) && !up.warned.contains(family) {
                 up.warned = up.warned.with(family);
                 tracing::warn!(session = %id, %family, count, max, "near its prefix limit");
@@ -366,13 +413,14 @@ impl RouteServer {
                 LimitAction::Teardown => {
                     let idle = session.rests.next(now.saturating_duration_since(up.since));
                     tracing::warn!(session = %id, %family, count, max, ?idle, "over its prefix limit");
-                    let text = format!("{count} routes of {family}, at most {max} are allowed");
+                    let limit = session.peer.max_prefixes;
+                    let restarts = session.peer.limit_restart;
+                    session.resting = true;
                     self.shutdowns.push((
                         id.clone(),
                         SessionCommand::Shutdown {
-                            subcode: MAXIMUM_PREFIXES,
-                            text,
-                            idle: Some(idle),
+                            notification: Notification::max_prefixes_reached(family, limit),
+                            idle: restarts.then_some(idle),
                         },
                     ));
                     return self.session_down(id);
@@ -382,6 +430,7 @@ impl RouteServer {
     }
 
     fn schedule(&mut self, now: Instant) {
+        self.end_deferral(now);
         if self.step_at.is_none() && self.rib.is_dumping() {
             self.step_at = Some(now);
         }
@@ -475,6 +524,7 @@ fn view(
         asn: config.asn,
         max_paths,
         sources,
+        long_lived: !negotiated.peer.long_lived.is_empty(),
         export,
         next_hop_v4: v4.map(|address| (*address).into()),
         next_hop_v6: v6.map(|address| (*address).into()),

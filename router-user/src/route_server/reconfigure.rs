@@ -46,15 +46,22 @@ impl RouteServer {
         for (id, peer) in wanted(&self.config) {
             let next = self.identities.values().max().map_or(0, |last| last + 1);
             self.identities.entry(id.peer).or_insert(next);
-            let session = self.sessions.entry(id).or_insert_with(|| Session {
+            let session = self.sessions.entry(id.clone()).or_insert_with(|| Session {
                 peer: peer.clone(),
                 status: SessionStatus::default(),
                 farewell: None,
                 up: None,
+                kept: None,
                 operator: Operator::default(),
                 synchronised: false,
                 rests: Rests::default(),
+                resting: false,
             });
+            if session.resting && allows_more(&session.peer, peer) {
+                session.resting = false;
+                session.rests = Rests::default();
+                self.woken.push(id.clone());
+            }
             if session.peer.asn == peer.asn {
                 session.peer = peer.clone();
             }
@@ -89,10 +96,12 @@ impl RouteServer {
                 continue;
             };
             let now = session.rules();
-            let Some(up) = session.up.as_mut() else {
-                continue;
+            let rules = match (&mut session.up, &mut session.kept) {
+                (Some(up), _) => &mut up.rules,
+                (None, Some(kept)) => &mut kept.rules,
+                (None, None) => continue,
             };
-            let before = std::mem::replace(&mut up.rules, now);
+            let before = std::mem::replace(rules, now);
             if all || before != now {
                 self.rib.reimport(*index, |family, attributes| {
                     self.rules.import(&now, family, attributes)
@@ -116,6 +125,13 @@ impl RouteServer {
         });
         self.rib.set_views(views.collect());
     }
+}
+
+/// Whether a session that passed its limit may try again: the limit is another one.
+fn allows_more(before: &config::Peer, after: &config::Peer) -> bool {
+    after.max_prefixes > before.max_prefixes
+        || after.limit_action != before.limit_action
+        || (after.limit_restart && !before.limit_restart)
 }
 
 /// What the import checks depend on.

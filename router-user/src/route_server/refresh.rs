@@ -184,6 +184,7 @@ impl RouteServer {
                 Some(at) if at > now => up.ask_at[place] = Some(at),
                 _ => {
                     up.asked[place] = Some(now);
+                    up.refused[place].asked_again();
                     asking.push(family);
                 }
             }

@@ -7,15 +7,15 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Operator, RouteServer, Session, Up, limit, text};
+use super::{Operator, RouteServer, Session, Up, limit, restart::Keeping, text};
 use crate::{
-    api::types::{AdvertisedRow, LearnedRow, PeerRow},
+    api::types::{AdvertisedRow, LearnedRow, PeerRow, Stale, StaleRoutes},
     bgp::{
         InstanceId, SessionId, SessionStatus, State,
         wire::{Family, NextHop, PathAttributes},
     },
     names::PeerName,
-    rib::{PathView, PrefixView, Step, Verdict},
+    rib::{PathView, PrefixView, Rib, SessionIndex, Step, Verdict},
 };
 
 /// Which rows are wanted; everything by default.
@@ -41,7 +41,7 @@ impl RouteServer {
 
     /// A row for each learned path, by prefix, then instance, peer and path identifier.
     #[must_use]
-    pub fn learned_rows(&self, filter: &Filter) -> Vec<LearnedRow> {
+    pub fn learned_rows(&self, filter: &Filter, now: Instant) -> Vec<LearnedRow> {
         let mut rows: Vec<LearnedRow> = Vec::new();
         for prefix in self.rib.prefixes(filter.prefix) {
             for path in prefix
@@ -49,7 +49,7 @@ impl RouteServer {
                 .iter()
                 .filter(|path| self.matches(filter, &path.session))
             {
-                rows.push(self.learned_row(&prefix, path));
+                rows.push(self.learned_row(&prefix, path, now));
             }
         }
         rows.sort_by(|a, b| {
@@ -107,12 +107,13 @@ impl RouteServer {
             ..
         } = &session.status;
         let negotiated = session.up.as_ref().map(|up| &up.negotiated);
-        let totals = session.up.as_ref().map(|up| self.rib.totals(up.index));
+        let totals = session.place().map(|index| self.rib.totals(index));
         let totals = totals.unwrap_or_default();
         PeerRow {
             route_server: id.route_server.clone(),
             instance: id.instance.0,
             peer: session.peer.name.clone(),
+            dynamic: session.peer.dynamic,
             address: id.peer,
             asn: session.peer.asn,
             connection: connection(&session.status).to_owned(),
@@ -125,6 +126,7 @@ impl RouteServer {
             received: totals.received.iter().sum(),
             accepted: totals.accepted,
             advertised: totals.advertised,
+            stale: session.stale_routes(&self.rib, now),
             messages_received: session.status.messages_received,
             messages_sent: session.status.messages_sent,
             established_count: session.status.established_count,
@@ -213,12 +215,19 @@ impl RouteServer {
         })
     }
 
+    /// Until when a path is kept, if it is stale.
+    fn stale(&self, path: &PathView, family: Family, now: Instant) -> Option<Stale> {
+        let kept = self.sessions[&path.session].kept.as_ref();
+        let keeping = kept.filter(|_| path.stale)?.family(family)?;
+        Some(stale(keeping, now))
+    }
+
     fn limits(&self, session: &Session, up: &Up) -> Vec<String> {
         let max = session.peer.max_prefixes as usize;
-        let received = self.rib.totals(up.index).received;
+        let totals = self.rib.totals(up.index);
         let mut warnings = Vec::new();
         for family in Family::ALL {
-            let count = received[family as usize];
+            let count = totals.received[family as usize] - totals.stale[family as usize];
             let refused = up.refused[family as usize].count();
             let family = text::family(family);
             if let Some(refused) = refused {
@@ -267,7 +276,7 @@ impl RouteServer {
         })
     }
 
-    fn learned_row(&self, prefix: &PrefixView, path: &PathView) -> LearnedRow {
+    fn learned_row(&self, prefix: &PrefixView, path: &PathView, now: Instant) -> LearnedRow {
         let PathView {
             attributes,
             session,
@@ -303,8 +312,42 @@ impl RouteServer {
             communities: text::communities(attributes),
             only_to_customer: attributes.only_to_customer,
             state: state.to_owned(),
+            stale: self.stale(path, Family::of(&prefix.prefix), now),
             reason,
         }
+    }
+}
+
+impl Session {
+    /// Where its paths are in the RIB, also while only they are left of it.
+    pub(super) fn place(&self) -> Option<SessionIndex> {
+        let up = self.up.as_ref().map(|up| up.index);
+        up.or(self.kept.as_ref().map(|kept| kept.index))
+    }
+
+    /// What is kept of it in the RIB, by family.
+    fn stale_routes(&self, rib: &Rib, now: Instant) -> Vec<StaleRoutes> {
+        let Some(kept) = &self.kept else {
+            return Vec::new();
+        };
+        let routes = rib.stale(kept.index);
+        let families = Family::ALL.into_iter();
+        families
+            .filter_map(|family| {
+                Some(StaleRoutes {
+                    family,
+                    routes: routes[family as usize],
+                    kept: stale(kept.family(family)?, now),
+                })
+            })
+            .collect()
+    }
+}
+
+fn stale(keeping: &Keeping, now: Instant) -> Stale {
+    Stale {
+        long_lived: keeping.long_lived,
+        seconds_left: keeping.until().saturating_duration_since(now).as_secs_f64(),
     }
 }
 

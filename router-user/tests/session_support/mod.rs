@@ -251,6 +251,16 @@ impl RawPeer {
 
     /// The same with the socket prepared.
     pub(crate) async fn connect_with(session: &SessionConfig, prepare: impl Fn(&Socket)) -> Self {
+        Self::try_connect(session, prepare)
+            .await
+            .expect("somebody listens")
+    }
+
+    /// The same where the connection may be refused.
+    pub(crate) async fn try_connect(
+        session: &SessionConfig,
+        prepare: impl Fn(&Socket),
+    ) -> std::io::Result<Self> {
         let to = SocketAddr::new(session.local_address, session.port);
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
         prepare(&socket);
@@ -258,12 +268,11 @@ impl RawPeer {
         socket.bind(&from.into()).expect("an address of this host");
         socket.set_nonblocking(true).expect("non-blocking");
         let socket = TcpSocket::from_std_stream(socket.into());
-        let stream = socket.connect(to).await.expect("somebody listens");
-        Self {
-            stream,
+        Ok(Self {
+            stream: socket.connect(to).await?,
             buffer: BytesMut::new(),
             context: Context::default(),
-        }
+        })
     }
 
     /// Connects and goes through the opening.
@@ -397,7 +406,7 @@ pub(crate) fn in_private_network<F: Future<Output = ()>>(
     }
 }
 
-fn ip(arguments: &[&str]) {
+pub(crate) fn ip(arguments: &[&str]) {
     let status = Command::new("ip").args(arguments).status();
     assert!(
         status.as_ref().is_ok_and(std::process::ExitStatus::success),

@@ -7,7 +7,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 
-use super::{Daemon, Neighbor, Route, Speaker, write_config};
+use super::{Daemon, Neighbor, Options, Route, Speaker, write_config};
 use crate::lab::{Host, Process, wait::until};
 
 /// BIRD, one process, controlled through `birdc`.
@@ -34,6 +34,9 @@ impl Bird {
             .arg(config)
             .arg("-s")
             .arg(&socket);
+        if speaker.options.restarting {
+            command.arg("-R");
+        }
         let process = host.spawn("bird", command)?;
         let bird = Self {
             host: host.clone(),
@@ -163,10 +166,15 @@ fn configuration(speaker: &Speaker) -> String {
     );
     for family in [4, 6] {
         if speaker.install {
+            // What stands in the kernel's table outlives the daemon.
+            let outlives = match speaker.options.graceful_restart {
+                Some(_) => "persist; graceful restart;",
+                None => "",
+            };
             let _ = writeln!(
                 text,
-                "protocol kernel kernel{family} {{ ipv{family} {{ import none; export where source \
-                 = RTS_BGP; }}; }}"
+                "protocol kernel kernel{family} {{ {outlives} ipv{family} {{ import none; export \
+                 where source = RTS_BGP; }}; }}"
             );
         }
         let ours = |prefix: &IpNet| prefix.addr().is_ipv4() == (family == 4);
@@ -214,7 +222,7 @@ fn neighbor_block(speaker: &Speaker, neighbor: &Neighbor) -> String {
     };
     format!(
         "protocol bgp {} {{\n  local {} as {};\n  neighbor {} as {};\n  {};\n  passive {};\n  \
-         connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;\n{}{}}}\n",
+         connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;\n{}{}{}}}\n",
         protocol(neighbor),
         neighbor.local,
         speaker.asn,
@@ -226,9 +234,28 @@ fn neighbor_block(speaker: &Speaker, neighbor: &Neighbor) -> String {
             "direct"
         },
         if neighbor.passive { "on" } else { "off" },
+        statements(&speaker.options),
         channel(4),
         channel(6),
     )
+}
+
+/// Options as statements of a BGP protocol.
+fn statements(options: &Options) -> String {
+    let mut text = String::new();
+    if let Some(time) = options.graceful_restart {
+        let _ = writeln!(
+            text,
+            "  graceful restart on;\n  graceful restart time {time};"
+        );
+    }
+    if let Some(time) = options.long_lived {
+        let _ = writeln!(
+            text,
+            "  long lived graceful restart on;\n  long lived stale time {time};"
+        );
+    }
+    text
 }
 
 /// `show route … all`: a line with the prefix, then attributes, indented.

@@ -50,15 +50,7 @@ impl Frr {
             );
             Ok(())
         })?;
-        let own: Vec<String> = speaker.addresses.iter().map(IpAddr::to_string).collect();
-        let mut arguments = vec!["--skip_runas", "-p", "179"];
-        for address in &own {
-            arguments.extend(["-l", address.as_str()]);
-        }
-        if !speaker.install {
-            arguments.push("-n");
-        }
-        let bgpd = daemon(host, &sockets, "bgpd", &configuration(&speaker), &arguments)?;
+        let bgpd = bgpd(host, &sockets, &speaker)?;
         let frr = Self {
             host: host.clone(),
             speaker,
@@ -66,12 +58,25 @@ impl Frr {
             bgpd,
             _others: vec![zebra],
         };
+        frr.answers()?;
+        Ok(frr)
+    }
+
+    /// Starts bgpd again after it has ended; zebra ran on.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.bgpd = bgpd(&self.host, &self.sockets, &self.speaker)?;
+        self.answers()
+    }
+
+    fn answers(&self) -> Result<()> {
         until("bgpd answers", Duration::from_secs(10), || {
-            let summary = frr.ask(&["show bgp summary json"])?;
+            let summary = self.ask(&["show bgp summary json"])?;
             ensure!(summary.starts_with('{'), "{summary}");
             Ok(())
-        })?;
-        Ok(frr)
+        })
     }
 
     /// Asks `vtysh`, one command after the other.
@@ -177,6 +182,18 @@ fn route(prefix: &str, path: &Value) -> Option<Route> {
     })
 }
 
+fn bgpd(host: &Host, sockets: &Path, speaker: &Speaker) -> Result<Process> {
+    let own: Vec<String> = speaker.addresses.iter().map(IpAddr::to_string).collect();
+    let mut arguments = vec!["--skip_runas", "-p", "179"];
+    for address in &own {
+        arguments.extend(["-l", address.as_str()]);
+    }
+    if !speaker.install {
+        arguments.push("-n");
+    }
+    daemon(host, sockets, "bgpd", &configuration(speaker), &arguments)
+}
+
 fn daemon(
     host: &Host,
     sockets: &Path,
@@ -202,12 +219,23 @@ fn daemon(
     host.spawn(name, command)
 }
 
+/// Route maps take effect at once: otherwise what passes one is sent after End-of-RIB.
 fn configuration(speaker: &Speaker) -> String {
     let mut text = format!(
-        "log stdout\nrouter bgp {}\n bgp router-id {}\n no bgp ebgp-requires-policy\n no bgp \
+        "log stdout\nbgp route-map delay-timer 0\nrouter bgp {}\n bgp router-id {}\n no bgp ebgp-requires-policy\n no bgp \
          network import-check\n no bgp default ipv4-unicast\n",
         speaker.asn, speaker.router_id
     );
+    if let Some(time) = speaker.options.graceful_restart {
+        let _ = writeln!(
+            text,
+            " bgp graceful-restart\n bgp graceful-restart restart-time {time}\n bgp \
+             graceful-restart preserve-fw-state\n bgp graceful-restart notification"
+        );
+    }
+    if let Some(time) = speaker.options.long_lived {
+        let _ = writeln!(text, " bgp long-lived-graceful-restart stale-time {time}");
+    }
     for neighbor in &speaker.neighbors {
         let address = neighbor.address;
         let _ = writeln!(text, " neighbor {address} remote-as {}", neighbor.asn);

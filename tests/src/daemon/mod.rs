@@ -17,6 +17,7 @@ mod exabgp;
 mod frr;
 mod gobgp;
 mod openbgpd;
+mod options;
 pub mod raw;
 
 pub use bird::Bird;
@@ -24,6 +25,7 @@ pub use exabgp::ExaBgp;
 pub use frr::Frr;
 pub use gobgp::GoBgp;
 pub use openbgpd::OpenBgpd;
+pub use options::Options;
 
 /// What a daemon is to do, in words that all of them can be configured by.
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub struct Speaker {
     pub underlay: Vec<(IpNet, IpAddr)>,
     /// Whether what it learns goes into the kernel's table, so that the host forwards by it.
     pub install: bool,
+    /// What its sessions have beyond the plain protocol.
+    pub options: Options,
 }
 
 /// A neighbour of a daemon.

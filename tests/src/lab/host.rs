@@ -201,20 +201,6 @@ impl Host {
         Ok(())
     }
 
-    /// Adds a route that any other route to the same prefix beats, one learned by BGP too.
-    ///
-    /// # Errors
-    /// `ip` refuses.
-    pub fn last_resort(&self, prefix: IpNet, via: IpAddr, interface: &str) -> Result<()> {
-        // FRR takes the highest byte of a kernel route's metric for its distance.
-        const METRIC: u32 = 0xfe00_0000;
-        let family = family_flag(prefix.addr());
-        self.run(&format!(
-            "ip {family} route replace {prefix} via {via} dev {interface} metric {METRIC} onlink"
-        ))?;
-        Ok(())
-    }
-
     /// The MAC address of an interface.
     ///
     /// # Errors

@@ -77,9 +77,6 @@ fn build_site(lab: &Lab, sdwan: &Nva) -> Result<(Host, Host)> {
             .address("site", format!("{near}/{length}").parse()?)?;
         site.address("wan", format!("{far}/{length}").parse()?)?;
     }
-    for (prefix, [near, _]) in NETWORK.into_iter().zip(SITE_LINK) {
-        site.last_resort(prefix.parse()?, near.parse()?, "wan")?;
-    }
     let lan = [("10.250.0.1", 24), ("fd00:250::1", 64)];
     for ((router, length), (host, any)) in lan.into_iter().zip(OFFICE.into_iter().zip(DEFAULT)) {
         site.address("lan", format!("{router}/{length}").parse()?)?;

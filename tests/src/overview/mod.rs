@@ -14,7 +14,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 
 use crate::{
-    daemon::{Bird, Daemon, Frr, Neighbor, Speaker},
+    daemon::{Bird, Daemon, Frr, Neighbor, Options, Speaker},
     lab::Host,
     network::{Nva, Vm},
     waypost::{
@@ -53,6 +53,10 @@ pub const OFFICE: [&str; 2] = ["10.250.0.10", "fd00:250::10"];
 pub const INTERNET: [&str; 2] = ["198.51.100.10", "2001:db8:100::10"];
 /// The default routes.
 pub const DEFAULT: [&str; 2] = ["0.0.0.0/0", "::/0"];
+
+/// Restart time of the appliances, seconds: Waypost keeps their routes so long, and they keep its
+/// routes as long as it asks for.
+const RESTART_TIME: u16 = 60;
 
 /// How long BGP may take to bring up a session and spread a route.
 pub const CONVERGENCE: Duration = Duration::from_secs(20);
@@ -154,7 +158,16 @@ impl Overview {
     /// # Errors
     /// It does not start.
     pub fn start_sdwan(&self) -> Result<Bird> {
+        self.start_sdwan_with(Self::appliance_options())
+    }
+
+    /// The same, with other options.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_sdwan_with(&self, options: Options) -> Result<Bird> {
         let mut speaker = nva_speaker(&self.sdwan, SDWAN_ASN)?;
+        speaker.options = options;
         for [local, address] in SITE_LINK {
             speaker.neighbors.push(Neighbor {
                 address: address.parse()?,
@@ -192,6 +205,11 @@ impl Overview {
             announce: prefixes_of(SITE)?,
             underlay: Vec::new(),
             install: true,
+            // It keeps what the SD-WAN told it in each form that the SD-WAN asks for.
+            options: Options {
+                long_lived: Some(RESTART_TIME.into()),
+                ..Self::appliance_options()
+            },
         };
         Bird::start(&self.site, speaker)
     }
@@ -221,10 +239,27 @@ impl Overview {
     /// # Errors
     /// Something does not come up.
     pub fn start_with(&self, config: Config) -> Result<Running> {
+        self.start_with_sdwan(config, Self::appliance_options())
+    }
+
+    /// The options of an appliance's sessions.
+    #[must_use]
+    pub fn appliance_options() -> Options {
+        Options {
+            graceful_restart: Some(RESTART_TIME),
+            ..Options::default()
+        }
+    }
+
+    /// The same, with other options of the SD-WAN's sessions.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub fn start_with_sdwan(&self, config: Config, sdwan: Options) -> Result<Running> {
         let running = Running {
             waypost: Waypost::start(&self.gw, config)?,
             site: self.start_site()?,
-            sdwan: self.start_sdwan()?,
+            sdwan: self.start_sdwan_with(sdwan)?,
             firewall: self.start_firewall(0)?,
         };
         running.waypost.established(&["sdwan", "fw"])?;
@@ -287,7 +322,7 @@ pub fn prefixes_of(texts: [&str; 2]) -> Result<Vec<IpNet>> {
 }
 
 /// An appliance's speaker: it peers with both instances over IPv4, both families in each session,
-/// and forwards by what it learns.
+/// forwards by what it learns, and keeps that while Waypost restarts.
 ///
 /// # Errors
 /// Never: the texts are constant.
@@ -316,6 +351,7 @@ pub fn nva_speaker(nva: &Nva, asn: u32) -> Result<Speaker> {
         announce: Vec::new(),
         underlay: underlay.collect(),
         install: true,
+        options: Overview::appliance_options(),
     })
 }
 

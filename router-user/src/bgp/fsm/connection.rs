@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ConnectionId, Negotiated, OPEN_TIMEOUT, State};
+use super::{ConnectionId, Negotiated, Notification, OPEN_TIMEOUT, PROBE_TIMEOUT, State};
+use crate::bgp::wire::notification::{cease, error};
 
-/// Shortest send hold time (RFC 9687 §4): the greater of this and twice the hold time.
+/// The default send hold time (RFC 9687 §4): the greater of this and twice the hold time.
 const SEND_HOLD: Duration = Duration::from_secs(480);
 
 #[derive(Debug)]
@@ -21,8 +22,11 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     /// When the peer was last heard of, or the connection opened.
     heard_at: Instant,
-    /// When the socket last took a message.
-    written_at: Instant,
+    /// Since when the socket has taken no message although one waits.
+    unsent_since: Option<Instant>,
+    send_hold_time: Duration,
+    /// When it was last asked for a sign of life.
+    probed_at: Option<Instant>,
     keepalive_at: Option<Instant>,
 }
 
@@ -30,7 +34,8 @@ pub(super) struct Connection {
 pub(super) enum Phase {
     /// Our OPEN is sent.
     OpenSent,
-    /// Their OPEN is there, but another connection is Established and is being probed.
+    /// Their OPEN is there, but another connection is Established and is being probed, or is under
+    /// way and would win a collision.
     Held {
         negotiated: Arc<Negotiated>,
         until: Instant,
@@ -44,22 +49,34 @@ pub(super) enum Phase {
 }
 
 impl Connection {
-    pub(super) fn outgoing(id: ConnectionId, local_address: IpAddr, now: Instant) -> Self {
+    pub(super) fn outgoing(
+        id: ConnectionId,
+        local_address: IpAddr,
+        send_hold_time: Duration,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
             outgoing: true,
             local_address,
             phase: Phase::OpenSent,
             heard_at: now,
-            written_at: now,
+            unsent_since: None,
+            send_hold_time,
+            probed_at: None,
             keepalive_at: None,
         }
     }
 
-    pub(super) fn incoming(id: ConnectionId, local_address: IpAddr, now: Instant) -> Self {
+    pub(super) fn incoming(
+        id: ConnectionId,
+        local_address: IpAddr,
+        send_hold_time: Duration,
+        now: Instant,
+    ) -> Self {
         Self {
             outgoing: false,
-            ..Self::outgoing(id, local_address, now)
+            ..Self::outgoing(id, local_address, send_hold_time, now)
         }
     }
 
@@ -71,14 +88,49 @@ impl Connection {
         }
     }
 
+    /// The terms of the session; only while Established.
+    pub(super) fn negotiated(&self) -> Option<&Negotiated> {
+        match &self.phase {
+            Phase::Established(negotiated) => Some(negotiated),
+            _ => None,
+        }
+    }
+
+    /// A NOTIFICATION as it is to be sent. Where the peer would keep our routes after it, and they
+    /// are to go, it becomes a hard reset (RFC 8538 §3.1, §5.1).
+    pub(super) fn last_word(&self, notification: Notification) -> Notification {
+        let for_good = notification.code == error::CEASE
+            && matches!(
+                notification.subcode,
+                cease::MAX_PREFIXES
+                    | cease::ADMINISTRATIVE_SHUTDOWN
+                    | cease::PEER_DECONFIGURED
+                    | cease::ADMINISTRATIVE_RESET
+            );
+        let keeps = self
+            .negotiated()
+            .is_some_and(Negotiated::restarts_after_notification);
+        if for_good && keeps {
+            Notification::hard_reset(&notification)
+        } else {
+            notification
+        }
+    }
+
     // -- Transitions ---------------------------------------------------------------------------
 
-    pub(super) fn hold_back(&mut self, negotiated: Arc<Negotiated>, until: Instant) {
+    pub(super) fn hold_back(
+        &mut self,
+        negotiated: Arc<Negotiated>,
+        confirmed: bool,
+        until: Instant,
+    ) {
         self.phase = Phase::Held {
             negotiated,
             until,
-            confirmed: false,
+            confirmed,
         };
+        self.keepalive_at = None;
     }
 
     /// Ends being held; what was agreed on, and whether the peer's KEEPALIVE has come.
@@ -106,7 +158,6 @@ impl Connection {
         let negotiated = Arc::clone(negotiated);
         self.phase = Phase::Established(Arc::clone(&negotiated));
         self.heard(now);
-        self.written(now);
         Some(negotiated)
     }
 
@@ -116,8 +167,24 @@ impl Connection {
         self.heard_at = now;
     }
 
-    pub(super) fn written(&mut self, now: Instant) {
-        self.written_at = now;
+    /// A message waits to be sent.
+    pub(super) fn queued(&mut self, now: Instant) {
+        self.unsent_since.get_or_insert(now);
+    }
+
+    /// The socket took messages; `drained`: all there were.
+    pub(super) fn written(&mut self, drained: bool, now: Instant) {
+        self.unsent_since = (!drained).then_some(now);
+    }
+
+    /// Whether it is to be probed once more: not for each of the connections that a peer may make.
+    pub(super) fn may_be_probed(&mut self, now: Instant) -> bool {
+        let lately = |at: Instant| now.saturating_duration_since(at) < PROBE_TIMEOUT;
+        if self.probed_at.is_some_and(lately) {
+            return false;
+        }
+        self.probed_at = Some(now);
+        true
     }
 
     /// Keepalives are sent every third of the hold time (RFC 4271 §4.4), jittered.
@@ -186,11 +253,19 @@ impl Connection {
         hold_time.map(|hold_time| self.heard_at + hold_time)
     }
 
+    /// Runs without keepalives, too, as soon as there is something to send.
     fn send_hold_deadline(&self) -> Option<Instant> {
         let Phase::Established(_) = self.phase else {
             return None;
         };
-        let hold_time = self.hold_time()?;
-        Some(self.written_at + SEND_HOLD.max(hold_time * 2))
+        let hold_time = self.hold_time().unwrap_or_default();
+        // It must be greater than the hold time, and by default it is at least twice that.
+        let configured = self.send_hold_time;
+        let time = if configured <= hold_time || configured >= SEND_HOLD {
+            configured.max(hold_time * 2)
+        } else {
+            configured
+        };
+        Some(self.unsent_since? + time)
     }
 }

@@ -8,10 +8,16 @@ use super::{
 };
 use crate::bgp::wire::notification::{cease, error};
 
+/// What a planned restart is called towards the peer.
+const RESTARTING: &str = "the route server restarts";
+
 impl Fsm {
     pub(super) fn notified(&mut self, index: usize, notification: Notification, now: Instant) {
-        let collision = (notification.code, notification.subcode)
-            == (error::CEASE, cease::CONNECTION_COLLISION);
+        let cease = |subcode| (notification.code, notification.subcode) == (error::CEASE, subcode);
+        let collision = cease(cease::CONNECTION_COLLISION);
+        // It is not ready, as if it did not listen: two speakers that rest after an error must not
+        // send each other to rest again and again.
+        let rejected = cease(cease::CONNECTION_REJECTED);
         let connection = self.connections.swap_remove(index);
         if !collision || connection.state() == State::Established {
             let reason = text::received(self.settings.peer.ip(), &notification);
@@ -23,7 +29,7 @@ impl Fsm {
         self.lost(
             &connection,
             DownReason::NotificationReceived(notification),
-            !collision,
+            !collision && !rejected,
             now,
         );
     }
@@ -47,6 +53,7 @@ impl Fsm {
         now: Instant,
     ) {
         let connection = self.connections.swap_remove(index);
+        let notification = connection.last_word(notification);
         self.actions.push(Action::Report(reason));
         self.part(&connection, notification.clone());
         self.lost(
@@ -72,11 +79,36 @@ impl Fsm {
 
     /// Closes a connection whose loss does not change what the session does.
     pub(super) fn dismiss(&mut self, connection: &Connection, notification: Notification) {
+        let notification = connection.last_word(notification);
         self.part(connection, notification.clone());
         if connection.state() == State::Established {
             let reason = DownReason::NotificationSent(notification);
             self.actions.push(Action::Down(reason));
         }
+    }
+
+    /// Closes all connections and stays idle. A peer that keeps our routes over a restart is sent no
+    /// NOTIFICATION, or, if it keeps them after one as well (RFC 8538), one that is no hard reset.
+    pub(super) fn leave(&mut self) {
+        for connection in std::mem::take(&mut self.connections) {
+            match connection.negotiated() {
+                Some(negotiated) if negotiated.restarts_after_notification() => {
+                    let notification = Notification::administrative_reset(RESTARTING);
+                    self.part(&connection, notification.clone());
+                    let reason = DownReason::NotificationSent(notification);
+                    self.actions.push(Action::Down(reason));
+                }
+                Some(negotiated) if negotiated.peer_keeps_our_routes() => {
+                    let id = connection.id;
+                    self.actions.push(Action::Close { connection: id });
+                    let reason = DownReason::Connection(RESTARTING.to_owned());
+                    self.actions.push(Action::Down(reason));
+                }
+                _ => self.dismiss(&connection, Notification::administrative_shutdown("")),
+            }
+        }
+        self.cancel_attempt();
+        self.activity = Activity::Stopped;
     }
 
     fn part(&mut self, connection: &Connection, notification: Notification) {
@@ -93,6 +125,8 @@ impl Fsm {
         if connection.state() == State::Established {
             self.actions.push(Action::Down(reason));
             self.backoff.lost(now);
+        }
+        if self.find(State::Established).is_none() {
             self.release(now);
         }
         if self.connections.is_empty() && error {
@@ -108,8 +142,9 @@ impl Fsm {
         }
     }
 
-    /// The connection that waited for the Established one to prove itself takes its place.
-    fn release(&mut self, now: Instant) {
+    /// The connection that waited for the Established one to prove itself, or for one that was under
+    /// way, takes its place.
+    pub(super) fn release(&mut self, now: Instant) {
         let released = self
             .connections
             .iter_mut()

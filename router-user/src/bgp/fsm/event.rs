@@ -3,16 +3,16 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::bgp::{
     DownReason,
-    session::{AddPath, RoleSettings},
-    wire::{Asn, Family, Negotiated, Notification, Open},
+    session::{AddPath, Restart, RoleSettings},
+    wire::{Asn, Family, FamilySet, Negotiated, Notification, Open},
 };
 
-/// What the machine has to know of the session; it never changes while the machine lives.
+/// What the machine has to know of the session.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Our ASN.
@@ -29,8 +29,17 @@ pub struct Settings {
     pub hold_time: u16,
     /// Delay between connection attempts; grows with each one that fails.
     pub connect_retry: Duration,
+    /// How long the peer may take nothing of what is sent (RFC 9687); at least twice the hold time
+    /// counts where it is not longer than that.
+    pub send_hold_time: Duration,
+    /// Connections are authenticated; only for texts.
+    pub authenticated: bool,
     /// Families to announce.
     pub families: Vec<Family>,
+    /// Graceful restart: what is offered.
+    pub restart: Restart,
+    /// What outlived our own restart.
+    pub restarted: Restarted,
     /// Announce ADD-PATH (RFC 7911).
     pub add_path: AddPath,
     /// Announce RFC 8950, IPv4 routes with IPv6 next hops. The stages behind must honour it.
@@ -44,6 +53,33 @@ pub struct Settings {
     pub seed: u64,
 }
 
+/// What our OPEN says of our own last restart (RFC 4724 §4.1). The default: there was none, and
+/// nothing forwards yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Restarted {
+    /// The R bit is set until then, or until the session is Established once.
+    pub until: Option<Instant>,
+    /// Families whose forwarding went on meanwhile: the F bits.
+    pub preserved: FamilySet,
+}
+
+impl Restarted {
+    /// A speaker that runs: a session that is lost takes no forwarding state with it.
+    #[must_use]
+    pub fn running() -> Self {
+        Self {
+            until: None,
+            preserved: Family::ALL.into_iter().collect(),
+        }
+    }
+
+    /// The R bit.
+    #[must_use]
+    pub fn is_restarting(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+}
+
 /// A TCP connection; the number is given by whoever holds the socket and is never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ConnectionId(pub u64);
@@ -55,13 +91,13 @@ pub enum Event {
     Start,
     /// Close with Cease and stay idle (ManualStop, AutomaticStop).
     Stop {
-        /// Subcode of Cease (RFC 4486).
-        subcode: u8,
-        /// Shutdown communication (RFC 9003); sent with subcodes 2 and 4.
-        text: String,
+        /// What the peer is told: Cease (RFC 4486), perhaps with a text (RFC 9003).
+        notification: Notification,
         /// Start again by itself after this time.
         idle: Option<Duration>,
     },
+    /// Close for a restart and stay idle: peers with graceful restart are to keep our routes.
+    Leave,
     /// The connection that [`Action::Connect`] asked for is there.
     Connected {
         /// Its number.
@@ -104,10 +140,17 @@ pub enum Event {
         /// What to tell the operator.
         reason: String,
     },
+    /// Messages of others than the state machine wait to be sent.
+    Queued {
+        /// On which connection.
+        connection: ConnectionId,
+    },
     /// The socket took whole messages (RFC 9687).
     Written {
         /// Which connection's.
         connection: ConnectionId,
+        /// Nothing waits any more.
+        drained: bool,
     },
     /// We do not read at the moment: a silent peer is not to blame.
     Busy {

@@ -11,8 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Action, ConnectionId, Event, Fsm, Outgoing, Received, Settings, monitor::Monitor};
-use crate::bgp::{DownReason, State, session::AddPath, wire::Family};
+use super::{
+    Action, ConnectionId, Event, Fsm, Outgoing, Received, Restarted, Settings, monitor::Monitor,
+};
+use crate::bgp::{
+    DownReason, State,
+    session::{AddPath, Restart},
+    wire::Family,
+};
 
 pub(super) const A: usize = 0;
 pub(super) const B: usize = 1;
@@ -295,7 +301,13 @@ impl World {
         if wire.lost || self.cut {
             return;
         }
-        self.later(Arrival::Event(node, Event::Written { connection }));
+        self.later(Arrival::Event(
+            node,
+            Event::Written {
+                connection,
+                drained: true,
+            },
+        ));
         let message = match message {
             Outgoing::Open(open) => Received::Open(open),
             Outgoing::Keepalive => Received::Keepalive,
@@ -338,7 +350,14 @@ pub(super) fn settings(asn: u32, peer_asn: u32, router_id: [u8; 4]) -> Settings 
         passive: false,
         hold_time: 180,
         connect_retry: Duration::from_secs(5),
+        send_hold_time: Duration::from_secs(480),
+        authenticated: false,
         families: Family::ALL.to_vec(),
+        restart: Restart {
+            enabled: false,
+            ..Restart::default()
+        },
+        restarted: Restarted::default(),
         add_path: AddPath::default(),
         extended_next_hop: false,
         role: None,

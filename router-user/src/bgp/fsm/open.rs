@@ -1,7 +1,7 @@
 //! OPEN: what we send, what we accept, and what both sides then agree on (RFC 4271 §6.2,
 //! RFC 5492, RFC 6286).
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Instant};
 
 use super::Settings;
 use crate::bgp::{
@@ -16,21 +16,15 @@ pub(super) struct Refusal {
     pub(super) reason: String,
 }
 
-/// The OPEN that we send. Graceful restart is announced without families.
-pub(super) fn ours(settings: &Settings) -> Open {
+/// The OPEN that we send.
+pub(super) fn ours(settings: &Settings, now: Instant) -> Open {
     let families = settings.families.iter().copied();
     let mut capabilities: Vec<_> = families.map(Capability::multiprotocol).collect();
     capabilities.push(Capability::RouteRefresh);
     capabilities.push(Capability::EnhancedRouteRefresh);
     capabilities.push(Capability::FourOctetAsn(settings.local_asn));
     capabilities.push(Capability::ExtendedMessage);
-    // FRR, for one, sends End-of-RIB only to those who announce this capability, and what an earlier
-    // run left in the kernel waits for it. No families: nothing of ours is to be kept (RFC 4724 §3).
-    capabilities.push(Capability::GracefulRestart {
-        flags: 0,
-        restart_time: 0,
-        families: Vec::new(),
-    });
+    graceful_restart(settings, now, &mut capabilities);
     capabilities.extend(add_path(settings));
     if settings.extended_next_hop {
         capabilities.push(Capability::ExtendedNextHop(vec![IPV4_OVER_IPV6]));
@@ -45,6 +39,49 @@ pub(super) fn ours(settings: &Settings) -> Open {
         hold_time: settings.hold_time,
         router_id: settings.router_id,
         capabilities,
+    }
+}
+
+/// RFC 4724 §3, RFC 8538 §2, RFC 9494 §3.1: flags of graceful restart, and of its families.
+const RESTARTED: u8 = 0b1000;
+const NOTIFICATION: u8 = 0b0100;
+const FORWARDING: u8 = 0x80;
+
+fn graceful_restart(settings: &Settings, now: Instant, capabilities: &mut Vec<Capability>) {
+    if !settings.restart.enabled {
+        // FRR, for one, sends End-of-RIB only to those who announce this capability, and what an
+        // earlier run left in the kernel waits for it. No families: nothing is kept (RFC 4724 §3).
+        capabilities.push(Capability::GracefulRestart {
+            flags: 0,
+            restart_time: 0,
+            families: Vec::new(),
+        });
+        return;
+    }
+    let restarted = match settings.restarted.is_restarting(now) {
+        true => RESTARTED,
+        false => 0,
+    };
+    let families = settings.families.iter().map(|&family| {
+        let forwarding = match settings.restarted.preserved.contains(family) {
+            true => FORWARDING,
+            false => 0,
+        };
+        (family.afi(), family.safi(), forwarding)
+    });
+    let families: Vec<_> = families.collect();
+    let stale_time = settings.restart.long_lived_stale_time;
+    let long_lived = families
+        .iter()
+        .map(|&(afi, safi, flags)| (afi, safi, flags, stale_time))
+        .collect();
+    capabilities.push(Capability::GracefulRestart {
+        flags: restarted | NOTIFICATION,
+        restart_time: settings.restart.time,
+        families,
+    });
+    if stale_time > 0 {
+        capabilities.push(Capability::LongLivedGracefulRestart(long_lived));
     }
 }
 
@@ -67,11 +104,12 @@ pub(super) fn negotiate(
     settings: &Settings,
     theirs: &Open,
     local_address: IpAddr,
+    now: Instant,
 ) -> Result<Negotiated, Refusal> {
     check_asn(settings, theirs)?;
     check_router_id(settings, theirs)?;
     check_hold_time(theirs)?;
-    let ours = ours(settings);
+    let ours = ours(settings, now);
     check_role(&ours, theirs)?;
     check_strict_role(settings, theirs)?;
     let negotiated = Negotiated::new(&ours, theirs, local_address);

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use super::{
     Action, Activity, Connection, ConnectionId, Fsm, Negotiated, Notification, Open, Outgoing,
-    PROBE_TIMEOUT, Received, State, connection::Phase, open, text,
+    PROBE_TIMEOUT, Received, Restarted, State, connection::Phase, open, text,
 };
 
 impl Fsm {
@@ -19,7 +19,7 @@ impl Fsm {
         if matches!(self.activity, Activity::Connecting(_)) {
             self.actions.push(Action::CancelConnect);
         }
-        if !matches!(self.activity, Activity::Stopped | Activity::IdleHold(_)) {
+        if !self.activity.is_idle() {
             self.activity = Activity::Waiting;
         }
     }
@@ -30,7 +30,11 @@ impl Fsm {
             return;
         }
         self.activity = Activity::Waiting;
-        self.open(Connection::outgoing(id, local_address, now));
+        let send_hold_time = self.settings.send_hold_time;
+        self.open(
+            Connection::outgoing(id, local_address, send_hold_time, now),
+            now,
+        );
     }
 
     pub(super) fn connect_failed(&mut self, reason: String, now: Instant) {
@@ -41,9 +45,21 @@ impl Fsm {
     }
 
     pub(super) fn accepted(&mut self, id: ConnectionId, local_address: IpAddr, now: Instant) {
-        if matches!(self.activity, Activity::Stopped | Activity::IdleHold(_)) {
-            self.actions.push(Action::Close { connection: id });
-            return;
+        let send_hold_time = self.settings.send_hold_time;
+        let connection = Connection::incoming(id, local_address, send_hold_time, now);
+        match self.activity {
+            // RFC 4486 §4: the peer is known, but not wanted now.
+            Activity::Stopped | Activity::Resting(_) => {
+                self.dismiss(&connection, Notification::connection_rejected());
+                return;
+            }
+            // That is over soon. Told of it, speakers like BIRD would wait for a minute or more, and
+            // refuse us meanwhile.
+            Activity::IdleHold(_) => {
+                self.actions.push(Action::Close { connection: id });
+                return;
+            }
+            Activity::Waiting | Activity::ConnectAt(_) | Activity::Connecting(_) => {}
         }
         // A peer has one connection of its own: a second one means that it has forgotten the first.
         let forgotten = self
@@ -55,19 +71,21 @@ impl Fsm {
             self.dismiss(&old, Notification::connection_collision());
         }
         // If the peer has restarted, its kernel answers this with a reset.
-        if let Some(established) = self.find(State::Established) {
+        if let Some(established) = self.find(State::Established)
+            && self.connections[established].may_be_probed(now)
+        {
             self.send(established, Outgoing::Keepalive);
         }
         if let Activity::ConnectAt(at) = self.activity {
             self.activity = Activity::ConnectAt(at.max(now + self.backoff.base()));
         }
-        self.open(Connection::incoming(id, local_address, now));
+        self.open(connection, now);
     }
 
-    fn open(&mut self, connection: Connection) {
+    fn open(&mut self, connection: Connection, now: Instant) {
         self.actions.push(Action::Send {
             connection: connection.id,
-            message: Outgoing::Open(open::ours(&self.settings)),
+            message: Outgoing::Open(open::ours(&self.settings, now)),
         });
         self.connections.push(connection);
     }
@@ -85,7 +103,7 @@ impl Fsm {
             }
             (Phase::OpenSent, Received::Open(theirs)) => self.opened(index, &theirs, now),
             (Phase::Held { confirmed, .. }, Received::Keepalive) => *confirmed = true,
-            (Phase::OpenConfirm(_), Received::Keepalive) => self.establish(index, now),
+            (Phase::OpenConfirm(_), Received::Keepalive) => self.confirmed(index, now),
             (
                 Phase::Established(_),
                 Received::Update | Received::Keepalive | Received::RouteRefresh,
@@ -101,7 +119,7 @@ impl Fsm {
 
     fn opened(&mut self, index: usize, theirs: &Open, now: Instant) {
         let local_address = self.connections[index].local_address;
-        let negotiated = match open::negotiate(&self.settings, theirs, local_address) {
+        let negotiated = match open::negotiate(&self.settings, theirs, local_address, now) {
             Ok(negotiated) => Arc::new(negotiated),
             Err(refusal) => {
                 self.fail(index, refusal.notification, refusal.reason, now);
@@ -110,7 +128,7 @@ impl Fsm {
         };
         if let Some(established) = self.find(State::Established) {
             if !self.settings.replace_established {
-                self.connections[index].hold_back(negotiated, now + PROBE_TIMEOUT);
+                self.connections[index].hold_back(negotiated, false, now + PROBE_TIMEOUT);
                 return;
             }
             let id = self.connections[index].id;
@@ -141,6 +159,27 @@ impl Fsm {
         self.send(index, Outgoing::Keepalive);
     }
 
+    /// Both sides agree on this connection. Where another one is under way that would win the
+    /// collision, it may have won it on the peer's side already: to become Established on the
+    /// loser would be to lose the session in a moment. So the winner gets a moment to show up.
+    fn confirmed(&mut self, index: usize, now: Instant) {
+        let connection = &self.connections[index];
+        let Phase::OpenConfirm(negotiated) = &connection.phase else {
+            return;
+        };
+        let negotiated = Arc::clone(negotiated);
+        let keep_outgoing = open::ours_wins(&negotiated);
+        let mut others = self.connections.iter();
+        let rival = |other: &Connection| {
+            other.outgoing == keep_outgoing && matches!(other.phase, Phase::OpenSent)
+        };
+        if connection.outgoing != keep_outgoing && others.any(rival) {
+            self.connections[index].hold_back(negotiated, true, now + PROBE_TIMEOUT);
+        } else {
+            self.establish(index, now);
+        }
+    }
+
     pub(super) fn establish(&mut self, index: usize, now: Instant) {
         let mut survivor = self.connections.swap_remove(index);
         for other in std::mem::take(&mut self.connections) {
@@ -150,6 +189,7 @@ impl Fsm {
         let Some(negotiated) = survivor.establish(now) else {
             return;
         };
+        self.settings.restarted = Restarted::running();
         self.actions.push(Action::Established {
             connection: survivor.id,
             negotiated,

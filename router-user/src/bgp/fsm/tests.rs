@@ -6,6 +6,7 @@ mod add_path;
 mod anything;
 mod open_message;
 mod opening;
+mod restart;
 mod timers;
 
 use super::{
@@ -112,7 +113,7 @@ fn second_connection(fsm: &mut Fsm, now: Instant) -> Vec<Action> {
 }
 
 fn open(asn: u32, router_id: [u8; 4]) -> Open {
-    rules::ours(&settings(asn, 0, router_id))
+    rules::ours(&settings(asn, 0, router_id), Instant::now())
 }
 
 fn open_received(connection: ConnectionId, asn: u32, router_id: [u8; 4]) -> Event {

@@ -1,6 +1,6 @@
 //! What the operator reads: what was wrong, where, what to do.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::{Connection, Settings, State};
 use crate::bgp::wire::{
@@ -57,8 +57,16 @@ pub(super) fn closed(settings: &Settings, connection: &Connection, reason: &str)
 }
 
 /// A connection attempt had no answer.
-pub(super) fn no_answer(peer: SocketAddr) -> String {
-    format!("no answer from {peer}: is the machine up, and does nothing filter TCP to that port?")
+pub(super) fn no_answer(settings: &Settings) -> String {
+    let peer = settings.peer;
+    let keys = if settings.authenticated {
+        " Do both sides have the same key?"
+    } else {
+        ""
+    };
+    format!(
+        "no answer from {peer}: is the machine up, and does nothing filter TCP to that port?{keys}"
+    )
 }
 
 /// The hold timer expired.

@@ -8,8 +8,7 @@ use tracing::{debug, info};
 use super::{MAX_CLOSING, Pending, Session, SessionHandle, find};
 use crate::bgp::{
     DownReason, SessionEvent,
-    fsm::{Action, ConnectionId, Event, Outgoing},
-    socket,
+    fsm::{Action, ConnectionId, Event, Outgoing, Restarted},
     wire::{self, Negotiated},
 };
 
@@ -28,10 +27,7 @@ impl Session {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Connect => {
-                let (local, peer) = (self.config.local_address, self.config.peer());
-                self.attempt = Some(Box::pin(socket::connect(local, peer)));
-            }
+            Action::Connect => self.attempt = Some(self.new_attempt()),
             Action::CancelConnect => self.attempt = None,
             Action::Send {
                 connection,
@@ -67,6 +63,7 @@ impl Session {
         };
         link.context = negotiated.context();
         self.established = Some(connection);
+        self.restarted = Restarted::running();
         let (handle, commands) = SessionHandle::new();
         self.commands = Some(commands);
         self.backlog = handle.backlog.clone();

@@ -9,7 +9,7 @@ use std::{
 use super::{AddPath, Restart, RoleSettings, Security};
 use crate::bgp::{
     SessionId,
-    fsm::Settings,
+    fsm::{Restarted, Settings},
     wire::{Asn, Family},
 };
 
@@ -74,7 +74,11 @@ impl SessionConfig {
             passive: self.passive,
             hold_time: self.hold_time,
             connect_retry: Duration::from_secs(self.connect_retry.into()),
+            send_hold_time: Duration::from_secs(self.send_hold_time.into()),
+            authenticated: self.security.md5_password.is_some() || !self.security.tcp_ao.is_empty(),
             families: self.families.clone(),
+            restart: self.restart,
+            restarted: Restarted::default(),
             add_path: self.add_path,
             extended_next_hop: self.extended_next_hop,
             role: self.role,

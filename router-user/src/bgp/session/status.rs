@@ -18,6 +18,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Log lines about malformed UPDATEs: one in so much time.
 const MALFORMED_LOGGED: Duration = Duration::from_secs(5);
 
+/// Errors that are logged one after another.
+const ERRORS_AT_ONCE: u32 = 20;
+
+/// How often one more is.
+const ERROR_INTERVAL: Duration = Duration::from_secs(5);
+
 /// The status and whether others know it already.
 pub(super) struct Status {
     session: SessionId,
@@ -29,6 +35,28 @@ pub(super) struct Status {
     urgent: bool,
     /// When a malformed UPDATE was last logged.
     malformed_logged_at: Option<Instant>,
+    errors: Errors,
+}
+
+/// Errors that are logged and reported at once: so many, and one more in each [`ERROR_INTERVAL`].
+struct Errors {
+    left: u32,
+    counted_at: Option<Instant>,
+}
+
+impl Errors {
+    fn admit(&mut self, now: Instant) -> bool {
+        let counted_at = *self.counted_at.get_or_insert(now);
+        let passed = now.saturating_duration_since(counted_at).as_nanos();
+        let more = u32::try_from(passed / ERROR_INTERVAL.as_nanos()).unwrap_or(u32::MAX);
+        if more > 0 {
+            self.left = self.left.saturating_add(more).min(ERRORS_AT_ONCE);
+            self.counted_at = Some(now);
+        }
+        let admitted = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        admitted
+    }
 }
 
 impl Status {
@@ -40,19 +68,29 @@ impl Status {
             changed: true,
             urgent: true,
             malformed_logged_at: None,
+            errors: Errors {
+                left: ERRORS_AT_ONCE,
+                counted_at: None,
+            },
         }
     }
 
-    /// Something went wrong. The same again and again is logged once.
+    /// Something went wrong. The same again and again is logged once, and whatever a peer does, there
+    /// is only so much to read: then the rest is seen in the status, now and then.
     pub(super) fn error(&mut self, text: String) {
-        if self.shown.last_error.as_ref() == Some(&text) {
-            debug!(session = %self.session, "{text}");
-        } else {
+        self.error_at(text, Instant::now());
+    }
+
+    fn error_at(&mut self, text: String, now: Instant) {
+        let known = self.shown.last_error.as_ref() == Some(&text);
+        if !known && self.errors.admit(now) {
             warn!(session = %self.session, "{text}");
+            self.urgent = true;
+        } else {
+            debug!(session = %self.session, "{text}");
         }
         self.shown.last_error = Some(text);
         self.changed = true;
-        self.urgent = true;
     }
 
     pub(super) fn established(&mut self, negotiated: Arc<Negotiated>) {
@@ -141,7 +179,10 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
-    use super::{INTERVAL, Instant, MALFORMED_LOGGED, SessionId, State, Status};
+    use super::{
+        ERROR_INTERVAL, ERRORS_AT_ONCE, INTERVAL, Instant, MALFORMED_LOGGED, SessionId, State,
+        Status,
+    };
     use crate::bgp::InstanceId;
 
     #[test]
@@ -168,6 +209,23 @@ mod tests {
         assert!(status.is_worth_a_line("b", start + MALFORMED_LOGGED));
         status.malformed("c".to_owned(), start);
         assert!(!status.is_worth_a_line("c", start + 3 * MALFORMED_LOGGED));
+    }
+
+    #[test]
+    fn errors_are_reported_at_once_until_there_are_too_many_of_them() {
+        let start = Instant::now();
+        let mut status = new();
+        status.report(State::Active, start);
+        let reported = (0..1000).filter(|number| {
+            status.error_at(format!("{}", number % 2), start);
+            let due = status.is_due(start);
+            status.report(State::Active, start);
+            due
+        });
+        assert_eq!(reported.count(), ERRORS_AT_ONCE as usize);
+        let later = start + ERROR_INTERVAL;
+        status.error_at("again".to_owned(), later);
+        assert!(status.is_due(later), "one more in each interval");
     }
 
     fn new() -> Status {

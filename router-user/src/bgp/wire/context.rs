@@ -145,6 +145,15 @@ impl Negotiated {
         })
     }
 
+    /// Whether the peer keeps our routes for a while once its connection with us is lost (RFC 4724
+    /// §4.2): we named families, and it speaks graceful restart.
+    #[must_use]
+    pub fn peer_keeps_our_routes(&self) -> bool {
+        let local = self.local.graceful_restart.as_ref();
+        local.is_some_and(|restart| !restart.families.is_empty())
+            && self.peer.graceful_restart.is_some()
+    }
+
     /// What decoding and encoding on this session depend on.
     #[must_use]
     pub fn context(&self) -> Context {

@@ -6,7 +6,11 @@ use crate::{
         session::AoAlgorithm,
         wire::{Family, Role},
     },
-    config::{PeerPolicy, parse},
+    config::{
+        PeerPolicy,
+        host::{self, Host},
+        parse, parse_with_warnings,
+    },
 };
 
 #[test]
@@ -66,4 +70,51 @@ fn dynamic_peers_have_the_settings_of_peers_and_never_connect() {
     );
     assert!(peers.template.passive && peers.template.security.md5_password.is_some());
     assert_eq!(peers.template.asn, 65040);
+}
+
+#[test]
+fn a_peer_without_a_key_within_a_range_that_has_one_is_refused() {
+    let range = "[[route_server.dynamic_peer]]\nname = \"branch\"\nprefix = \"10.1.10.0/24\"\n\
+                 asn = 65040\nmd5_password = \"open sesame\"\n\n[[route_server.peer]]";
+    let told = parse(&edited(&[("[[route_server.peer]]", range)]), "x.toml")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.contains("has no key, but its address 10.1.10.4 lies within 10.1.10.0/24"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_kernel_without_tcp_ao_is_a_warning_for_the_peers_that_want_it() {
+    let key = "[[route_server.peer.tcp_ao]]\nid = 1\nsecret = \"sesame\"\n\n[[route_server.peer]]";
+    let text = edited(&[(
+        "\n[[route_server.peer]]\nname = \"fw\"",
+        &format!("\n{key}\nname = \"fw\""),
+    )]);
+    let parsed = parse_with_warnings(&text, "x.toml").unwrap();
+    let mut host = Host::default();
+    let addresses = parsed.config.route_servers[0].instances.iter();
+    let own = addresses
+        .flat_map(|instance| instance.addresses.clone())
+        .collect();
+    host.interfaces.insert("lo".to_owned(), own);
+    for subnet in parsed.config.vnets.iter().flat_map(|vnet| &vnet.subnets) {
+        for port in &subnet.ports {
+            let own = subnet.gateways.iter().copied().collect();
+            host.interfaces.insert(port.interface.to_string(), own);
+        }
+    }
+    assert_eq!(host::check(&parsed, &host, None), Ok(Vec::new()));
+    host.no_tcp_ao = Some("this kernel has no TCP-AO".to_owned());
+    let warnings = host::check(&parsed, &host, None).unwrap();
+    let told: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    let [told] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert!(
+        told.contains("peer sdwan of route server rs1 stays down; this kernel has no TCP-AO"),
+        "{told}"
+    );
+    assert!(!told.starts_with("x.toml:1:"), "{told}");
 }

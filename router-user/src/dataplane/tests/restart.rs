@@ -1,6 +1,7 @@
 //! What an earlier run left, while it is being relearned.
 
 use super::*;
+use crate::dataplane::Inherited;
 
 #[test]
 fn what_stale_routes_name_stands_until_all_is_relearned() {
@@ -77,4 +78,27 @@ fn a_table_with_stale_routes_keeps_its_number_until_they_are_gone() {
     let world = world.borrow();
     let stale = world.routes.keys().next().unwrap().table;
     assert_ne!(world.ports[&world.published[&1]].own_table, stale);
+}
+
+#[test]
+fn what_was_inherited_is_told_by_family() {
+    let (world, reconciler) = start();
+    assert_eq!(reconciler.inherited(), Inherited::default());
+    let mut reconciler = restart(&world, reconciler);
+    assert_eq!(
+        reconciler.inherited(),
+        Inherited::default(),
+        "nothing stood there"
+    );
+    apply(
+        &mut reconciler,
+        &[host(), group(1, &[NextHop::Host]), route("10.0.0.0/8", 1)],
+    );
+    assert_eq!(reconciler.inherited(), Inherited::default(), "its own");
+    let reconciler = restart(&world, reconciler);
+    let ipv4 = Inherited {
+        ipv4: true,
+        ipv6: false,
+    };
+    assert_eq!(reconciler.inherited(), ipv4);
 }

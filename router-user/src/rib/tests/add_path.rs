@@ -141,6 +141,38 @@ fn nobody_is_sent_its_own_paths_nor_those_that_name_it_and_the_next_ones_take_th
 }
 
 #[test]
+fn a_path_that_lost_to_one_that_a_peer_may_not_have_is_among_those_for_that_peer() {
+    // 5's path is not among the two that the others are sent, but its MED eliminates 4's. For 5, its
+    // own path does not count: 4's path stays, and is the best by its router id.
+    let mut lab = Lab::new();
+    let sources = [
+        (4, 65010, 10, 1),
+        (5, 65010, 5, 9),
+        (6, 65020, 0, 5),
+        (7, 65030, 0, 6),
+    ];
+    let peers = sources.map(|(host, .., router_id)| {
+        let info = SessionInfo {
+            router_id: Ipv4Addr::new(192, 0, 2, router_id),
+            ..info(host)
+        };
+        lab.add_path_peer(info, 2)
+    });
+    for (peer, (host, asn, med, _)) in peers.into_iter().zip(sources) {
+        let attributes = PathAttributes {
+            med: Some(med),
+            ..attributes(&[asn], host)
+        };
+        lab.announce(peer, NET, attributes);
+    }
+    lab.settle();
+    let held = |place: usize| held_hosts(&lab, peers[place]);
+    assert_eq!(held(0), [6, 7].into());
+    assert_eq!(held(1), [4, 6].into());
+    assert_eq!(held(2), [5, 7].into());
+}
+
+#[test]
 fn a_route_announced_to_both_instances_is_one_path() {
     let mut lab = Lab::new();
     let [one, two] = [1, 2].map(|instance| {

@@ -20,6 +20,7 @@ mod adj_rib_out;
 mod decision;
 mod lag;
 mod learned;
+mod long_lived;
 mod smoke;
 mod stale;
 
@@ -88,7 +89,11 @@ impl Lab {
 
     /// An NVA that is sent up to `max_paths` paths a prefix.
     fn add_path_nva(&mut self, host: u8, max_paths: u8) -> usize {
-        let peer = self.source(info(host));
+        self.add_path_peer(info(host), max_paths)
+    }
+
+    fn add_path_peer(&mut self, info: SessionInfo, max_paths: u8) -> usize {
+        let peer = self.source(info);
         let families = Family::ALL.into_iter().collect();
         self.peers[peer].context.add_path_receive = families;
         let view = View {
@@ -224,6 +229,7 @@ fn view() -> View {
         asn: ASN,
         max_paths: 1,
         sources: SourceKinds::default().with(SourceKind(0)),
+        long_lived: true,
         export: Export::default(),
         next_hop_v4: Some(IpAddr::from([10, 1, 255, 4]).into()),
         next_hop_v6: None,

@@ -266,7 +266,7 @@ fn with_route() -> Lab {
 }
 
 impl Lab {
-    fn reconfigure(&mut self, config: &config::RouteServer) {
+    pub(super) fn reconfigure(&mut self, config: &config::RouteServer) {
         self.server
             .reconfigure(config, &space(), &gateways(), self.now);
         self.settle();

@@ -13,7 +13,10 @@ use super::*;
 use crate::{
     bgp::{
         InstanceId,
-        wire::{AsPath, Asn, Context, Message, Offer, PathAttributes, RefreshKind, decode, frame},
+        wire::{
+            AsPath, Asn, Context, Message, Notification, Offer, PathAttributes, RefreshKind,
+            decode, frame,
+        },
     },
     rib::LearnedRoute,
 };
@@ -24,6 +27,7 @@ mod operator;
 mod policy;
 mod property;
 mod refresh;
+mod restart;
 mod rules;
 
 /// A route server whose peers remember what they were sent.
@@ -33,7 +37,7 @@ struct Lab {
     sessions: BTreeMap<SessionId, Far>,
     /// What subnets have learned.
     learned: BTreeMap<IpNet, LearnedRoute>,
-    shutdowns: Vec<(SessionId, u8, Duration)>,
+    shutdowns: Vec<(SessionId, Notification, Option<Duration>)>,
     /// Which sessions were told to ask for all routes again.
     requests: Vec<(SessionId, Family)>,
 }
@@ -162,10 +166,9 @@ impl Lab {
                         .receive(&messages);
                 }
                 SessionCommand::RequestRefresh(family) => self.requests.push((id, family)),
-                SessionCommand::Shutdown { subcode, idle, .. } => {
+                SessionCommand::Shutdown { notification, idle } => {
                     self.sessions.remove(&id);
-                    self.shutdowns
-                        .push((id, subcode, idle.expect("comes back by itself")));
+                    self.shutdowns.push((id, notification, idle));
                 }
             }
         }
@@ -190,11 +193,14 @@ impl Lab {
 
     /// State and reason of the path that a session announced.
     fn state(&self, peer: &str, instance: u8, net: &str) -> (String, String) {
-        let rows = self.server.learned_rows(&Filter {
-            peer: Some(peer.into()),
-            instance: Some(InstanceId(instance)),
-            prefix: Some(prefix(net)),
-        });
+        let rows = self.server.learned_rows(
+            &Filter {
+                peer: Some(peer.into()),
+                instance: Some(InstanceId(instance)),
+                prefix: Some(prefix(net)),
+            },
+            self.now,
+        );
         let [row] = &rows[..] else {
             panic!("one path, not {rows:?}");
         };

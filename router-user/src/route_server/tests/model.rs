@@ -150,6 +150,8 @@ impl Model {
                 && next_hop(candidate) != IpAddr::V4(peer)
                 && !communities.contains(&0xffff_ff01)
                 && !communities.contains(&0xffff_ff02)
+                // None of the peers speaks long-lived graceful restart.
+                && !communities.contains(&0xffff_0006)
         });
         let add_path = &self.sessions[&(peer, instance)].add_path;
         let count = match add_path.contains(&Family::of(&prefix)) {

@@ -261,6 +261,24 @@ fn a_lowered_limit_refuses_the_last_routes_and_a_raised_one_asks_for_them() {
 }
 
 #[test]
+fn routes_refused_before_the_limit_only_warned_are_asked_for_once() {
+    let mut lab = with_routes(&discarding(3));
+    let mut warning = discarding(3);
+    warning.peers[0].limit_action = LimitAction::Warn;
+    lab.server
+        .reconfigure(&warning, &space(), &gateways(), lab.now);
+    lab.settle();
+    assert_eq!(lab.requests.len(), 1);
+    lab.announce("sdwan", 1, &NETS, &route(&[65010], SDWAN));
+    lab.settle();
+    assert_eq!(lab.learned.len(), 5);
+    assert!(!lab.warnings("sdwan", 1).contains("refused"));
+    lab.now += 10 * MINUTE;
+    lab.settle();
+    assert_eq!(lab.requests.len(), 1);
+}
+
+#[test]
 fn a_peer_that_cannot_be_asked_is_not_and_the_row_says_what_to_do() {
     let mut lab = Lab::new(&discarding(3));
     let (id, mut negotiated) = lab.negotiated("sdwan", 1);
@@ -291,7 +309,7 @@ fn each_path_of_a_prefix_counts_and_is_shown_with_its_identifier() {
         None,
         "the fourth path is one too many"
     );
-    let rows = lab.server.learned_rows(&Filter::default());
+    let rows = lab.server.learned_rows(&Filter::default(), lab.now);
     let ids: Vec<_> = rows.iter().map(|row| row.path_id).collect();
     assert_eq!(ids, [Some(7), Some(8), Some(9)]);
     let states: Vec<_> = rows.iter().map(|row| row.state.as_str()).collect();

@@ -323,8 +323,11 @@ fn a_session_over_its_limit_is_torn_down_and_rests_for_longer_each_time() {
         lab.announce("sdwan", 1, &["10.4.0.0/16"], &route(&[65010], SDWAN));
         lab.announce("sdwan", 1, &["10.5.0.0/16"], &route(&[65010], SDWAN));
         lab.settle();
-        let (id, subcode, idle) = lab.shutdowns.pop().expect("torn down");
-        assert_eq!((id, subcode, idle), (lab.id("sdwan", 1), 1, rest));
+        let (id, notification, idle) = lab.shutdowns.pop().expect("torn down");
+        assert_eq!((id, idle), (lab.id("sdwan", 1), Some(rest)));
+        // AFI, SAFI and the limit (RFC 4486 §4).
+        assert_eq!((notification.code, notification.subcode), (6, 1));
+        assert_eq!(notification.data, [0, 1, 1, 0, 0, 0, 2]);
         assert!(lab.shutdowns.is_empty(), "once");
         assert_eq!(
             lab.far("fw", 1).holds.len(),
@@ -333,6 +336,28 @@ fn a_session_over_its_limit_is_torn_down_and_rests_for_longer_each_time() {
         );
         lab.up("sdwan", 1);
     }
+}
+
+#[test]
+fn a_session_that_is_not_to_restart_stays_down_until_its_limit_is_raised() {
+    let mut settings = limited(2, LimitAction::Teardown);
+    settings.peers[0].limit_restart = false;
+    let mut lab = Lab::new(&settings);
+    lab.up("sdwan", 1);
+    let nets = ["10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"];
+    lab.announce("sdwan", 1, &nets, &route(&[65010], SDWAN));
+    lab.settle();
+    let (id, _, idle) = lab.shutdowns.pop().expect("torn down");
+    assert_eq!(idle, None, "until it is started");
+
+    lab.reconfigure(&settings);
+    assert_eq!(lab.server.take_woken(), [], "nothing changed for it");
+    settings.peers[0].max_prefixes = 3;
+    lab.reconfigure(&settings);
+    assert_eq!(lab.server.take_woken(), [id]);
+    settings.peers[0].max_prefixes = 4;
+    lab.reconfigure(&settings);
+    assert_eq!(lab.server.take_woken(), [], "it rests no longer");
 }
 
 #[test]

@@ -132,6 +132,7 @@ fn path(prefix: &str, next_hop: &str, state: &str) -> LearnedRow {
         local_pref: None,
         only_to_customer: None,
         communities: vec![],
+        stale: None,
         state: state.into(),
         reason: None,
     }

@@ -15,7 +15,7 @@ fn add_path_is_offered_for_all_families_as_configured() {
             add_path: AddPath { receive, send },
             ..settings(1, 2, [1, 1, 1, 1])
         };
-        let open = rules::ours(&settings);
+        let open = rules::ours(&settings, Instant::now());
         let found = open
             .capabilities
             .iter()
@@ -45,7 +45,8 @@ fn paths_flow_where_one_sends_and_the_other_receives() {
         },
         ..settings(1, 2, [1, 1, 1, 1])
     };
-    let terms = rules::negotiate(&settings, &theirs, [10, 0, 0, 1].into()).expect("accepted");
+    let terms = rules::negotiate(&settings, &theirs, [10, 0, 0, 1].into(), Instant::now())
+        .expect("accepted");
     assert_eq!(terms.add_path_send, [Family::Ipv4Unicast]);
     assert_eq!(terms.add_path_receive, [Family::Ipv6Unicast]);
 }

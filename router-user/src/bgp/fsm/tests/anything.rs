@@ -68,11 +68,10 @@ proptest! {
                     world.input(A, Event::Start);
                 }
                 4 => world.input(B, Event::Stop {
-                    subcode: 4,
-                    text: String::new(),
+                    notification: Notification::cease_with_text(4, ""),
                     idle: Some(Duration::from_secs(30)),
                 }),
-                _ => world.input(A, Event::Stop { subcode: 6, text: String::new(), idle: None }),
+                _ => world.input(A, Event::Stop { notification: Notification::configuration_change(), idle: None }),
             }
         }
         world.cut = false;
@@ -140,8 +139,7 @@ impl Step {
         Some(match self {
             Self::Start => Event::Start,
             Self::Stop(again) => Event::Stop {
-                subcode: cease::ADMINISTRATIVE_SHUTDOWN,
-                text: "bye".into(),
+                notification: Notification::administrative_shutdown("bye"),
                 idle: again.then_some(MINUTE),
             },
             Self::Connected if !monitor.is_connecting() => return None,
@@ -167,6 +165,7 @@ impl Step {
             },
             Self::Written(which) => Event::Written {
                 connection: pick(which),
+                drained: true,
             },
             Self::Busy(which) => Event::Busy {
                 connection: pick(which),

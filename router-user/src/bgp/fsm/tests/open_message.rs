@@ -173,13 +173,16 @@ fn rfc9234_4_2_a_peer_without_a_role_is_refused_in_strict_mode_alone() {
 #[test]
 fn rfc9234_4_1_the_role_is_told_to_another_as_alone() {
     for (peer_asn, told) in [(2, true), (1, false)] {
-        let open = rules::ours(&Settings {
-            role: Some(RoleSettings {
-                role: Role::Peer,
-                strict: true,
-            }),
-            ..settings(1, peer_asn, [1, 1, 1, 1])
-        });
+        let open = rules::ours(
+            &Settings {
+                role: Some(RoleSettings {
+                    role: Role::Peer,
+                    strict: true,
+                }),
+                ..settings(1, peer_asn, [1, 1, 1, 1])
+            },
+            Instant::now(),
+        );
         assert_eq!(open.has(&Capability::Role(4)), told);
     }
 }
@@ -257,7 +260,8 @@ fn the_terms_are_what_both_announce() {
         ..open(2, [2, 2, 2, 2])
     };
     let ours = settings(1, 2, [1, 1, 1, 1]);
-    let terms = rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into()).expect("accepted");
+    let terms =
+        rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into(), Instant::now()).expect("accepted");
     assert_eq!(terms.hold_time, 30);
     assert_eq!(terms.families, [Family::Ipv6Unicast]);
     assert!(terms.four_octet_asn && !terms.route_refresh && !terms.extended_message);
@@ -272,11 +276,12 @@ fn the_terms_are_what_both_announce() {
         ..ours
     };
     assert!(
-        rules::ours(&ours)
+        rules::ours(&ours, Instant::now())
             .capabilities
             .contains(&theirs.capabilities[4])
     );
-    let terms = rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into()).expect("accepted");
+    let terms =
+        rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into(), Instant::now()).expect("accepted");
     assert!(terms.extended_next_hop);
 }
 
@@ -287,7 +292,8 @@ fn a_speaker_without_capabilities_gets_ipv4_and_two_octets() {
         ..open(2, [2, 2, 2, 2])
     };
     let ours = settings(1, 2, [1, 1, 1, 1]);
-    let terms = rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into()).expect("accepted");
+    let terms =
+        rules::negotiate(&ours, &theirs, [10, 0, 0, 1].into(), Instant::now()).expect("accepted");
     assert_eq!(terms.families, [Family::Ipv4Unicast]);
     assert!(!terms.four_octet_asn);
 }

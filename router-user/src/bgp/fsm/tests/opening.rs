@@ -188,6 +188,7 @@ fn a_connection_that_missed_its_keepalives_is_replaced_by_the_new_one() {
     fsm.handle(
         Event::Written {
             connection: OUTGOING,
+            drained: true,
         },
         now,
     );
@@ -256,4 +257,114 @@ fn a_flood_of_connections_leaves_one_waiting_and_the_session_up() {
         assert_eq!(monitor.open().count(), 1);
     }
     assert_eq!(fsm.state(), State::Established);
+}
+
+#[test]
+fn a_session_that_rests_tells_the_peer_so() {
+    let (mut fsm, now) = in_state(State::Established);
+    for idle in [None, Some(MINUTE)] {
+        let notification = Notification::administrative_shutdown("");
+        fsm.handle(Event::Stop { notification, idle }, now);
+        let actions = fsm.handle(
+            Event::Accepted {
+                connection: INCOMING,
+                local_address: [10, 0, 0, 1].into(),
+            },
+            now,
+        );
+        let reject = Outgoing::Notification(Notification::connection_rejected());
+        let connection = INCOMING;
+        let message = reject;
+        assert_eq!(
+            actions,
+            [
+                Action::Send {
+                    connection,
+                    message
+                },
+                Action::Close { connection }
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_thousand_connections_beside_a_session_are_worth_one_probe_a_second() {
+    let (mut fsm, start) = in_state(State::Established);
+    let mut probes = 0;
+    for number in 0..1000 {
+        let now = start + Duration::from_millis(number * 2);
+        let actions = fsm.handle(
+            Event::Accepted {
+                connection: ConnectionId(10_000 + number),
+                local_address: [10, 0, 0, 1].into(),
+            },
+            now,
+        );
+        probes += actions.iter().filter(|action| is_keepalive(action)).count();
+    }
+    assert_eq!(probes, 2);
+}
+
+#[test]
+fn two_speakers_that_start_at_about_the_same_time_never_lose_the_first_session() {
+    for ids in [[1, 2], [2, 1]] {
+        for latency in [1, 10, 40] {
+            // B starts up to four latencies after A.
+            for offset in 0..=4 * latency {
+                let mut a = ours();
+                let mut b = theirs();
+                a.router_id = [10, 0, 0, ids[0]].into();
+                b.router_id = [10, 0, 0, ids[1]].into();
+                let mut world = World::new(a, b);
+                world.latency = Duration::from_millis(latency);
+                world.input(A, Event::Start);
+                world.run(Duration::from_millis(offset));
+                world.input(B, Event::Start);
+                world.run(MINUTE);
+                assert_eq!(
+                    world.states(),
+                    [State::Established; 2],
+                    "{ids:?} {latency} {offset}"
+                );
+                let downs: Vec<_> = world.nodes.iter().flat_map(|node| node.downs()).collect();
+                assert!(downs.is_empty(), "{ids:?} {latency} {offset}: {downs:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_loser_of_a_collision_to_come_waits_for_the_winner_but_not_for_long() {
+    // Ours is the higher identifier: the connection that we opened is kept.
+    let start = || {
+        let (mut fsm, now) =
+            with_open_collision(settings(65515, 65010, [9, 9, 9, 9]), [2, 2, 2, 2]);
+        let actions = fsm.handle(received(INCOMING, Received::Keepalive), now);
+        assert_ne!(fsm.state(), State::Established, "{actions:?}");
+        (fsm, now)
+    };
+    let established = |actions: &[Action]| {
+        let mut found = actions.iter().filter_map(|action| match action {
+            Action::Established { connection, .. } => Some(*connection),
+            _ => None,
+        });
+        found.next()
+    };
+
+    let (mut fsm, now) = start();
+    fsm.handle(open_received(OUTGOING, 65010, [2, 2, 2, 2]), now);
+    let actions = fsm.handle(received(OUTGOING, Received::Keepalive), now);
+    assert_eq!(established(&actions), Some(OUTGOING));
+    assert!(notifies(&actions, 6, cease::CONNECTION_COLLISION));
+
+    // The peer has given the winner up, or it comes to nothing.
+    let (mut fsm, now) = start();
+    let reason = "reset".into();
+    let connection = OUTGOING;
+    let actions = fsm.handle(Event::Closed { connection, reason }, now);
+    assert_eq!(established(&actions), Some(INCOMING));
+    let (mut fsm, now) = start();
+    let actions = fsm.handle(Event::Timer, now + Duration::from_secs(1));
+    assert_eq!(established(&actions), Some(INCOMING));
 }

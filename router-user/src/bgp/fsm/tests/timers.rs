@@ -107,6 +107,68 @@ fn a_peer_that_stops_reading_is_let_go() {
 }
 
 #[test]
+fn the_send_hold_timer_runs_without_keepalives_too_and_only_while_something_waits() {
+    let settings = Settings {
+        hold_time: 0,
+        send_hold_time: Duration::from_secs(10),
+        ..ours()
+    };
+    let (mut fsm, mut now) = in_state_with(State::Established, settings);
+    let connection = OUTGOING;
+    let drained = true;
+    fsm.handle(
+        Event::Written {
+            connection,
+            drained,
+        },
+        now,
+    );
+    assert_eq!(fsm.next_timeout(), None, "nothing waits");
+
+    now += HOUR;
+    fsm.handle(Event::Queued { connection }, now);
+    let drained = false;
+    now += Duration::from_secs(9);
+    fsm.handle(
+        Event::Written {
+            connection,
+            drained,
+        },
+        now,
+    );
+    assert_eq!(fsm.next_timeout(), Some(now + Duration::from_secs(10)));
+    fsm.handle(Event::Queued { connection }, now + Duration::from_secs(9));
+    let actions = fsm.handle(Event::Timer, now + Duration::from_secs(10));
+    assert!(notifies(&actions, 8, 0), "{actions:?}");
+}
+
+#[test]
+fn the_send_hold_time_is_longer_than_the_hold_time() {
+    // The peer offers 180 s.
+    for (hold_time, configured, expected) in [
+        (180, 480, 480),
+        (180, 200, 200),
+        (180, 180, 360),
+        (180, 5, 360),
+        (9, 10, 10),
+    ] {
+        let settings = Settings {
+            hold_time,
+            send_hold_time: Duration::from_secs(configured),
+            ..ours()
+        };
+        let (mut fsm, start) = in_state_with(State::Established, settings);
+        let mut now = start;
+        while fsm.state() == State::Established {
+            now = fsm.next_timeout().expect("a timer");
+            fsm.handle(received(OUTGOING, Received::Keepalive), now);
+            fsm.handle(Event::Timer, now);
+        }
+        assert_eq!(now - start, Duration::from_secs(expected));
+    }
+}
+
+#[test]
 fn a_speaker_that_does_not_read_does_not_blame_the_peer() {
     let (mut fsm, mut now) = in_state(State::Established);
     for _ in 0..100 {
@@ -120,6 +182,7 @@ fn a_speaker_that_does_not_read_does_not_blame_the_peer() {
         fsm.handle(
             Event::Written {
                 connection: OUTGOING,
+                drained: true,
             },
             now,
         );
@@ -155,8 +218,7 @@ fn errors_hold_the_session_idle_for_longer_each_time() {
 
     fsm.handle(
         Event::Stop {
-            subcode: 2,
-            text: String::new(),
+            notification: Notification::administrative_shutdown(""),
             idle: None,
         },
         now,
@@ -167,12 +229,10 @@ fn errors_hold_the_session_idle_for_longer_each_time() {
 #[test]
 fn a_stop_says_why_and_holds_until_started() {
     let mut world = established();
-    let text = "maintenance".to_owned();
     world.input(
         A,
         Event::Stop {
-            subcode: cease::ADMINISTRATIVE_SHUTDOWN,
-            text,
+            notification: Notification::administrative_shutdown("maintenance"),
             idle: None,
         },
     );
@@ -196,8 +256,7 @@ fn a_stop_for_a_time_ends_by_itself() {
     world.input(
         A,
         Event::Stop {
-            subcode: 1,
-            text: String::new(),
+            notification: Notification::max_prefixes_reached(Family::Ipv4Unicast, 1000),
             idle,
         },
     );

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::super::FaultKind;
+use super::{super::FaultKind, PathAttributes};
 
 /// RFC 1997.
 pub const NO_EXPORT: u32 = 0xFFFF_FF01;
@@ -19,6 +19,21 @@ pub const BLACKHOLE: u32 = 0xFFFF_029A;
 pub const LLGR_STALE: u32 = 0xFFFF_0006;
 /// RFC 9494.
 pub const NO_LLGR: u32 = 0xFFFF_0007;
+
+impl PathAttributes {
+    /// Whether COMMUNITIES holds it.
+    #[must_use]
+    pub fn has_community(&self, community: u32) -> bool {
+        self.communities.binary_search(&community).is_ok()
+    }
+
+    /// Adds it to COMMUNITIES.
+    pub fn add_community(&mut self, community: u32) {
+        if let Err(place) = self.communities.binary_search(&community) {
+            self.communities.insert(place, community);
+        }
+    }
+}
 
 /// A community as people write it: `65010:100`, or the name of a well-known one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,347 @@
+//! Graceful restart: what is kept of peers that restart (RFC 4724 §4.2, RFC 8538 §4, RFC 9494 §4.2),
+//! and what waits after a restart of our own (RFC 4724 §4.1).
+//!
+//! In: sessions that are lost and come back, End-of-RIB, the time. Out: paths of the RIB marked as
+//! stale, made long-lived, swept. A session whose routes are kept keeps its place in the RIB, so for
+//! those who learned them nothing happens.
+
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use super::{RouteServer, import::PeerRules};
+use crate::{
+    bgp::{
+        DownReason, SessionId,
+        wire::{
+            Family, Negotiated, Notification,
+            notification::{cease, error},
+        },
+    },
+    rib::SessionIndex,
+};
+
+/// Longest restart time that is granted to a peer.
+const LONGEST_RESTART: Duration = Duration::from_secs(60 * 60);
+
+/// How long a peer that is back may take until End-of-RIB (RFC 4724 §4.2, RFC 8538 §4.1).
+const SYNCHRONISATION: Duration = Duration::from_secs(180);
+
+/// The routes of a session that was lost.
+pub(super) struct Kept {
+    /// Where they are in the RIB; also where the session is once it is up again.
+    pub(super) index: SessionIndex,
+    router_id: Ipv4Addr,
+    /// The rules that they were imported by.
+    pub(super) rules: PeerRules,
+    /// By family.
+    families: [Option<Keeping>; 2],
+}
+
+/// The routes of one family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Keeping {
+    /// In the long-lived form: last choice.
+    pub(super) long_lived: bool,
+    /// When they became stale; the oldest ones, if the session was lost again and again.
+    since: Instant,
+    /// When this form ends, unless the session is up again.
+    ends: Instant,
+    /// How long the long-lived form lasts after that; zero: not at all.
+    then: Duration,
+    /// The session is up again: End-of-RIB is due by then.
+    synchronised_by: Option<Instant>,
+}
+
+impl Keeping {
+    /// Until when they are kept in this form, unless the peer announces them again.
+    pub(super) fn until(&self) -> Instant {
+        self.synchronised_by.unwrap_or(self.ends)
+    }
+}
+
+/// What becomes of the routes of one family whose session is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Loss {
+    /// They go.
+    Drop,
+    /// They are kept.
+    Keep(Keeping),
+    /// They are kept, but those that were stale before go.
+    KeepFresh(Keeping),
+}
+
+impl Kept {
+    /// What is kept of a family.
+    pub(super) fn family(&self, family: Family) -> Option<&Keeping> {
+        self.families[family as usize].as_ref()
+    }
+
+    /// End-of-RIB has come; whether routes of the family were kept until now.
+    pub(super) fn ended(&mut self, family: Family) -> bool {
+        self.families[family as usize].take().is_some()
+    }
+
+    fn is_over(&self) -> bool {
+        self.families.iter().all(Option::is_none)
+    }
+}
+
+impl RouteServer {
+    /// We have restarted and forward as before: nothing is selected or sent until all peers have
+    /// sent End-of-RIB, at the latest until then (RFC 4724 §4.1).
+    pub fn defer_selection(&mut self, until: Instant) {
+        self.deferred_until = Some(until);
+    }
+
+    /// Begins to select and send once nobody is waited for any more: a peer that has sent
+    /// End-of-RIB, that will not send one, or that restarts itself.
+    pub(super) fn end_deferral(&mut self, now: Instant) {
+        let Some(until) = self.deferred_until else {
+            return;
+        };
+        let all_told = self.sessions.values().all(|session| {
+            let offer = session.up.as_ref().map(|up| &up.negotiated.peer);
+            session.synchronised
+                || offer.is_some_and(|offer| {
+                    let restart = offer.graceful_restart.as_ref();
+                    restart.is_none_or(|restart| restart.restarted)
+                })
+        });
+        if !all_told && now < until {
+            return;
+        }
+        tracing::info!(
+            route_server = %self.config.name,
+            all_told,
+            "after the restart, routes are selected and sent from now on"
+        );
+        self.deferred_until = None;
+        for (id, session) in &self.sessions {
+            if let Some(up) = &session.up {
+                let view = self.view(id, &up.negotiated);
+                self.rib.join(up.index, view);
+            }
+        }
+    }
+
+    /// A session is down: its routes go, or are kept until the peer is back.
+    pub(super) fn session_lost(&mut self, id: &SessionId, reason: &DownReason, now: Instant) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        // Otherwise it was taken down from here, and what became of its routes is decided.
+        let Some(up) = session.up.take() else {
+            return;
+        };
+        self.requests.retain(|(other, _)| other != id);
+        let mut kept = session.kept.take().unwrap_or(Kept {
+            index: up.index,
+            router_id: up.negotiated.peer_router_id,
+            rules: up.rules,
+            families: [None; 2],
+        });
+        kept.rules = up.rules;
+        if !is_outlived(&up.negotiated, reason) {
+            self.rib.remove_session(up.index);
+            self.up.remove(&up.index);
+            return;
+        }
+        self.rib.leave(up.index);
+        for family in Family::ALL {
+            let before = kept.families[family as usize].take();
+            let loss = loss(&up.negotiated, family, before, now);
+            if let Loss::KeepFresh(_) = loss {
+                self.rib.sweep_stale(up.index, family);
+            }
+            self.rib.mark_stale(up.index, family);
+            let (Loss::Keep(keeping) | Loss::KeepFresh(keeping)) = loss else {
+                self.rib.sweep_stale(up.index, family);
+                continue;
+            };
+            if keeping.long_lived {
+                self.rib.make_long_lived(up.index, family);
+            }
+            let routes = self.rib.stale(up.index)[family as usize];
+            if routes > 0 {
+                tracing::info!(
+                    session = %id, %family, routes, long_lived = keeping.long_lived,
+                    seconds = (keeping.ends - now).as_secs(),
+                    "the peer's routes are kept while it restarts"
+                );
+                kept.families[family as usize] = Some(keeping);
+            }
+        }
+        self.keep(id, kept);
+        self.plan_restarts();
+    }
+
+    /// A session is up: where its routes are, if some were kept. Those that the peer has not kept
+    /// forwarding for go now.
+    pub(super) fn session_is_back(
+        &mut self,
+        id: &SessionId,
+        negotiated: &Negotiated,
+        now: Instant,
+    ) -> Option<SessionIndex> {
+        let session = self.sessions.get_mut(id)?;
+        let is_same = |kept: &Kept| kept.router_id == negotiated.peer_router_id;
+        if session.up.is_some() || !session.kept.as_ref().is_some_and(is_same) {
+            self.session_down(id);
+            return None;
+        }
+        let mut kept = session.kept.take()?;
+        for family in Family::ALL {
+            let Some(keeping) = &mut kept.families[family as usize] else {
+                continue;
+            };
+            if has_forwarded(negotiated, family, keeping.long_lived) {
+                keeping.synchronised_by = Some(now + SYNCHRONISATION);
+            } else {
+                kept.families[family as usize] = None;
+                let swept = self.rib.sweep_stale(kept.index, family);
+                tracing::info!(session = %id, %family, swept, "the peer is back, but did not go on forwarding");
+            }
+        }
+        let index = kept.index;
+        session.kept = Some(kept);
+        Some(index)
+    }
+
+    /// What is due for peers that restart.
+    pub(super) fn end_waiting(&mut self, now: Instant) {
+        let ids: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.kept.is_some())
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in ids {
+            let Some(mut kept) = self.sessions.get_mut(&id).and_then(|it| it.kept.take()) else {
+                continue;
+            };
+            for family in Family::ALL {
+                let keeping = &mut kept.families[family as usize];
+                let Some(due) = keeping.as_mut().filter(|it| it.until() <= now) else {
+                    continue;
+                };
+                if due.synchronised_by.is_none() && !due.then.is_zero() {
+                    due.long_lived = true;
+                    due.ends += std::mem::take(&mut due.then);
+                    tracing::warn!(session = %id, %family, "the peer is not back; its routes are kept as last choice");
+                    self.rib.make_long_lived(kept.index, family);
+                } else {
+                    *keeping = None;
+                    let swept = self.rib.sweep_stale(kept.index, family);
+                    tracing::warn!(session = %id, %family, swept, "the peer has not come back in time; its routes are gone");
+                }
+            }
+            self.keep(&id, kept);
+        }
+        self.plan_restarts();
+    }
+
+    /// When [`RouteServer::end_waiting`] is due.
+    pub(super) fn plan_restarts(&mut self) {
+        let kept = self.sessions.values().filter_map(|it| it.kept.as_ref());
+        let keeping = kept.flat_map(|kept| kept.families.iter().flatten());
+        self.restart_at = keeping.map(Keeping::until).min();
+    }
+
+    /// Notes what is kept of a session; its place in the RIB goes with the last of it.
+    fn keep(&mut self, id: &SessionId, kept: Kept) {
+        let session = self.sessions.get_mut(id).expect("the caller has found it");
+        if !kept.is_over() {
+            session.kept = Some(kept);
+        } else if session.up.is_none() {
+            self.rib.remove_session(kept.index);
+            self.up.remove(&kept.index);
+        }
+    }
+}
+
+/// Whether routes may outlive a session that went down for this reason: its connection was lost, or,
+/// where both sides said so, after any NOTIFICATION but a hard reset (RFC 8538 §4). A connection
+/// that gave way to another one of the same peer was lost.
+fn is_outlived(negotiated: &Negotiated, reason: &DownReason) -> bool {
+    let (DownReason::NotificationSent(last) | DownReason::NotificationReceived(last)) = reason
+    else {
+        return true;
+    };
+    let Notification { code, subcode, .. } = *last;
+    match (code, subcode) {
+        (error::CEASE, cease::HARD_RESET) => false,
+        (error::CEASE, cease::CONNECTION_COLLISION) => true,
+        _ => negotiated.restarts_after_notification(),
+    }
+}
+
+/// What becomes of a family's routes when their session is lost; `before`: what was kept of an
+/// earlier loss, after which there was no End-of-RIB yet.
+fn loss(negotiated: &Negotiated, family: Family, before: Option<Keeping>, now: Instant) -> Loss {
+    let Negotiated { local, peer, .. } = negotiated;
+    if !negotiated.families.contains(&family) || !local.restarts(family) {
+        return Loss::Drop;
+    }
+    let restart_time = match (&peer.graceful_restart, peer.restarts(family)) {
+        (Some(restart), true) => Duration::from_secs(restart.restart_time.into()),
+        _ => Duration::ZERO,
+    };
+    let restart_time = restart_time.min(LONGEST_RESTART);
+    let long_lived = [local, peer].map(|offer| {
+        let entry = offer.long_lived_family(family);
+        entry.map_or(0, |entry| entry.stale_time)
+    });
+    let long_lived = Duration::from_secs(long_lived.into_iter().min().unwrap_or_default().into());
+    match before {
+        // RFC 9494 §4.2: the timer goes on as it is until the peer has been synchronised.
+        Some(before) if before.long_lived && before.ends > now => Loss::Keep(Keeping {
+            synchronised_by: None,
+            ..before
+        }),
+        Some(before) if before.long_lived => Loss::Drop,
+        _ if restart_time.is_zero() && long_lived.is_zero() => Loss::Drop,
+        _ => {
+            let since = before.map_or(now, |before| before.since);
+            let keeping = Keeping {
+                long_lived: restart_time.is_zero(),
+                since,
+                ends: match restart_time.is_zero() {
+                    true => now + long_lived,
+                    false => now + restart_time,
+                },
+                then: match restart_time.is_zero() {
+                    true => Duration::ZERO,
+                    false => long_lived,
+                },
+                synchronised_by: None,
+            };
+            // RFC 4724 §4.2, against consecutive restarts; RFC 8538 §4.1 and RFC 9494 §4.2 take it
+            // back, but not for ever.
+            let may_stay = negotiated.restarts_after_notification() || !long_lived.is_zero();
+            if before.is_some() && (!may_stay || now >= since + LONGEST_RESTART) {
+                Loss::KeepFresh(Keeping {
+                    since: now,
+                    ..keeping
+                })
+            } else {
+                Loss::Keep(keeping)
+            }
+        }
+    }
+}
+
+/// Whether a peer that is back says that it went on forwarding for a family, in the capability that
+/// is asked by now (RFC 4724 §4.2, RFC 9494 §4.2).
+fn has_forwarded(negotiated: &Negotiated, family: Family, long_lived: bool) -> bool {
+    let Negotiated { local, peer, .. } = negotiated;
+    let forwarding = if long_lived {
+        let entry = peer.long_lived_family(family);
+        entry.is_some_and(|entry| entry.forwarding)
+    } else {
+        let entry = peer.restart_family(family);
+        entry.is_some_and(|entry| entry.forwarding)
+    };
+    forwarding && local.restarts(family) && negotiated.families.contains(&family)
+}
