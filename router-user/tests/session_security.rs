@@ -9,7 +9,7 @@ use router_user::bgp::{
     SessionEvent,
     session::{AoAlgorithm, AoKey, Security, SessionConfig},
     speaker::{Admission, DynamicRange, Farewell, Newcomer, SpeakerError},
-    wire::Notification,
+    wire::{self, Notification},
 };
 use session_support::{Node, RawPeer, free_port, in_private_network, mirrored, session};
 use tokio::{net::TcpStream, sync::mpsc};
@@ -272,6 +272,29 @@ async fn two_protected_speakers_find_each_other_and_the_distance_changes_live() 
     assert!(ours.speaker.apply(vec![within(config, 5)]).is_empty());
     let down = |event: &SessionEvent| matches!(event, SessionEvent::Down { .. });
     assert!(ours.quiet(Duration::from_secs(1), down).await);
+}
+
+#[tokio::test]
+async fn a_peer_that_needs_not_be_near_any_longer_is_heard_on_its_live_session() {
+    let anywhere = SessionConfig {
+        passive: true,
+        ..session("127.21.18.1", "127.21.18.2", free_port("127.21.18.1"))
+    };
+    let near = within(anywhere.clone(), 1);
+    let mut ours = Node::with(vec![near.clone()]);
+    let from_nearby = |socket: &socket2::Socket| socket.set_ttl_v4(255).unwrap();
+    let mut peer = RawPeer::connect_with(&near, from_nearby).await;
+    peer.open(&near, 3).await;
+    ours.up(&near.id).await;
+    assert!(ours.speaker.apply(vec![anywhere]).is_empty());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let socket = socket2::Socket::from(duplicate(&peer.stream));
+    socket.set_ttl_v4(64).unwrap();
+    let down = |event: &SessionEvent| matches!(event, SessionEvent::Down { .. });
+    for _ in 0..5 {
+        peer.send(wire::encode_keepalive).await;
+        assert!(ours.quiet(Duration::from_secs(1), down).await);
+    }
 }
 
 // -- TCP-AO ----------------------------------------------------------------------------------------

@@ -3,10 +3,10 @@
 //!
 //! A socket of one peer drops what has too few hops left (`IP_MINTTL`, `IPV6_MINHOPCOUNT`). A
 //! listener is shared by all peers, so that its handshakes are guarded by a socket filter (classic
-//! BPF), which looks up the sender and then at its hops left. What is accepted inherits the filter;
-//! it does no harm there.
+//! BPF), which looks up the sender and then at its hops left. What is accepted inherits the filter,
+//! which is taken off again: the connection has its own bound, and that may change.
 
-use std::{net::IpAddr, os::fd::BorrowedFd};
+use std::{io, net::IpAddr, os::fd::BorrowedFd};
 
 use ipnet::IpNet;
 use socket2::{SockFilter, SockRef};
@@ -51,7 +51,15 @@ pub(super) fn expect(
             .set_unicast_hops_v6(sent)
             .and_then(|()| set_option(socket, libc::IPPROTO_IPV6, IPV6_MINHOPCOUNT, &least)),
     };
+    let result = result.and_then(|()| without_filter(&reference));
     result.map_err(|error| ProtectionError::refused("the hop limit of ttl_security", error))
+}
+
+fn without_filter(socket: &SockRef<'_>) -> io::Result<()> {
+    match socket.detach_filter() {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a listener take up handshakes of protected peers only from as near as they are; the most
@@ -75,10 +83,7 @@ pub(super) fn filter(
         Some(program) => reference
             .attach_filter(&loadable(&program))
             .map_err(refused),
-        None => match reference.detach_filter() {
-            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(refused(error)),
-            _ => Ok(()),
-        },
+        None => without_filter(&reference).map_err(refused),
     }
 }
 
