@@ -15,7 +15,7 @@ use crate::{
     bgp::{
         DownReason, InstanceId, SessionId, State,
         wire::{
-            Family, Negotiated, Notification,
+            Asn, Family, Negotiated, Notification,
             notification::{cease, error},
         },
     },
@@ -33,12 +33,15 @@ const SYNCHRONISATION: Duration = Duration::from_secs(180);
 pub(super) struct Kept {
     /// Where they are in the RIB; also where the session is once it is up again.
     pub(super) index: SessionIndex,
-    router_id: Ipv4Addr,
+    speaker: Speaker,
     /// The rules that they were imported by.
     pub(super) rules: PeerRules,
     /// By family.
     families: [Option<Keeping>; 2],
 }
+
+/// Whose routes they are: the peer's router id and ASN, and ours towards it.
+type Speaker = (Ipv4Addr, Asn, Asn);
 
 /// The routes of one family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,7 +163,7 @@ impl RouteServer {
         self.requests.retain(|(other, _)| other != id);
         let mut kept = session.kept.take().unwrap_or(Kept {
             index: up.index,
-            router_id: up.negotiated.peer_router_id,
+            speaker: speaker(&up.negotiated),
             rules: up.rules,
             families: [None; 2],
         });
@@ -214,7 +217,7 @@ impl RouteServer {
         now: Instant,
     ) -> Option<SessionIndex> {
         let session = self.sessions.get_mut(id)?;
-        let is_same = |kept: &Kept| kept.router_id == negotiated.peer_router_id;
+        let is_same = |kept: &Kept| kept.speaker == speaker(negotiated);
         if session.up.is_some() || !session.kept.as_ref().is_some_and(is_same) {
             self.session_down(id);
             return None;
@@ -341,6 +344,16 @@ impl RouteServer {
     }
 }
 
+fn speaker(negotiated: &Negotiated) -> Speaker {
+    let Negotiated {
+        peer_router_id,
+        peer_asn,
+        local_asn,
+        ..
+    } = *negotiated;
+    (peer_router_id, peer_asn, local_asn)
+}
+
 /// Whether routes may outlive a session that went down for this reason: its connection was lost, or,
 /// where both sides said so, after any NOTIFICATION but a hard reset (RFC 8538 §4). A connection
 /// that gave way to another one of the same peer was lost.
@@ -380,7 +393,6 @@ fn loss(negotiated: &Negotiated, family: Family, before: Option<Keeping>, now: I
             synchronised_by: None,
             ..before
         }),
-        Some(before) if before.long_lived => Loss::Drop,
         _ if restart_time.is_zero() && long_lived.is_zero() => Loss::Drop,
         _ => {
             let since = before.map_or(now, |before| before.since);
@@ -400,7 +412,9 @@ fn loss(negotiated: &Negotiated, family: Family, before: Option<Keeping>, now: I
             // RFC 4724 §4.2, against consecutive restarts; RFC 8538 §4.1 and RFC 9494 §4.2 take it
             // back, but not for ever.
             let may_stay = negotiated.restarts_after_notification() || !long_lived.is_zero();
-            if before.is_some() && (!may_stay || now >= since + LONGEST_RESTART) {
+            let too_long = now >= since + LONGEST_RESTART;
+            // Long-lived ones, if any, have had all their time.
+            if before.is_some_and(|before| !may_stay || too_long || before.long_lived) {
                 Loss::KeepFresh(Keeping {
                     since: now,
                     ..keeping

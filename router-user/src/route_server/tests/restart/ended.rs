@@ -182,3 +182,35 @@ fn a_dynamic_peer_is_remembered_while_something_would_be_forgotten_with_it() {
     assert!(shows(crate::bgp::State::Idle));
     assert!(!shows(crate::bgp::State::Active));
 }
+
+#[test]
+fn rfc9494_4_2_what_is_fresh_is_kept_again_although_the_long_lived_time_is_over() {
+    let says = Says::restart(120).long_lived(3600);
+    let mut lab = lab(&says, &says);
+    lab.announce("sdwan", 1, &["10.251.0.0/16"], &site());
+    lab.lose("sdwan");
+    lab.pass(3700 * SECOND);
+    lab.up_saying("sdwan", 1, &says);
+    lab.announce("sdwan", 1, &[SITE], &site());
+    // The long-lived time ends while the peer announces its routes again.
+    lab.pass(60 * SECOND);
+    lab.lose("sdwan");
+    assert_eq!(lab.members("10.251.0.0/16"), None, "it was stale too long");
+    let stale = lab.row(SITE).expect("announced a minute ago").stale;
+    assert!(stale.is_some_and(|stale| !stale.long_lived));
+    assert_eq!(lab.members(SITE6), None);
+}
+
+#[test]
+fn another_as_at_the_same_address_does_not_take_over_what_was_kept() {
+    let says = Says::restart(120);
+    let mut lab = lab(&says, &says);
+    lab.lose("sdwan");
+    let (id, mut negotiated) = lab.negotiated("sdwan", 1);
+    negotiated.local = ours().offer();
+    negotiated.peer = says.offer();
+    negotiated.peer_asn = 65099;
+    lab.up_with(id, negotiated);
+    lab.settle_now();
+    assert!(lab.learned.is_empty());
+}
