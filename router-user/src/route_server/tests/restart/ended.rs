@@ -3,23 +3,6 @@
 use super::*;
 
 #[test]
-fn a_peer_that_asks_for_routes_before_the_selection_and_leaves_does_no_harm() {
-    let mut lab = restarted(&["sdwan", "fw"]);
-    lab.up("sdwan", 1);
-    let id = lab.id("sdwan", 1);
-    let asked = SessionEvent::RefreshRequested {
-        id,
-        family: Family::Ipv4Unicast,
-    };
-    lab.server.handle(asked, lab.now);
-    lab.lose("sdwan");
-    lab.pass(HOUR);
-    lab.up("sdwan", 1);
-    lab.settle_now();
-    assert_eq!(lab.far("sdwan", 1).ended, Family::ALL);
-}
-
-#[test]
 fn a_peer_that_is_shut_down_while_its_routes_are_kept_loses_them_at_once() {
     let says = Says::restart(120).long_lived(86_400);
     let mut lab = lab(&says, &says);
@@ -87,56 +70,6 @@ fn a_configuration_that_keeps_less_holds_for_what_is_kept_already() {
     let none = |peer: &mut config::Peer| peer.restart.long_lived_stale_time = 0;
     assert_eq!(left(HOUR, none), [None; 2]);
     assert_eq!(left(early, none), [Some(100.0); 2]);
-}
-
-#[test]
-fn rfc4724_4_1_peers_that_are_not_known_by_address_are_waited_for_until_the_timer() {
-    let mut config = config();
-    config
-        .peers
-        .retain(|peer| ["sdwan", "fw"].contains(&peer.name.as_str()));
-    config.instances[1].addresses.remove(0);
-    config.dynamic_peers = vec![config::DynamicPeers {
-        name: "branch".into(),
-        prefix: "10.1.40.0/24".parse().unwrap(),
-        max_peers: 2,
-        template: config.peers[0].clone(),
-    }];
-    let mut lab = Lab::new(&config);
-    lab.server.defer_selection(lab.now + 90 * SECOND);
-    let says = Says::restart(120);
-    for peer in ["sdwan", "fw"] {
-        lab.up_saying(peer, 1, &says);
-        for family in Family::ALL {
-            lab.end_of_rib(peer, family);
-        }
-    }
-    lab.pass(89 * SECOND);
-    assert!(
-        !lab.server.synchronised(),
-        "what its peers announced before is forwarded"
-    );
-    assert_eq!(lab.far("fw", 1).ended, []);
-    lab.pass(SECOND);
-    assert!(lab.server.synchronised());
-}
-
-#[test]
-fn rfc4724_4_1_a_peer_that_is_shut_down_is_not_waited_for() {
-    let mut lab = restarted(&["sdwan", "fw"]);
-    let says = Says::restart(120);
-    lab.up_saying("sdwan", 1, &says);
-    lab.announce("sdwan", 1, &[SITE], &site());
-    for family in Family::ALL {
-        lab.end_of_rib("sdwan", family);
-    }
-    assert!(lab.learned.is_empty(), "fw is not there yet");
-    let ids = [lab.id("fw", 1)];
-    lab.server.set_shutdown(&ids, Some("broken"));
-    lab.server.schedule(lab.now);
-    lab.settle_now();
-    assert!(lab.members(SITE).is_some());
-    assert!(lab.server.synchronised());
 }
 
 #[test]
