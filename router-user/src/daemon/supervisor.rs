@@ -153,8 +153,11 @@ impl Supervisor {
 
 /// What peers are told of an earlier run, and until when selection waits for them (RFC 4724 §4.1).
 /// That ends a little before what is left of the earlier run goes: what is selected is programmed
-/// by then.
+/// by then. Where what is left goes at once, nothing has been preserved.
 fn restarted(inherited: Inherited, stale_time: Duration) -> Restarted {
+    if stale_time.is_zero() {
+        return Restarted::default();
+    }
     let families = [
         (Family::Ipv4Unicast, inherited.ipv4),
         (Family::Ipv6Unicast, inherited.ipv6),
@@ -205,5 +208,25 @@ fn desired(config: &Config, server: &config::RouteServer, demands: &Demands) -> 
         port: config.daemon.bgp_port,
         originated: demand.originated,
         forwarding: demand.forwarding,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc4724_4_1_forwarding_is_preserved_only_if_what_was_inherited_stays_a_while() {
+        let inherited = Inherited {
+            ipv4: true,
+            ipv6: false,
+        };
+        let restarts = restarted(inherited, Duration::from_secs(100));
+        assert!(restarts.is_restarting(Instant::now()));
+        assert!(restarts.preserved.contains(Family::Ipv4Unicast));
+        assert!(!restarts.preserved.contains(Family::Ipv6Unicast));
+        assert_eq!(restarted(inherited, Duration::ZERO), Restarted::default());
+        let nothing = restarted(Inherited::default(), Duration::from_secs(100));
+        assert_eq!(nothing, Restarted::default());
     }
 }
