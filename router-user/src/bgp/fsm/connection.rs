@@ -158,6 +158,8 @@ impl Connection {
         let negotiated = Arc::clone(negotiated);
         self.phase = Phase::Established(Arc::clone(&negotiated));
         self.heard(now);
+        // The send hold timer begins here (RFC 9687).
+        self.unsent_since = self.unsent_since.map(|_| now);
         Some(negotiated)
     }
 

@@ -265,3 +265,19 @@ fn a_stop_for_a_time_ends_by_itself() {
     world.run(3 * MINUTE);
     assert_eq!(world.states(), [State::Established; 2]);
 }
+
+#[test]
+fn rfc9687_the_send_hold_timer_begins_when_the_session_is_established() {
+    let settings = Settings {
+        send_hold_time: Duration::from_secs(1),
+        hold_time: 0,
+        ..settings(1, 2, [1, 1, 1, 1])
+    };
+    let (mut fsm, start) = in_state_with(State::OpenConfirm, settings);
+    let now = start + 100 * Duration::from_secs(1);
+    fsm.handle(received(OUTGOING, Received::Keepalive), now);
+    assert_eq!(fsm.state(), State::Established);
+    fsm.handle(Event::Timer, now);
+    assert_eq!(fsm.state(), State::Established);
+    assert_eq!(fsm.next_timeout(), Some(now + Duration::from_secs(1)));
+}
