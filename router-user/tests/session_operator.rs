@@ -22,7 +22,8 @@ async fn rfc9003_2_a_shutdown_is_told_and_lasts_over_another_configuration_until
 
     let subcode = cease::ADMINISTRATIVE_SHUTDOWN;
     assert_eq!(ours.speaker.stop(this.clone(), subcode, "ticket 4711"), 1);
-    let told = Notification::administrative_shutdown("ticket 4711");
+    // Both have the N bit (RFC 8538 §3.1).
+    let told = Notification::hard_reset(&Notification::administrative_shutdown("ticket 4711"));
     assert_eq!(
         theirs.down(&mirrored(&config).id).await,
         DownReason::NotificationReceived(told.clone())
@@ -81,6 +82,8 @@ async fn a_reset_closes_the_session_with_6_4_and_it_comes_back() {
     let DownReason::NotificationReceived(told) = theirs.down(&mirrored(&config).id).await else {
         panic!("no NOTIFICATION");
     };
+    // Both have the N bit (RFC 8538 §3.1).
+    let told = told.within_hard_reset().expect("a hard reset");
     assert_eq!((told.code, told.subcode), (6, 4));
     assert_eq!(told.shutdown_text(), Some("new filters"));
     ours.up(&config.id).await;
