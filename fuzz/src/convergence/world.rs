@@ -17,7 +17,7 @@ use router_user::{
         fsm::{Action, ConnectionId, Event, Fsm, Outgoing, Received, monitor::Monitor},
         session::{AddPath, Restart, SessionConfig, SessionHandle},
         wire::{
-            self, Capability, Context, Family, Message, Negotiated, Nlri, Notification, Open,
+            self, Capability, Context, Family, Message, MessageType, Negotiated, Nlri, Notification, Open,
             PathAttributes, RefreshKind, RouteRefresh,
         },
     },
@@ -329,12 +329,27 @@ impl World {
             let Some(link) = self.nodes[node].links.get_mut(&connection) else {
                 return;
             };
-            let context = link.context;
+            let mut context = link.context;
             let len = wire::frame(&link.received, context.max_message_len());
             let Some(len) = len.expect("a speaker sends messages") else {
                 return;
             };
             let message = link.received.split_to(len);
+            let is_update = message[18] == MessageType::Update as u8;
+            if is_update && self.nodes[node].established != Some(connection) {
+                let message = Received::Update;
+                self.event(
+                    node,
+                    Event::Received {
+                        connection,
+                        message,
+                    },
+                );
+                match self.nodes[node].links.get(&connection) {
+                    Some(link) => context = link.context,
+                    None => continue,
+                }
+            }
             let decoded = wire::decode(&message, &context).expect("a speaker sends no nonsense");
             self.message(node, connection, decoded);
         }
@@ -345,7 +360,6 @@ impl World {
             connection,
             message,
         };
-        let established = self.nodes[node].established == Some(connection);
         let id = self.nodes[node].id.clone();
         match message {
             Message::Open(open) => self.event(node, received(Received::Open(open))),
@@ -356,7 +370,7 @@ impl World {
             Message::Update(update) => {
                 assert_eq!(update.faults(), [], "a speaker sends no faults");
                 self.event(node, received(Received::Update));
-                if established {
+                if self.nodes[node].established == Some(connection) {
                     let changes = update.into_changes();
                     let credit = Credit::default();
                     self.server(
@@ -371,6 +385,7 @@ impl World {
             }
             Message::RouteRefresh(refresh) => {
                 self.event(node, received(Received::RouteRefresh));
+                let established = self.nodes[node].established == Some(connection);
                 if let (true, Some(family)) = (established, refresh.family()) {
                     match refresh.kind {
                         RefreshKind::Request => {
