@@ -17,8 +17,8 @@ use router_user::{
         fsm::{Action, ConnectionId, Event, Fsm, Outgoing, Received, monitor::Monitor},
         session::{AddPath, Restart, SessionConfig, SessionHandle},
         wire::{
-            self, Capability, Context, Family, Message, MessageType, Negotiated, Nlri, Notification, Open,
-            PathAttributes, RefreshKind, RouteRefresh,
+            self, Capability, Context, Family, Message, MessageType, Negotiated, Nlri,
+            Notification, Open, PathAttributes, RefreshKind, RouteRefresh,
         },
     },
     config,

@@ -498,7 +498,7 @@ fn view(
         asn: config.asn,
         max_paths,
         sources,
-        long_lived: !negotiated.peer.long_lived.is_empty(),
+        long_lived: negotiated.peer.knows_long_lived(),
         export,
         next_hop_v4: v4.map(|address| (*address).into()),
         next_hop_v6: v6.map(|address| (*address).into()),

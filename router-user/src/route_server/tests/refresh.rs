@@ -109,7 +109,10 @@ fn a_limit_counts_and_refuses_only_what_was_announced_again() {
     let learned: Vec<String> = lab.learned.keys().map(IpNet::to_string).collect();
     assert_eq!(learned, others);
     let warnings = lab.warnings("sdwan", 1);
-    assert!(warnings.contains("1 IPv4 routes were refused"), "{warnings}");
+    assert!(
+        warnings.contains("1 IPv4 routes were refused"),
+        "{warnings}"
+    );
 }
 
 #[test]
