@@ -1,8 +1,6 @@
 //! What subnets learn: the ECMP set and the backups of each prefix, and how they change.
 
-use std::{mem, sync::Arc};
-
-use rustc_hash::FxHashSet;
+use std::{collections::HashSet, mem, sync::Arc};
 
 use super::{
     LearnedChange, LearnedNextHop, LearnedRoute,
@@ -12,11 +10,11 @@ use super::{
 };
 
 /// Changes that have not been taken, and the sets of next hops, one copy each: a million prefixes
-/// share a handful of them.
+/// share a handful of them. The hash is keyed, for peers choose next hops.
 #[derive(Default)]
 pub(super) struct LearnedRoutes {
     changes: Vec<LearnedChange>,
-    sets: FxHashSet<Arc<[LearnedNextHop]>>,
+    sets: HashSet<Arc<[LearnedNextHop]>>,
     sweep_at: usize,
 }
 

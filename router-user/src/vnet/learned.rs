@@ -4,10 +4,9 @@
 //! that stand in the FIB are not kept here a second time; only those are that were learned but are
 //! not programmed, because they lie within the own space of the network.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ipnet::IpNet;
-use rustc_hash::FxHashMap;
 
 use super::own::LearnedDefaults;
 use crate::{
@@ -165,7 +164,8 @@ pub(super) fn table_name(route_server: &RouteServerName) -> TableName {
 /// Groups of learned routes. Many routes share few of them; one is made once.
 struct GroupCache {
     vnet: VnetName,
-    groups: FxHashMap<LearnedRoute, SharedGroup>,
+    /// With a keyed hash: peers choose next hops.
+    groups: HashMap<LearnedRoute, SharedGroup>,
     prune_at: usize,
 }
 
@@ -175,7 +175,7 @@ impl GroupCache {
     fn new(vnet: VnetName) -> Self {
         Self {
             vnet,
-            groups: FxHashMap::default(),
+            groups: HashMap::new(),
             prune_at: PRUNE_AT_LEAST,
         }
     }
