@@ -41,6 +41,9 @@ pub(super) struct Settings {
     add_path_receive: [bool; 2],
     add_path_send: [u8; 2],
     graceful_restart: bool,
+    /// Seconds; 0: not at all.
+    long_lived: u32,
+    nvas_restart: bool,
     passive: Option<usize>,
     only_v6: bool,
 }
@@ -53,6 +56,8 @@ impl Settings {
             add_path_receive: [flags & 1 != 0, flags & 2 != 0],
             add_path_send: [send(paths), send(paths >> 2)],
             graceful_restart: flags & 4 != 0,
+            long_lived: if paths & 16 != 0 { 300 } else { 0 },
+            nvas_restart: paths & 32 != 0,
             passive: (flags & 8 != 0).then_some(usize::from(flags >> 4 & 1)),
             only_v6: flags & 0x60 == 0x60,
         })
@@ -76,7 +81,13 @@ struct Node {
     attempt: bool,
     established: Option<ConnectionId>,
     links: BTreeMap<ConnectionId, Link>,
+    settings: Settings,
     announced: [Announced; NVAS],
+    /// NVAs that are away.
+    lost: [bool; NVAS],
+    drained: [bool; NVAS],
+    /// How often an NVA has begun to announce all again: route servers allow ten times in a row.
+    refreshed: [usize; NVAS],
     originated: BTreeSet<IpNet>,
     learned: BTreeMap<IpNet, LearnedRoute>,
 }
@@ -128,6 +139,9 @@ impl World {
 
     fn tell(&mut self, node: usize, nva: Nva, change: RouteChange) {
         let this = &mut self.nodes[node];
+        if this.lost[nva.0] {
+            return;
+        }
         this.announced[nva.0].apply(&change);
         let event = SessionEvent::Routes {
             id: this.nva(nva),
@@ -139,10 +153,112 @@ impl World {
 
     /// The NVA forgets everything and comes back with nothing.
     pub(super) fn restart_nva(&mut self, node: usize, nva: Nva) {
+        self.lose_nva(node, nva);
+        self.return_nva(node, nva);
+    }
+
+    /// Sessions that come back in another order have other places in the RIB, and so the path
+    /// identifiers that follow from them, which decide among equals: only without them the end
+    /// does not depend on the order.
+    pub(super) fn may_be_away(&self) -> bool {
+        self.nodes[0].settings.add_path_send == [0; 2]
+    }
+
+    /// What it has announced may be kept for a while, but not until the end.
+    pub(super) fn lose_nva(&mut self, node: usize, nva: Nva) {
         let now = self.now;
-        self.nodes[node].announced[nva.0].clear();
-        self.nodes[node].lose_nva(nva, now);
-        self.nodes[node].connect_nva(nva, now);
+        if !std::mem::replace(&mut self.nodes[node].lost[nva.0], true) {
+            self.nodes[node].announced[nva.0].clear();
+            self.nodes[node].lose_nva(nva, now);
+            self.flush(node);
+        }
+    }
+
+    pub(super) fn return_nva(&mut self, node: usize, nva: Nva) {
+        let now = self.now;
+        if std::mem::take(&mut self.nodes[node].lost[nva.0]) {
+            self.nodes[node].connect_nva(nva, now);
+            self.flush(node);
+        }
+    }
+
+    pub(super) fn end_of_rib(&mut self, node: usize, nva: Nva) {
+        for family in Family::ALL {
+            self.tell(node, nva, RouteChange::EndOfRib(family));
+        }
+    }
+
+    /// The NVA announces its routes of a family again: these are all that there are.
+    pub(super) fn refresh_nva(
+        &mut self,
+        node: usize,
+        nva: Nva,
+        (attributes, nlri): (Arc<PathAttributes>, Vec<Nlri>),
+    ) {
+        let this = &mut self.nodes[node];
+        let (Some(first), false) = (nlri.first(), this.lost[nva.0]) else {
+            return;
+        };
+        if this.refreshed[nva.0] == 10 {
+            return;
+        }
+        this.refreshed[nva.0] += 1;
+        let family = Family::of(&first.prefix);
+        let id = this.nva(nva);
+        self.end_of_rib(node, nva);
+        let begins = SessionEvent::RefreshBegins {
+            id: id.clone(),
+            family,
+        };
+        self.server(node, begins);
+        self.nodes[node].announced[nva.0].forget(family);
+        self.tell(node, nva, RouteChange::Announce { attributes, nlri });
+        self.server(node, SessionEvent::RefreshEnds { id, family });
+    }
+
+    pub(super) fn clear_soft(&mut self, node: usize) {
+        let now = self.now;
+        let this = &mut self.nodes[node];
+        // It may be down.
+        let _ = this.server.clear_soft(&this.id, now);
+        self.flush(node);
+    }
+
+    pub(super) fn drain(&mut self, node: usize, nva: Nva, on: bool) {
+        let now = self.now;
+        let this = &mut self.nodes[node];
+        this.drained[nva.0] = on;
+        let id = this.nva(nva);
+        this.server.set_drained(&[id], on, now);
+        self.flush(node);
+    }
+
+    pub(super) fn max_paths(&mut self, node: usize, learned: u8, sent: u8) {
+        let config = &mut self.nodes[node].config;
+        config.max_paths = learned;
+        let send = &mut config.peers[0].add_path.send;
+        *send = sent.min(*send * 3);
+        self.reload(node);
+    }
+
+    pub(super) fn policy(&mut self, node: usize, peer: u8, bits: u8) {
+        let peers = &mut self.nodes[node].config.peers;
+        let place = usize::from(peer) % peers.len();
+        peers[place].policy = config::PeerPolicy {
+            as_override: bits & 1 != 0,
+            transparent: bits & 2 != 0,
+            enforce_first_as: bits & 4 == 0 && bits & 2 == 0,
+            allow_own_as: bits >> 3 & 1,
+            max_as_path_length: if bits & 16 != 0 { 2 } else { 255 },
+            ..config::PeerPolicy::default()
+        };
+        self.reload(node);
+    }
+
+    fn reload(&mut self, node: usize) {
+        let now = self.now;
+        let this = &mut self.nodes[node];
+        this.server.reconfigure(&this.config, &space(), &[], now);
         self.flush(node);
     }
 
@@ -160,11 +276,8 @@ impl World {
     }
 
     pub(super) fn reflect(&mut self, node: usize, on: bool) {
-        let now = self.now;
-        let this = &mut self.nodes[node];
-        this.config.reflect_between_nvas = on;
-        this.server.reconfigure(&this.config, &space(), &[], now);
-        self.flush(node);
+        self.nodes[node].config.reflect_between_nvas = on;
+        self.reload(node);
     }
 
     /// Asks the other speaker for all routes again (RFC 2918).
@@ -518,8 +631,10 @@ impl World {
             self.nodes[node].originated.clone_from(&theirs.originated);
             let originated = theirs.originated.clone();
             self.nodes[node].server.set_originated(originated);
-            self.reflect(node, theirs.config.reflect_between_nvas);
+            self.nodes[node].config.clone_from(&theirs.config);
+            self.reload(node);
             for nva in (0..NVAS).map(Nva) {
+                self.drain(node, nva, theirs.drained[nva.0]);
                 for change in theirs.announced[nva.0].changes() {
                     self.tell(node, nva, change);
                 }
@@ -544,6 +659,20 @@ impl World {
                 .into_iter()
                 .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
                 .collect();
+            let row = |node: usize, peer: &str| {
+                let rows = self.nodes[node].server.peer_rows(self.now);
+                let mut rows = rows.into_iter();
+                let wanted = rows.find(|row| row.peer.as_str() == peer && row.instance == 1);
+                wanted.expect("a configured peer")
+            };
+            assert_eq!(row(node, far).advertised, sent.len(), "{here} miscounts");
+            assert_eq!(row(1 - node, here).received, has.len(), "{far} miscounts");
+            assert!(
+                row(1 - node, here)
+                    .stale
+                    .iter()
+                    .all(|stale| stale.routes == 0)
+            );
             assert_eq!(
                 sorted(sent),
                 sorted(has),
@@ -585,7 +714,11 @@ impl Node {
             attempt: false,
             established: None,
             links: BTreeMap::new(),
+            settings,
             announced: Default::default(),
+            lost: [false; NVAS],
+            drained: [false; NVAS],
+            refreshed: [0; NVAS],
             originated: BTreeSet::new(),
             learned: BTreeMap::new(),
         };
@@ -603,6 +736,17 @@ impl Node {
     }
 
     fn connect_nva(&mut self, nva: Nva, now: Instant) {
+        let mut restart = Vec::new();
+        if self.settings.nvas_restart {
+            restart.push(Capability::GracefulRestart {
+                flags: 0,
+                restart_time: 120,
+                families: vec![(1, 1, 0x80), (2, 1, 0x80)],
+            });
+            let time = self.settings.long_lived;
+            let families = vec![(1, 1, 0x80, time), (2, 1, 0x80, time)];
+            restart.push(Capability::LongLivedGracefulRestart(families));
+        }
         let open = |asn, router_id: [u8; 4]| Open {
             asn,
             hold_time: 180,
@@ -610,7 +754,9 @@ impl Node {
             capabilities: Family::ALL
                 .map(Capability::multiprotocol)
                 .into_iter()
-                .chain([Capability::FourOctetAsn(asn)])
+                .chain([Capability::FourOctetAsn(asn), Capability::RouteRefresh])
+                .chain([Capability::EnhancedRouteRefresh])
+                .chain(restart.clone())
                 .collect(),
         };
         let ours = open(self.config.asn, [10, 0, 0, 1]);
@@ -717,6 +863,7 @@ fn session(
         add_path: add_path(number, settings),
         restart: Restart {
             enabled: settings.graceful_restart,
+            long_lived_stale_time: settings.long_lived,
             ..Restart::default()
         },
         extended_next_hop: false,

@@ -116,6 +116,27 @@ fn a_limit_counts_and_refuses_only_what_was_announced_again() {
 }
 
 #[test]
+fn refreshes_that_never_end_do_not_pile_up_routes_beyond_twice_the_limit() {
+    for action in [LimitAction::Discard, LimitAction::Teardown] {
+        let mut config = discarding(3);
+        config.peers[0].limit_action = action;
+        let mut lab = Lab::new(&config);
+        lab.up("sdwan", 1);
+        for round in 0..8 {
+            let nets: Vec<String> = (0..3).map(|n| format!("10.{round}.{n}.0/24")).collect();
+            let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
+            lab.announce("sdwan", 1, &nets, &route(&[65010], SDWAN));
+            let received = lab.server.peer_rows(lab.now)[0].received;
+            assert!((3..=6).contains(&received), "{received} in round {round}");
+            lab.refreshes("sdwan", 1, V4, false);
+        }
+        lab.refreshes("sdwan", 1, V4, true);
+        lab.settle();
+        assert!(lab.shutdowns.is_empty());
+    }
+}
+
+#[test]
 fn what_a_peer_does_not_announce_again_is_gone_when_it_says_so() {
     let mut lab = with_routes(&config());
     let v6 = route(&[65010], "fd00:1:0:a::4");
