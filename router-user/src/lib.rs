@@ -16,6 +16,7 @@ pub mod config;
 pub mod daemon;
 pub mod dataplane;
 pub mod fib;
+mod memory;
 pub mod names;
 pub mod rib;
 pub mod route_server;

@@ -53,7 +53,8 @@ async fn exchange_routes(config: SessionConfig, next_hop: &str) {
 
     ours.speaker.shutdown(Farewell::ForGood).await;
     let reason = theirs.down(&peer_config.id).await;
-    let shutdown = Notification::administrative_shutdown("");
+    // Both sides have the N bit: the peer is to drop the routes all the same (RFC 8538 §5).
+    let shutdown = Notification::hard_reset(&Notification::administrative_shutdown(""));
     assert_eq!(reason, DownReason::NotificationReceived(shutdown.clone()));
     assert_eq!(
         ours.down(&config.id).await,
@@ -82,9 +83,10 @@ async fn one_instance_stopped_leaves_the_sessions_of_the_other_up() {
         .speaker
         .stop(instance.clone(), cease::ADMINISTRATIVE_SHUTDOWN, "moving");
     assert_eq!(stopped, 1);
+    let shutdown = Notification::administrative_shutdown("moving");
     assert_eq!(
         theirs.down(&mirrored(&first).id).await,
-        DownReason::NotificationReceived(Notification::administrative_shutdown("moving"))
+        DownReason::NotificationReceived(Notification::hard_reset(&shutdown))
     );
     let second_id = mirrored(&second).id;
     let first_id = mirrored(&first).id;

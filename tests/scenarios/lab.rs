@@ -77,6 +77,7 @@ fn the_overview_stands_without_waypost() -> Result<()> {
                 asn,
                 passive: false,
                 multihop: true,
+                plain: false,
             });
         }
         let stand_in = Speaker {
@@ -307,6 +308,7 @@ fn neighbor(own: usize, other: usize, passive: bool, ipv6: bool) -> Result<Neigh
         asn: 65001 + u32::try_from(other)?,
         passive,
         multihop: false,
+        plain: false,
     })
 }
 

@@ -44,8 +44,35 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "waypost",
     ]))?;
     let mut scenarios = shell::cargo(&["test", "-p", "tests"]);
-    if let Some(name) = &arguments.scenario {
-        scenarios.args(["--test", name, "--", "--nocapture"]);
+    match arguments.scenario.as_deref() {
+        Some(MANY) => return many(),
+        Some(name) => {
+            scenarios.args(["--test", name, "--", "--nocapture"]);
+        }
+        None => {}
     }
-    shell::run(&mut scenarios)
+    shell::run(&mut scenarios)?;
+    match arguments.scenario {
+        Some(_) => Ok(()),
+        None => many(),
+    }
+}
+
+/// The scenario with a million prefixes.
+const MANY: &str = "interop_many";
+
+/// It takes minutes with a daemon that is not optimised.
+fn many() -> Result<()> {
+    let build = [
+        "build",
+        "--release",
+        "-p",
+        "router-user",
+        "--bin",
+        "waypost",
+    ];
+    shell::run(&mut shell::cargo(&build))?;
+    let binary = shell::root().join("target/release/waypost");
+    let run = ["test", "-p", "tests", "--test", MANY, "--", "--nocapture"];
+    shell::run(shell::cargo(&run).env("WAYPOST_BIN", binary))
 }

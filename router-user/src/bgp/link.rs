@@ -200,11 +200,18 @@ impl Link {
                     progress.read = true;
                     return Ok(());
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.let_go(),
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Gives the buffer's memory back where nothing is in it: most sessions are quiet.
+    pub(super) fn let_go(&mut self) {
+        if self.received.is_empty() {
+            self.received = BytesMut::new();
+        }
     }
 
     /// A peer that has closed the connection may have said why before: it lies behind everything

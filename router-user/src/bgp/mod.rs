@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::RouteServerName;
 
+mod backlog;
 mod credit;
 pub mod fsm;
 mod link;
@@ -86,6 +87,12 @@ pub enum SessionEvent {
         id: SessionId,
         /// Of which family.
         family: Family,
+    },
+    /// The peer has taken most of what waited for it: a session whose
+    /// [handle](session::SessionHandle::is_behind) said that it is behind no longer is.
+    Drained {
+        /// Which session.
+        id: SessionId,
     },
     /// The peer announces all its routes of a family again, from here on (BoRR, RFC 7313 §3.2).
     RefreshBegins {

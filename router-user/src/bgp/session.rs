@@ -6,6 +6,7 @@
 //!
 //! Reading never waits for writing, and neither waits for the RIB: what is to be sent is queued up
 //! to [`MAX_BACKLOG`], and what was received is queued up to the session's [`Credit`](super::Credit).
+//! The RIB's owner hands over less than that as long as it minds [`SessionHandle::is_behind`].
 
 use std::{
     future::Future,
@@ -22,6 +23,7 @@ use tokio::{
 
 use super::{
     RouteChange, SessionCommand, SessionEvent,
+    backlog::Backlog,
     credit::Credits,
     fsm::{ConnectionId, Event, Fsm, Restarted, Settings},
     link::{self, BURST, LINGER, Link, Progress},
@@ -59,6 +61,7 @@ const COMMANDS_AT_ONCE: usize = 64;
 #[derive(Clone, Debug)]
 pub struct SessionHandle {
     commands: UnboundedSender<SessionCommand>,
+    backlog: Backlog,
 }
 
 impl SessionHandle {
@@ -66,12 +69,23 @@ impl SessionHandle {
     #[must_use]
     pub fn new() -> (Self, UnboundedReceiver<SessionCommand>) {
         let (commands, receiver) = mpsc::unbounded_channel();
-        (Self { commands }, receiver)
+        let backlog = Backlog::default();
+        (Self { commands, backlog }, receiver)
     }
 
     /// Queues a command; `false`: the session has ended.
     pub fn send(&self, command: SessionCommand) -> bool {
+        if let SessionCommand::Send(messages) = &command {
+            self.backlog.grow(messages.len());
+        }
         self.commands.send(command).is_ok()
+    }
+
+    /// Whether so much waits for the peer that it should be handed no more until the session says
+    /// [`SessionEvent::Drained`], which it does from here on.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.backlog.is_high()
     }
 }
 
@@ -103,6 +117,9 @@ pub(super) struct Session {
     incoming: mpsc::Receiver<TcpStream>,
     /// Commands of the Established session.
     commands: Option<UnboundedReceiver<SessionCommand>>,
+    /// What waits for the Established session's peer, and how much of it has come here.
+    backlog: Backlog,
+    waiting: usize,
     attempt: Option<Attempt>,
     links: Vec<Link>,
     /// Which link is asked first for progress, so that none starves the others.
@@ -154,6 +171,8 @@ impl Session {
             control,
             incoming,
             commands: None,
+            backlog: Backlog::default(),
+            waiting: 0,
             attempt: None,
             links: Vec::new(),
             turn: 0,
@@ -350,6 +369,7 @@ impl Session {
         let Some(link) = find(&mut self.links, self.established) else {
             return;
         };
+        self.waiting += messages.len();
         link.enqueue(messages);
         let (connection, backlog) = (link.id, link.backlog());
         self.event(Event::Queued { connection });
@@ -404,6 +424,7 @@ impl Session {
         let connection = self.links[index].id;
         if progress.written > 0 {
             self.status.sent(progress.written);
+            self.sent(connection);
             self.event(Event::Written {
                 connection,
                 drained: progress.drained,
@@ -417,6 +438,21 @@ impl Session {
         {
             self.links.swap_remove(index);
             self.event(Event::Closed { connection, reason });
+        }
+    }
+
+    /// The Established session's peer has taken a part of what waits for it.
+    fn sent(&mut self, connection: ConnectionId) {
+        if self.established != Some(connection) {
+            return;
+        }
+        let left = find(&mut self.links, self.established).map_or(0, |link| link.backlog());
+        let taken = self.waiting.saturating_sub(left);
+        self.waiting = left;
+        if self.backlog.shrink(taken) {
+            self.emit(SessionEvent::Drained {
+                id: self.config.id.clone(),
+            });
         }
     }
 

@@ -12,11 +12,12 @@ use super::{
 };
 use crate::{
     config::{self, Config, Source, host::Host},
-    daemon,
+    daemon, memory,
 };
 
 /// Runs the daemon until it is told to stop.
 pub(super) fn run(arguments: &RunArguments, socket: Option<PathBuf>) -> anyhow::Result<()> {
+    memory::set_allocator();
     start_logging(arguments.log.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

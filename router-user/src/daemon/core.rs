@@ -1,7 +1,7 @@
 //! The owner of the networks and the desired forwarding state (invariant 1).
 //!
 //! In: learned routes of the route servers, liveness from the data plane, configurations,
-//! questions. Out: changes to the data plane, and what each route server is to originate.
+//! questions. Out: changes to the data plane, and what the networks want of each route server.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,26 +40,35 @@ pub(super) struct Core {
     pub(super) synchronised: bool,
 }
 
-/// What each route server originates.
-pub(super) type Originated = BTreeMap<RouteServerName, BTreeSet<IpNet>>;
+/// What the networks want of a route server.
+#[derive(Clone, Default)]
+pub(super) struct Demand {
+    /// It originates these prefixes.
+    pub(super) originated: BTreeSet<IpNet>,
+    /// A port's packets take what it learns: all of that is to be told to the core.
+    pub(super) forwarding: bool,
+}
+
+/// What the networks want of each route server.
+pub(super) type Demands = BTreeMap<RouteServerName, Demand>;
 
 enum CoreOrder {
     Learned(RouteServerName, Vec<LearnedChange>),
     Synchronised(RouteServerName),
-    Reconfigure(Arc<Config>, oneshot::Sender<Originated>),
+    Reconfigure(Arc<Config>, oneshot::Sender<Demands>),
     Ask(Question<Core>),
     /// Hand nothing on any more and end the data plane's thread; what is pinned goes on.
     Shutdown(oneshot::Sender<()>),
 }
 
 impl CoreHandle {
-    /// Starts the core with the networks of a configuration. Comes back with what the route servers
-    /// are to originate.
+    /// Starts the core with the networks of a configuration. Comes back with what they want of the
+    /// route servers.
     pub(super) fn start(
         config: &Config,
         dataplane: dataplane::Handle,
         liveness: mpsc::UnboundedReceiver<Liveness>,
-    ) -> (Self, Originated) {
+    ) -> (Self, Demands) {
         let (orders, ordered) = mpsc::unbounded_channel();
         let owner = Owner {
             core: Core {
@@ -72,9 +81,9 @@ impl CoreHandle {
             stale_until: Instant::now() + config.daemon.stale_time,
             stale_time: config.daemon.stale_time,
         };
-        let originated = owner.originated(config);
+        let demands = owner.demands(config);
         tokio::spawn(owner.run(ordered, liveness));
-        (Self(orders), originated)
+        (Self(orders), demands)
     }
 
     /// A route server has learned.
@@ -87,8 +96,8 @@ impl CoreHandle {
         self.tell(CoreOrder::Synchronised(route_server));
     }
 
-    /// Takes over other networks. Comes back with what the route servers are to originate.
-    pub(super) async fn reconfigure(&self, config: Arc<Config>) -> Originated {
+    /// Takes over other networks. Comes back with what they want of the route servers.
+    pub(super) async fn reconfigure(&self, config: Arc<Config>) -> Demands {
         let (done, answer) = oneshot::channel();
         self.tell(CoreOrder::Reconfigure(config, done));
         answer.await.unwrap_or_default()
@@ -136,7 +145,7 @@ impl Owner {
         mut liveness: mpsc::UnboundedReceiver<Liveness>,
     ) {
         loop {
-            self.settle();
+            let settled = self.settle();
             tokio::select! {
                 order = orders.recv() => {
                     let mut order = order;
@@ -162,6 +171,7 @@ impl Owner {
                         self.alive(next);
                     }
                 }
+                () = self.dataplane.room(), if !settled => {}
                 () = tokio::time::sleep_until(self.stale_until), if !self.core.synchronised => {
                     tracing::warn!(
                         waiting_for = ?self.waiting,
@@ -186,7 +196,7 @@ impl Owner {
                 self.core.vnets.reconfigure(&config);
                 let configured = names(&config);
                 self.waiting.retain(|name| configured.contains(name));
-                let _ = done.send(self.originated(&config));
+                let _ = done.send(self.demands(&config));
             }
             CoreOrder::Ask(question) => question(&mut self.core),
             CoreOrder::Shutdown(_) => unreachable!("handled by the loop"),
@@ -198,27 +208,37 @@ impl Owner {
         self.fib.liveness(liveness);
     }
 
-    /// Hands on what the last messages led to, in one batch (invariant 5 holds within it).
-    fn settle(&mut self) {
+    /// Hands on what the last messages led to, in one batch (invariant 5 holds within it). While the
+    /// data plane has enough to do it gathers in the FIB, where a later change takes the place of an
+    /// earlier one. `false`: it does.
+    fn settle(&mut self) -> bool {
         self.core.vnets.apply_to(&mut self.fib);
         if !self.core.synchronised && self.waiting.is_empty() {
             self.core.synchronised = true;
             self.fib.synchronised();
             tracing::info!("forwarding state is complete; nothing stale is left");
         }
+        if !self.dataplane.has_room() {
+            return false;
+        }
         let changes = self.fib.take_changes();
         if !changes.is_empty() {
             tracing::debug!(changes = changes.len(), "to the data plane");
             self.dataplane.apply(changes);
         }
+        true
     }
 
-    fn originated(&self, config: &Config) -> Originated {
+    fn demands(&self, config: &Config) -> Demands {
+        let vnets = &self.core.vnets;
         names(config)
             .into_iter()
             .map(|name| {
-                let prefixes = self.core.vnets.advertised_prefixes(&name);
-                (name, prefixes)
+                let demand = Demand {
+                    originated: vnets.advertised_prefixes(&name),
+                    forwarding: vnets.forwards_by(&name),
+                };
+                (name, demand)
             })
             .collect()
     }

@@ -4,7 +4,7 @@
 //!            SessionEvent              LearnedChange           Change
 //! sessions ───────────────► server ───────────────► core ───────────────► dataplane
 //!          ◄─────────────── (one a   ◄───────────── (vnets, ◄───────────── (own thread)
-//!           SessionCommand   RIB)     originated     fib)     Liveness
+//!           SessionCommand   RIB)     demands        fib)     Liveness
 //! ```
 //!
 //! Each box is a task (invariant 1: one owner) that others reach through channels only: [`server`]

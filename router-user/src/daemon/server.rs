@@ -62,6 +62,8 @@ pub(super) struct Desired {
     pub(super) port: u16,
     /// What it originates.
     pub(super) originated: BTreeSet<IpNet>,
+    /// A port's packets take what it learns.
+    pub(super) forwarding: bool,
 }
 
 enum ServerOrder {
@@ -107,6 +109,7 @@ impl ServerHandle {
         };
         let server = &mut owner.server.route_server;
         server.set_originated(desired.originated);
+        server.set_forwarding(desired.forwarding, Instant::now());
         if let Some(until) = restarted.until {
             server.defer_selection(until);
         }
@@ -231,10 +234,13 @@ impl Owner {
                     gateways,
                     port,
                     originated,
+                    forwarding,
                 } = *desired;
                 self.server.dynamic.configure(&config);
                 (self.config, self.space, self.gateways) = (config, space, gateways);
                 self.port = port;
+                let server = &mut self.server.route_server;
+                server.set_forwarding(forwarding, Instant::now());
                 let _ = done.send(self.reconfigure(Some(originated)));
             }
             ServerOrder::StopInstance(instance, done) => {
@@ -310,6 +316,10 @@ impl Owner {
                 // `false`: it has ended and its Down is on the way.
                 session.send(command);
             }
+        }
+        let sessions = self.sessions.iter();
+        for (id, _) in sessions.filter(|(_, session)| session.is_behind()) {
+            self.server.route_server.hold(id);
         }
     }
 

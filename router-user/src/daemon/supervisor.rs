@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    core::{CoreHandle, Originated},
+    core::{CoreHandle, Demands},
     server::{Desired, ServerHandle},
 };
 use crate::{
@@ -59,12 +59,12 @@ impl Supervisor {
             Dataplane::start(config.dataplane.clone()).context("cannot start the data plane")?;
         let restarted = restarted(dataplane.inherited(), config.daemon.stale_time);
         let config = Arc::new(config);
-        let (core, originated) = CoreHandle::start(&config, dataplane.clone(), liveness);
+        let (core, demands) = CoreHandle::start(&config, dataplane.clone(), liveness);
         let servers = config
             .route_servers
             .iter()
             .map(|server| {
-                let desired = desired(&config, server, &originated);
+                let desired = desired(&config, server, &demands);
                 // What could not be done was logged and is tried again.
                 let (handle, _) = ServerHandle::start(desired, core.clone(), restarted);
                 (server.name.clone(), handle)
@@ -118,9 +118,9 @@ impl Supervisor {
                 servers.remove(name);
             }
         }
-        let originated = before.core.reconfigure(config.clone()).await;
+        let demands = before.core.reconfigure(config.clone()).await;
         for server in &config.route_servers {
-            let desired = desired(&config, server, &originated);
+            let desired = desired(&config, server, &demands);
             let errors = match servers.get(&server.name) {
                 Some(running) => running.reconfigure(desired).await,
                 None => {
@@ -188,7 +188,8 @@ async fn read(running: &Running) -> Answer<(Config, ReloadReport)> {
     Ok((parsed.config, report))
 }
 
-fn desired(config: &Config, server: &config::RouteServer, originated: &Originated) -> Desired {
+fn desired(config: &Config, server: &config::RouteServer, demands: &Demands) -> Desired {
+    let demand = demands.get(&server.name).cloned().unwrap_or_default();
     let network = config.vnets.iter().find(|vnet| vnet.name == server.vnet);
     Desired {
         config: server.clone(),
@@ -202,6 +203,7 @@ fn desired(config: &Config, server: &config::RouteServer, originated: &Originate
             .copied()
             .collect(),
         port: config.daemon.bgp_port,
-        originated: originated.get(&server.name).cloned().unwrap_or_default(),
+        originated: demand.originated,
+        forwarding: demand.forwarding,
     }
 }

@@ -23,6 +23,7 @@ mod numbers;
 pub mod object;
 mod pins;
 mod ports;
+mod queue;
 mod reconciler;
 mod task;
 #[cfg(test)]
@@ -36,8 +37,8 @@ use std::{net::IpAddr, path::PathBuf, thread};
 use anyhow::{Context as _, Result};
 use tokio::sync::{mpsc, oneshot};
 
-use self::task::Command;
 pub use self::{capabilities::Missing, pins::PinError, view::Lookup};
+use self::{queue::Queue, task::Command};
 use crate::{
     api::types::{Counters, FibView},
     config::DataplaneConfig,
@@ -53,6 +54,7 @@ pub struct Dataplane;
 #[derive(Clone, Debug)]
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
+    queue: Queue,
     /// Closed once the thread has ended.
     ended: mpsc::Sender<()>,
     inherited: Inherited,
@@ -79,10 +81,12 @@ impl Dataplane {
         let (liveness, changes) = mpsc::unbounded_channel();
         let (ended, alive) = mpsc::channel(1);
         let (started, start) = oneshot::channel();
+        let queue = Queue::default();
+        let its_queue = queue.clone();
         thread::Builder::new()
             .name("dataplane".into())
             .spawn(move || {
-                task::run(&config, inbox, liveness, started);
+                task::run(&config, inbox, its_queue, liveness, started);
                 // Pins are unlocked by now.
                 drop(alive);
             })
@@ -95,6 +99,7 @@ impl Dataplane {
             .context("the data plane's thread has died")??;
         let handle = Handle {
             commands,
+            queue,
             ended,
             inherited,
         };
@@ -109,8 +114,21 @@ impl Handle {
         self.inherited
     }
 
+    /// Whether so few changes wait that more should be sent. While they wait, what is wanted may
+    /// change again, and what is written at once is written faster.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.queue.has_room()
+    }
+
+    /// Returns once [`has_room`](Self::has_room) says so.
+    pub async fn room(&self) {
+        self.queue.room().await;
+    }
+
     /// Sends changes, to be applied in order.
     pub fn apply(&self, changes: Vec<Change>) {
+        self.queue.grow(changes.len());
         self.send(Command::Apply(changes));
     }
 

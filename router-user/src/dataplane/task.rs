@@ -16,6 +16,7 @@ use super::{
     linux::Linux,
     maps::MapSet,
     numbers::Retired,
+    queue::Queue,
     reconciler::Reconciler,
     view::{Lookup, Snapshot},
     watch::Watch,
@@ -53,6 +54,7 @@ pub(super) enum Command {
 pub(super) fn run(
     config: &DataplaneConfig,
     commands: mpsc::UnboundedReceiver<Command>,
+    queue: Queue,
     liveness: mpsc::UnboundedSender<Liveness>,
     started: oneshot::Sender<Result<Inherited>>,
 ) {
@@ -61,7 +63,7 @@ pub(super) fn run(
         .build();
     let prepared = runtime
         .context("tokio cannot start")
-        .and_then(|runtime| Ok((prepare(config, &runtime)?, runtime)));
+        .and_then(|runtime| Ok((prepare(config, queue, &runtime)?, runtime)));
     match prepared {
         Ok((task, runtime)) => {
             let _ = started.send(Ok(task.reconciler.inherited()));
@@ -73,7 +75,11 @@ pub(super) fn run(
     }
 }
 
-fn prepare(config: &DataplaneConfig, runtime: &tokio::runtime::Runtime) -> Result<Task> {
+fn prepare(
+    config: &DataplaneConfig,
+    queue: Queue,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<Task> {
     capabilities::check()?;
     let (maps, host) = Linux::open(config)?;
     if let Err(error) = capabilities::drop_others() {
@@ -87,6 +93,7 @@ fn prepare(config: &DataplaneConfig, runtime: &tokio::runtime::Runtime) -> Resul
     Ok(Task {
         reconciler,
         watch,
+        queue,
         inbox: VecDeque::new(),
         applied: 0,
         resync_due: false,
@@ -103,6 +110,7 @@ fn resync(reconciler: &mut Reconciler<MapSet, Linux>) -> io::Result<()> {
 struct Task {
     reconciler: Reconciler<MapSet, Linux>,
     watch: Watch,
+    queue: Queue,
     inbox: VecDeque<Command>,
     /// How many changes at the head of the inbox have been applied.
     applied: usize,
@@ -221,6 +229,7 @@ impl Task {
             Command::Apply(changes) => {
                 let end = changes.len().min(self.applied + PART);
                 self.reconciler.apply(&changes[self.applied..end]);
+                self.queue.shrink(end - self.applied);
                 if end < changes.len() {
                     self.applied = end;
                     self.inbox.push_front(Command::Apply(changes));

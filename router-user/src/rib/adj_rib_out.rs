@@ -3,7 +3,8 @@
 //! Nothing is stored per route. What a session was sent is a function of the paths and of its
 //! view, so a change is the difference of that function before and after a batch, and a route
 //! that was never sent is never withdrawn. A session that comes up is sent the table in chunks;
-//! until then it is sent changes only of the part that it already has.
+//! until then it is sent changes only of the part that it already has. One that does not keep up is
+//! held: it leaves its group until it has been told what it missed ([`Laggard`]).
 
 use std::{collections::VecDeque, net::Ipv4Addr, net::Ipv6Addr, ops::Range};
 
@@ -11,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     decision::{Decision, DecisionOptions},
+    lag::Laggard,
     pack::{Outbox, Packer},
     path::{SessionIndex, Sessions},
     table::{Address, Changed, Table},
@@ -19,7 +21,7 @@ use super::{
 use crate::bgp::wire::{Family, RefreshKind, RouteRefresh, encode_end_of_rib};
 
 /// Slots that one step of a dump covers.
-const CHUNK: usize = 16 * 1024;
+pub(super) const CHUNK: usize = 16 * 1024;
 
 /// The tables of both families.
 #[derive(Default)]
@@ -91,6 +93,8 @@ pub(super) struct AdjRibOut {
     groups: Vec<Option<Group>>,
     dumps: VecDeque<Dump>,
     refreshes: VecDeque<Refresh>,
+    /// In turns.
+    laggards: VecDeque<Laggard>,
     pub(super) outbox: Outbox,
 }
 
@@ -114,11 +118,26 @@ impl AdjRibOut {
     }
 
     /// A session is sent nothing any more.
-    pub(super) fn leave(&mut self, sessions: &mut Sessions, session: SessionIndex) {
+    pub(super) fn leave(
+        &mut self,
+        sessions: &mut Sessions,
+        tables: &mut Tables,
+        session: SessionIndex,
+    ) {
         if sessions.get_mut(session).group.take().is_none() {
             return;
         }
         self.take_member(sessions, session);
+        let place = self.laggards.iter().position(|one| one.session == session);
+        if let Some(mut gone) = place.and_then(|place| self.laggards.remove(place)) {
+            let mut due = |family| {
+                let due = std::iter::from_fn(|| gone.take(family));
+                due.map(|(slot, _)| slot).collect()
+            };
+            let [v4, v6]: [Vec<_>; 2] = Family::ALL.map(&mut due);
+            self.free_told(&mut tables.v4, v4);
+            self.free_told(&mut tables.v6, v6);
+        }
         self.refreshes.retain(|refresh| refresh.session != session);
         self.outbox.forget(session);
         self.drop_unused_groups();
@@ -168,6 +187,123 @@ impl AdjRibOut {
             }
             packer.finish(sessions, &mut self.outbox);
         }
+        let decision = Decision { sessions, options };
+        for laggard in &mut self.laggards {
+            let group = self.groups[laggard.group].as_ref();
+            let view = &group.expect("a laggard keeps its group").view;
+            if view.context.families.contains(A::FAMILY) {
+                laggard.note::<A>(&decision, view, changed);
+            }
+        }
+    }
+
+    /// A session does not take more for now: it leaves its group or its dump.
+    pub(super) fn hold(&mut self, sessions: &mut Sessions, tables: &Tables, session: SessionIndex) {
+        let Some(group) = sessions[session].group else {
+            return;
+        };
+        let mut laggards = self.laggards.iter_mut();
+        if let Some(laggard) = laggards.find(|laggard| laggard.session == session) {
+            laggard.held = true;
+            return;
+        }
+        let mut laggard = Laggard::new(session, group);
+        if let Some(position) = self.position(session) {
+            for family in self.view(group).context.families.iter() {
+                if family >= position.family {
+                    laggard.owe(family, position.covers(family)..tables.len(family));
+                    laggard.unended = laggard.unended.with(family);
+                }
+            }
+        }
+        self.take_member(sessions, session);
+        self.laggards.push_back(laggard);
+    }
+
+    /// A session that was held takes more.
+    pub(super) fn resume(&mut self, session: SessionIndex) {
+        let mut laggards = self.laggards.iter_mut();
+        if let Some(laggard) = laggards.find(|laggard| laggard.session == session) {
+            laggard.held = false;
+        }
+    }
+
+    /// One chunk for one session of those that were held; it is back in its group once it has been
+    /// told everything.
+    pub(super) fn catch_up(
+        &mut self,
+        sessions: &mut Sessions,
+        options: DecisionOptions,
+        tables: &mut Tables,
+    ) {
+        let next = self.laggards.iter().position(|laggard| !laggard.held);
+        let Some(mut laggard) = next.and_then(|place| self.laggards.remove(place)) else {
+            return;
+        };
+        let view = self.view(laggard.group).clone();
+        let mut budget = CHUNK;
+        let Tables { v4, v6 } = tables;
+        self.catch_up_family(sessions, options, v4, &view, &mut laggard, &mut budget);
+        self.catch_up_family(sessions, options, v6, &view, &mut laggard, &mut budget);
+        if !laggard.has_caught_up() {
+            return self.laggards.push_back(laggard);
+        }
+        let group = self.groups[laggard.group].as_mut();
+        let group = group.expect("a laggard keeps its group");
+        group.members.insert(sessions, laggard.session);
+    }
+
+    fn catch_up_family<A: Address>(
+        &mut self,
+        sessions: &mut Sessions,
+        options: DecisionOptions,
+        table: &mut Table<A>,
+        view: &View,
+        laggard: &mut Laggard,
+        budget: &mut usize,
+    ) {
+        let members = Members::new(sessions, &[laggard.session]);
+        let mut packer = Packer::new(A::FAMILY, view, view, &members);
+        let decision = Decision { sessions, options };
+        let mut told = Vec::new();
+        while *budget > 0
+            && let Some((number, had)) = laggard.take(A::FAMILY)
+        {
+            let slot = table.slot(number);
+            packer.renew(
+                &decision,
+                slot.prefix(),
+                laggard.session,
+                &had,
+                slot.paths(),
+            );
+            told.push(number);
+            *budget -= 1;
+        }
+        packer.finish(sessions, &mut self.outbox);
+        self.free_told(table, told);
+        if laggard.is_level(A::FAMILY) && laggard.unended.contains(A::FAMILY) {
+            laggard.unended = laggard.unended.without(A::FAMILY);
+            self.outbox.push(laggard.session, end_of_rib(A::FAMILY));
+        }
+    }
+
+    /// Frees the slots that stood only because a session was to be told of them.
+    fn free_told<A: Address>(&self, table: &mut Table<A>, told: Vec<usize>) {
+        let told = told.into_iter();
+        table.free_empty(told.filter(|slot| !self.is_due(A::FAMILY, *slot)));
+    }
+
+    /// Whether a session is still to be told of a slot.
+    pub(super) fn is_due(&self, family: Family, slot: usize) -> bool {
+        let mut laggards = self.laggards.iter();
+        laggards.any(|laggard| laggard.is_due(family, slot))
+    }
+
+    /// A session that has not been told everything, if this is one.
+    pub(super) fn laggard(&self, session: SessionIndex) -> Option<&Laggard> {
+        let mut laggards = self.laggards.iter();
+        laggards.find(|laggard| laggard.session == session)
     }
 
     /// Gives sessions another view and sends them the difference.
@@ -187,6 +323,16 @@ impl AdjRibOut {
                 continue;
             }
             let to = self.group(view);
+            let place = self.laggards.iter().position(|one| one.session == session);
+            if let Some(mut laggard) = place.and_then(|place| self.laggards.remove(place)) {
+                let decision = Decision { sessions, options };
+                let (before, after) = (self.view(from), self.view(to));
+                laggard.change_view(&decision, tables, before, after);
+                laggard.group = to;
+                self.laggards.push_back(laggard);
+                sessions.get_mut(session).group = Some(to);
+                continue;
+            }
             let position = self.position(session);
             let same = |other: &&mut Move| {
                 other.from == from && other.to == to && other.position == position
@@ -209,7 +355,18 @@ impl AdjRibOut {
 
     /// Whether [`AdjRibOut::step`] has something to do.
     pub(super) fn is_dumping(&self) -> bool {
-        !self.dumps.is_empty() || !self.refreshes.is_empty()
+        !self.dumps.is_empty()
+            || self
+                .refreshes
+                .iter()
+                .any(|refresh| self.may_refresh(refresh))
+            || self.laggards.iter().any(|laggard| !laggard.held)
+    }
+
+    /// A session is refreshed only once it has the whole table.
+    fn may_refresh(&self, refresh: &Refresh) -> bool {
+        let session = refresh.session;
+        self.position(session).is_none() && self.laggard(session).is_none()
     }
 
     /// One chunk of one dump and of one refresh.
@@ -222,11 +379,8 @@ impl AdjRibOut {
         if let Some(dump) = self.dumps.pop_front() {
             self.step_dump(sessions, options, tables, dump);
         }
-        // A session is refreshed only once it has the whole table.
-        let ready = self
-            .refreshes
-            .iter()
-            .position(|refresh| self.position(refresh.session).is_none());
+        let mut refreshes = self.refreshes.iter();
+        let ready = refreshes.position(|refresh| self.may_refresh(refresh));
         if let Some(refresh) = ready.and_then(|place| self.refreshes.remove(place)) {
             self.step_refresh(sessions, options, tables, refresh);
         }
@@ -419,10 +573,16 @@ impl AdjRibOut {
     }
 
     fn drop_unused_groups(&mut self) {
-        let Self { groups, dumps, .. } = self;
+        let Self {
+            groups,
+            dumps,
+            laggards,
+            ..
+        } = self;
         for (number, place) in groups.iter_mut().enumerate() {
-            let dumping = dumps.iter().any(|dump| dump.group == number);
-            if !dumping && place.as_ref().is_some_and(|group| group.members.is_empty()) {
+            let needed = dumps.iter().any(|dump| dump.group == number)
+                || laggards.iter().any(|laggard| laggard.group == number);
+            if !needed && place.as_ref().is_some_and(|group| group.members.is_empty()) {
                 *place = None;
             }
         }

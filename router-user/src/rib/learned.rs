@@ -1,4 +1,8 @@
 //! What subnets learn: the ECMP set and the backups of each prefix, and how they change.
+//!
+//! Where nobody forwards by them, only what other routes depend on is told: whether a default route
+//! is learned, and which prefixes have no next hop that can be resolved. Once somebody does, the
+//! whole table is told in chunks, beside what changes meanwhile.
 
 use std::{collections::HashSet, mem, sync::Arc};
 
@@ -6,7 +10,7 @@ use super::{
     LearnedChange, LearnedNextHop, LearnedRoute,
     decision::Decision,
     path::{Judgement, Path, Reasons},
-    table::{Address, Changed, Table},
+    table::{Address, Changed, Slot, Table},
 };
 
 /// Changes that have not been taken, and the sets of next hops, one copy each: a million prefixes
@@ -14,11 +18,51 @@ use super::{
 #[derive(Default)]
 pub(super) struct LearnedRoutes {
     changes: Vec<LearnedChange>,
+    /// Nobody forwards by what is learned.
+    marks_only: bool,
+    /// The first slot that is to be told yet, of the IPv4 and of the IPv6 table.
+    untold: [Option<usize>; 2],
     sets: HashSet<Arc<[LearnedNextHop]>>,
     sweep_at: usize,
 }
 
 impl LearnedRoutes {
+    /// Whether every route is told, or only the marks. Those that stand are told by
+    /// [`LearnedRoutes::tell`] once they are wanted.
+    pub(super) fn tell_all(&mut self, all: bool) {
+        if self.marks_only == all {
+            self.marks_only = !all;
+            self.untold = if all { [Some(0); 2] } else { [None; 2] };
+        }
+    }
+
+    /// Whether routes that stand wait to be told.
+    pub(super) fn is_telling(&self) -> bool {
+        self.untold != [None; 2]
+    }
+
+    /// Tells the routes of the next so many slots that wait for it.
+    pub(super) fn tell<A: Address>(
+        &mut self,
+        decision: &Decision<'_>,
+        reasons: &Reasons,
+        table: &Table<A>,
+        slots: usize,
+    ) {
+        let Some(first) = self.untold[A::FAMILY as usize] else {
+            return;
+        };
+        let end = table.len().min(first + slots);
+        self.untold[A::FAMILY as usize] = (end < table.len()).then_some(end);
+        for slot in (first..end).map(|slot| table.slot(slot)) {
+            if let Some(route) = self.route(decision, reasons, slot.paths()) {
+                let prefix = slot.prefix();
+                let route = Some(route);
+                self.changes.push(LearnedChange { prefix, route });
+            }
+        }
+    }
+
     /// Notes what a batch changed.
     pub(super) fn update<A: Address>(
         &mut self,
@@ -29,6 +73,9 @@ impl LearnedRoutes {
     ) {
         for change in changed {
             let slot = table.slot(change.slot);
+            if self.marks_only && !is_mark(reasons, slot, change) {
+                continue;
+            }
             let before = self.route(decision, reasons, &change.before);
             let after = self.route(decision, reasons, slot.paths());
             if before != after {
@@ -50,6 +97,10 @@ impl LearnedRoutes {
         reasons: &Reasons,
         table: &Table<A>,
     ) {
+        if self.marks_only {
+            // How many members a set has is no mark.
+            return;
+        }
         for slot in (0..table.len()).map(|slot| table.slot(slot)) {
             let old = self.route(before, reasons, slot.paths());
             let new = self.route(after, reasons, slot.paths());
@@ -74,11 +125,7 @@ impl LearnedRoutes {
         let is_candidate = |path: &Path| path.is_eligible() && !path.is_local();
         let members = decision.multipath(paths, is_candidate);
         if members.is_empty() {
-            let unresolvable = paths.iter().any(|path| {
-                let judgement = reasons.judgement(path.standing);
-                matches!(judgement, Judgement::Unresolvable(_))
-            });
-            return unresolvable.then(|| LearnedRoute {
+            return any_unresolvable(reasons, paths).then(|| LearnedRoute {
                 members: self.set(&[]),
                 backups: self.set(&[]),
             });
@@ -117,4 +164,19 @@ impl LearnedRoutes {
             self.sweep_at = 2 * self.sets.len();
         }
     }
+}
+
+/// Whether other routes may depend on what changed.
+fn is_mark<A: Address>(reasons: &Reasons, slot: &Slot<A>, change: &Changed) -> bool {
+    let (_, length) = slot.key();
+    length == 0
+        || any_unresolvable(reasons, &change.before)
+        || any_unresolvable(reasons, slot.paths())
+}
+
+fn any_unresolvable(reasons: &Reasons, paths: &[Path]) -> bool {
+    paths.iter().any(|path| {
+        !path.is_eligible()
+            && matches!(reasons.judgement(path.standing), Judgement::Unresolvable(_))
+    })
 }

@@ -20,7 +20,8 @@
 //! - `table`: prefixes and their paths, in slots; `adj_rib_in`: how sessions change them.
 //! - `decision`: which path wins, and why the others lose.
 //! - `learned`: what subnets learn.
-//! - `view`, `export`, `pack`, `path_id`, `adj_rib_out`: what peers are sent.
+//! - `view`, `export`, `pack`, `path_id`, `adj_rib_out`: what peers are sent; `lag`: those that do
+//!   not keep up.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -39,6 +40,7 @@ mod adj_rib_out;
 mod attributes;
 mod decision;
 mod export;
+mod lag;
 mod learned;
 mod pack;
 mod path;
@@ -52,7 +54,7 @@ mod tests;
 
 use additions::Added;
 use adj_rib_in::Core;
-use adj_rib_out::{AdjRibOut, Tables};
+use adj_rib_out::{AdjRibOut, CHUNK, Tables};
 use decision::{Decision, Rank};
 use learned::LearnedRoutes;
 use path::{Path, Standing};
@@ -270,7 +272,8 @@ impl Rib {
     /// A session is sent nothing any more, while its paths stay; it may [join](Rib::join) again.
     pub fn leave(&mut self, session: SessionIndex) {
         self.flush();
-        self.out.leave(&mut self.core.sessions, session);
+        self.out
+            .leave(&mut self.core.sessions, &mut self.tables, session);
     }
 
     /// Gives joined sessions another view and sends them the difference.
@@ -289,6 +292,20 @@ impl Rib {
         if self.core.sessions[session].group.is_some() {
             self.out.refresh(session, family, marked);
         }
+    }
+
+    /// A joined session does not take more for now: what changes from here on is not sent to it but
+    /// noted, at two bits a prefix, however long it takes.
+    pub fn hold(&mut self, session: SessionIndex) {
+        self.flush();
+        self.out
+            .hold(&mut self.core.sessions, &self.tables, session);
+    }
+
+    /// A session that was held takes more: it is sent what it missed as it stands then, in
+    /// [steps](Rib::step).
+    pub fn resume(&mut self, session: SessionIndex) {
+        self.out.resume(session);
     }
 
     /// Changes the decision process.
@@ -313,19 +330,43 @@ impl Rib {
         learned.redecide(&before, &after, &core.reasons, &tables.v6);
     }
 
+    /// Whether subnets forward by what is learned. If not, [`Rib::take_learned`] tells only which
+    /// default routes there are and which prefixes cannot be resolved; as soon as they do, it tells
+    /// everything, in [steps](Rib::step). It does from the start.
+    pub fn set_forwarding(&mut self, forwarding: bool) {
+        self.flush();
+        self.learned.tell_all(forwarding);
+    }
+
+    /// Whether routes that stand are still to be told since [`Rib::set_forwarding`].
+    #[must_use]
+    pub fn is_telling(&self) -> bool {
+        self.learned.is_telling()
+    }
+
     /// Whether [`Rib::step`] has something to do.
     #[must_use]
     pub fn is_dumping(&self) -> bool {
-        self.out.is_dumping()
+        self.out.is_dumping() || self.is_telling()
     }
 
-    /// Sends one more chunk of the table to sessions that wait for it.
+    /// Sends one more chunk of the table to sessions and subnets that wait for it.
     pub fn step(&mut self) {
         self.flush();
-        let Core {
-            sessions, options, ..
-        } = &mut self.core;
-        self.out.step(sessions, *options, &self.tables);
+        let Self {
+            tables,
+            core,
+            learned,
+            out,
+        } = self;
+        let decision = Decision {
+            sessions: &core.sessions,
+            options: core.options,
+        };
+        learned.tell(&decision, &core.reasons, &tables.v4, CHUNK);
+        learned.tell(&decision, &core.reasons, &tables.v6, CHUNK);
+        out.step(&mut core.sessions, core.options, tables);
+        out.catch_up(&mut core.sessions, core.options, tables);
     }
 
     /// Works out what the changes since the last flush come to.
@@ -382,8 +423,11 @@ impl Rib {
         let Tables { v4, v6 } = &self.tables;
         let group = self.core.sessions[session].group;
         let position = self.out.position(session);
+        let laggard = self.out.laggard(session);
         let sent = move |slot: usize, prefix: &IpNet| {
-            position.is_none_or(|position| slot < position.covers(Family::of(prefix)))
+            let family = Family::of(prefix);
+            position.is_none_or(|position| slot < position.covers(family))
+                && laggard.and_then(|laggard| laggard.was_sent(family, slot)) != Some(false)
         };
         let v4 = slots(v4, v4_slots(v4, only));
         let v6 = slots(v6, v6_slots(v6, only));
@@ -428,7 +472,8 @@ fn flush<A: Address>(
     };
     learned.update(&decision, &core.reasons, table, &changed);
     out.update(&mut core.sessions, core.options, table, &changed);
-    table.free_empty(&changed);
+    let empty = changed.iter().map(|change| change.slot);
+    table.free_empty(empty.filter(|slot| !out.is_due(A::FAMILY, *slot)));
     for path in changed.into_iter().flat_map(|change| change.before) {
         core.attributes.release(path.attributes);
     }

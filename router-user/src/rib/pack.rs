@@ -116,6 +116,38 @@ impl<'a> Packer<'a> {
         }
     }
 
+    /// A prefix of which this member was sent routes with these path identifiers, it is not known
+    /// which (0: without ADD-PATH).
+    pub(super) fn renew(
+        &mut self,
+        decision: &Decision<'_>,
+        prefix: IpNet,
+        member: SessionIndex,
+        had: &[u32],
+        after: &[Path],
+    ) {
+        let new = routes(self.after, decision, self.family, after, member);
+        if new.is_empty() && had.is_empty() {
+            return;
+        }
+        let stream = self.streams.entry(Recipients::Only(member)).or_default();
+        for (path_id, path) in &new {
+            let nlri = Nlri {
+                prefix,
+                path_id: *path_id,
+            };
+            stream.announce(nlri, &path.attributes);
+            stream.newly_announced += usize::from(!had.contains(path_id));
+        }
+        let gone = had
+            .iter()
+            .filter(|had| new.iter().all(|(path_id, _)| path_id != *had));
+        stream.withdrawn.extend(gone.map(|path_id| Nlri {
+            prefix,
+            path_id: *path_id,
+        }));
+    }
+
     /// The same for members that are sent several paths a prefix. A member's view may change, but not
     /// whether ADD-PATH was agreed on.
     fn add_several(
@@ -247,13 +279,31 @@ fn decisive_of_several<'p>(
 }
 
 /// Paths under the identifiers that they are sent with.
-type Numbered<'p> = SmallVec<[(u32, &'p Path); 8]>;
+pub(super) type Numbered<'p> = SmallVec<[(u32, &'p Path); 8]>;
 
 fn numbered<'p>(all: &'p [Path], chosen: &Ranking<'p>) -> Numbered<'p> {
     let chosen = chosen.paths.iter();
     chosen
         .map(|path| (path_id::sent(all, path), *path))
         .collect()
+}
+
+/// The routes that a member is sent of these paths, under the identifiers that they are sent with
+/// (0: without ADD-PATH).
+pub(super) fn routes<'p>(
+    view: &View,
+    decision: &Decision<'_>,
+    family: Family,
+    paths: &'p [Path],
+    member: SessionIndex,
+) -> Numbered<'p> {
+    let info = Some(decision.sessions.info(member));
+    if view.sends_several(family) {
+        numbered(paths, &view.choose_several(decision, family, paths, info))
+    } else {
+        let choice = view.choose(decision, family, paths, info);
+        choice.path.into_iter().map(|path| (0, path)).collect()
+    }
 }
 
 impl Stream {

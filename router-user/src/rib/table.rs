@@ -191,19 +191,19 @@ impl<A: Address> Table<A> {
         std::mem::take(&mut self.changed)
     }
 
-    /// Frees those of the changed slots that have no paths left.
-    pub(super) fn free_empty(&mut self, changed: &[Changed]) {
-        for change in changed {
+    /// Frees those of these slots that have no paths left and are not changed since.
+    pub(super) fn free_empty(&mut self, slots: impl Iterator<Item = usize>) {
+        for slot in slots {
             let Slot {
                 paths,
                 address,
                 length,
-                ..
-            } = &self.slots[change.slot];
-            if !paths.is_empty() {
+                changed,
+            } = &self.slots[slot];
+            if !paths.is_empty() || *changed {
                 continue;
             }
-            let number = u32::try_from(change.slot).expect("fewer than 2^32 prefixes");
+            let number = u32::try_from(slot).expect("fewer than 2^32 prefixes");
             let entry = self
                 .index
                 .find_entry(hash(&self.key, *address, *length), |slot| *slot == number);
@@ -299,7 +299,7 @@ mod tests {
 
     fn end_batch<A: Address>(table: &mut Table<A>) {
         let changed = table.take_changed();
-        table.free_empty(&changed);
+        table.free_empty(changed.iter().map(|change| change.slot));
     }
 
     fn path(path_id: u32) -> Path {

@@ -165,6 +165,13 @@ impl RouteServer {
         self.originated = prefixes;
     }
 
+    /// Whether subnets forward by what is learned; if not, little of it is told
+    /// ([`Rib::set_forwarding`]).
+    pub fn set_forwarding(&mut self, forwarding: bool, now: Instant) {
+        self.rib.set_forwarding(forwarding);
+        self.schedule(now);
+    }
+
     /// What a session tells. Events of sessions that are not configured (any longer), and routes of
     /// sessions that are not up (any longer), are ignored.
     pub fn handle(&mut self, event: SessionEvent, now: Instant) {
@@ -175,6 +182,11 @@ impl RouteServer {
             SessionEvent::RefreshRequested { id, family } => self.refresh(&id, family),
             SessionEvent::RefreshBegins { id, family } => self.refresh_begins(&id, family, now),
             SessionEvent::RefreshEnds { id, family } => self.refresh_ends(&id, family, now),
+            SessionEvent::Drained { id } => {
+                if let Some(index) = self.index(&id) {
+                    self.rib.resume(index);
+                }
+            }
             SessionEvent::Down { id, reason } => self.session_lost(&id, &reason, now),
             SessionEvent::Status { id, status } => {
                 if let Some(session) = self.sessions.get_mut(&id) {
@@ -229,6 +241,17 @@ impl RouteServer {
         first.chain(messages).collect()
     }
 
+    /// A session takes no more for now: what changes is not sent to it until it has drained.
+    pub fn hold(&mut self, id: &SessionId) {
+        if let Some(index) = self.index(id) {
+            self.rib.hold(index);
+        }
+    }
+
+    fn index(&self, id: &SessionId) -> Option<SessionIndex> {
+        Some(self.sessions.get(id)?.up.as_ref()?.index)
+    }
+
     /// Sessions that were closed for their number of routes and need not rest any longer, since last
     /// asked: they are to be started.
     pub fn take_woken(&mut self) -> Vec<SessionId> {
@@ -239,7 +262,10 @@ impl RouteServer {
     /// not learned by then is gone.
     #[must_use]
     pub fn synchronised(&self) -> bool {
-        self.deferred_until.is_none() && self.sessions.values().all(|session| session.synchronised)
+        let mut sessions = self.sessions.values();
+        self.deferred_until.is_none()
+            && !self.rib.is_telling()
+            && sessions.all(|session| session.synchronised)
     }
 
     fn session_up(&mut self, id: &SessionId, negotiated: Arc<Negotiated>, now: Instant) {

@@ -2,7 +2,8 @@
 //!
 //! In: [`LearnedChange`]s, at O(1) each. Out: routes of the table `learned/<route server>`. Routes
 //! that stand in the FIB are not kept here a second time; only those are that were learned but are
-//! not programmed, because they lie within the own space of the network.
+//! not programmed, because they lie within the own space of the network. Where no port forwards by
+//! the table it stays empty, and only what other routes depend on is noted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -28,6 +29,10 @@ pub(super) struct LearnedTable {
     unresolvable: BTreeSet<IpNet>,
     defaults: LearnedDefaults,
     resettle: Resettle,
+    /// A port's packets take these routes.
+    forwarding: bool,
+    /// None did before what is pending: nothing is to stand from then.
+    clear: bool,
 }
 
 /// What a new configuration means for the routes that stand.
@@ -52,6 +57,18 @@ impl LearnedTable {
             unresolvable: BTreeSet::new(),
             defaults: LearnedDefaults::default(),
             resettle: Resettle::Nothing,
+            forwarding: true,
+            clear: false,
+        }
+    }
+
+    /// Whether a port's packets take these routes. Those that are learned while none do are to be
+    /// learned again.
+    pub(super) fn set_forwarding(&mut self, forwarding: bool) {
+        self.forwarding = forwarding;
+        if !forwarding {
+            self.pending.clear();
+            self.clear = true;
         }
     }
 
@@ -80,11 +97,18 @@ impl LearnedTable {
         } else {
             self.unresolvable.remove(&prefix);
         }
+        if !self.forwarding {
+            return;
+        }
         let group = change.route.map(|route| self.groups.group(route));
         self.pending.push((prefix, group));
     }
 
     pub(super) fn apply_to(&mut self, fib: &mut Fib) {
+        if std::mem::take(&mut self.clear) {
+            self.shadowed.clear();
+            fib.clear_table(&self.name);
+        }
         // In the order of events: what is pending may still lead into the former network.
         for (prefix, group) in std::mem::take(&mut self.pending) {
             self.settle(fib, prefix, group);

@@ -99,13 +99,14 @@ impl Vnets {
                 .networks
                 .get(&server.vnet)
                 .map_or(&[][..], |network| &network.prefixes);
-            let table = match former.remove(&server.name) {
+            let mut table = match former.remove(&server.name) {
                 Some(mut table) => {
                     table.attach(&server.vnet, space);
                     table
                 }
                 None => LearnedTable::new(&server.name, server.vnet.clone(), space.to_vec()),
             };
+            table.set_forwarding(self.forwards_by(&server.name));
             self.learned.insert(server.name.clone(), table);
         }
         let retired = former.into_values().map(|table| table.name().clone());
@@ -155,6 +156,22 @@ impl Vnets {
                     .place(network, subnet, contents, learned_table.as_ref(), fib);
             }
         }
+    }
+
+    /// Whether there is a port whose packets take what a route server learns. If not, what it learns
+    /// is not kept; once there is one, all of it is to come again through [`Vnets::learned`].
+    #[must_use]
+    pub fn forwards_by(&self, route_server: &RouteServerName) -> bool {
+        let mut users = self
+            .networks
+            .values()
+            .filter(|network| network.route_server.as_ref() == Some(route_server));
+        users.any(|network| {
+            network
+                .subnets
+                .iter()
+                .any(|subnet| !subnet.ports.is_empty())
+        })
     }
 
     /// What a route server advertises on behalf of the network that it is attached to: the prefixes

@@ -1,13 +1,18 @@
 //! BIRD 2.
 
 use std::{
-    collections::BTreeMap, fmt::Write, net::IpAddr, path::PathBuf, process::Command, time::Duration,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 
-use super::{Daemon, Neighbor, Options, Route, Speaker, write_config};
+use super::{Daemon, Neighbor, Options, Route, Speaker, options::Role, words, write_config};
 use crate::lab::{Host, Process, wait::until};
 
 /// BIRD, one process, controlled through `birdc`.
@@ -58,7 +63,7 @@ impl Bird {
         let output = Command::new("birdc")
             .arg("-s")
             .arg(&self.socket)
-            .args(question.split_whitespace())
+            .arg(question)
             .output()
             .context("cannot run birdc")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -88,6 +93,11 @@ impl Bird {
             .announce
             .retain(|announced| !prefixes.contains(announced));
         self.reconfigure()
+    }
+
+    /// `show protocols all` of a neighbour.
+    fn details(&self, neighbor: IpAddr) -> Result<String> {
+        self.ask(&format!("show protocols all {}", word_of(neighbor)))
     }
 
     fn reconfigure(&self) -> Result<()> {
@@ -150,12 +160,140 @@ impl Daemon for Bird {
     fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+
+    fn capabilities(&self, neighbor: IpAddr) -> Result<BTreeSet<String>> {
+        Ok(agreed(&self.details(neighbor)?))
+    }
+
+    fn count(&self, neighbor: IpAddr) -> Result<[usize; 2]> {
+        let count = |table: &str| -> Result<usize> {
+            let protocol = word_of(neighbor);
+            let text = self.ask(&format!(
+                "show route protocol {protocol} table {table} count"
+            ))?;
+            let line = text.lines().find(|line| line.contains(" routes for "));
+            let first = line.and_then(|line| line.split_whitespace().next());
+            let first = first.with_context(|| format!("no count in: {text}"))?;
+            Ok(first.parse()?)
+        };
+        Ok([count("master4")?, count("master6")?])
+    }
+
+    /// `show route` cuts long lists off; a filter sees them whole.
+    fn has_communities(
+        &self,
+        neighbor: IpAddr,
+        prefix: IpNet,
+        communities: &BTreeSet<String>,
+    ) -> Result<bool> {
+        let table = if prefix.addr().is_ipv4() {
+            "master4"
+        } else {
+            "master6"
+        };
+        let protocol = word_of(neighbor);
+        let words: Vec<&String> = communities.iter().collect();
+        // A line may have 1,000 characters or so.
+        for some in words.chunks(20) {
+            let each: String = some
+                .iter()
+                .map(|word| format!(" && ({}) ~ bgp_community", word.replace(':', ",")))
+                .collect();
+            let text = self.ask(&format!(
+                "show route for {prefix} table {table} protocol {protocol} where \
+                 bgp_community.len = {}{each}",
+                words.len()
+            ))?;
+            if !text.contains(&prefix.to_string()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn refresh(&mut self, neighbor: IpAddr) -> Result<()> {
+        let answer = self.ask(&format!("reload in {}", word_of(neighbor)))?;
+        ensure!(answer.contains("reloading"), "birdc reload in: {answer}");
+        Ok(())
+    }
+
+    fn refreshes(&self, neighbor: IpAddr) -> Result<usize> {
+        let line = format!("{}: Got ROUTE-REFRESH", word_of(neighbor));
+        Ok(self.process.log().matches(&line).count())
+    }
+
+    fn shut(&mut self, neighbor: IpAddr, text: &str) -> Result<String> {
+        let answer = self.ask(&format!("disable {} \"{text}\"", word_of(neighbor)))?;
+        ensure!(answer.contains("disabled"), "birdc disable: {answer}");
+        Ok(text.to_owned())
+    }
+
+    fn unshut(&mut self, neighbor: IpAddr) -> Result<()> {
+        let answer = self.ask(&format!("enable {}", word_of(neighbor)))?;
+        ensure!(answer.contains("enabled"), "birdc enable: {answer}");
+        Ok(())
+    }
+
+    fn last_error(&self, neighbor: IpAddr) -> Result<String> {
+        let name = format!("{}:", word_of(neighbor));
+        let log = self.process.log();
+        let said = log.lines().filter(|line| line.contains(&name));
+        let said: Vec<&str> = said.filter(|line| !line.contains("<TRACE>")).collect();
+        Ok(format!("{}\n{}", self.details(neighbor)?, said.join("\n")))
+    }
 }
 
 /// A protocol's name must be a word.
 fn protocol(neighbor: &Neighbor) -> String {
-    let word = neighbor.address.to_string().replace(['.', ':'], "_");
+    word_of(neighbor.address)
+}
+
+fn word_of(neighbor: IpAddr) -> String {
+    let word = neighbor.to_string().replace(['.', ':'], "_");
     format!("peer_{word}")
+}
+
+/// What stands under both "Local capabilities" and "Neighbor capabilities".
+fn agreed(text: &str) -> BTreeSet<String> {
+    let section = |title: &str| -> Vec<&str> {
+        let lines = text.lines().skip_while(|line| line.trim() != title).skip(1);
+        let indented = lines.take_while(|line| line.starts_with("      "));
+        indented.map(str::trim).collect()
+    };
+    let (ours, theirs) = (
+        section("Local capabilities"),
+        section("Neighbor capabilities"),
+    );
+    let both = |line: &str| {
+        let has = |lines: &[&str]| lines.iter().any(|one| one.starts_with(line));
+        has(&ours) && has(&theirs)
+    };
+    let names = [
+        ("4-octet AS numbers", words::FOUR_OCTET_ASN),
+        ("Route refresh", words::ROUTE_REFRESH),
+        ("Enhanced refresh", words::ENHANCED_ROUTE_REFRESH),
+        ("Extended message", words::EXTENDED_MESSAGE),
+        ("Extended next hop", words::IPV6_NEXT_HOP),
+        ("Graceful restart", words::GRACEFUL_RESTART),
+        ("Long-lived graceful restart", words::LONG_LIVED),
+        ("Role", words::ROLE),
+    ];
+    let named = names.into_iter().filter(|(line, _)| both(line));
+    let mut agreed: BTreeSet<String> = named.map(|(_, word)| word.to_owned()).collect();
+    let families = |lines: &[&str], way: &str| -> Vec<String> {
+        let line = lines.iter().find_map(|line| line.strip_prefix(way));
+        let families = line.unwrap_or_default().split_whitespace();
+        families.map(str::to_owned).collect()
+    };
+    for (way, ours_says, theirs_says) in [("receive", "RX:", "TX:"), ("send", "TX:", "RX:")] {
+        let offered = families(&theirs, theirs_says);
+        for family in families(&ours, ours_says) {
+            if offered.contains(&family) {
+                agreed.insert(words::add_path(way, family == "ipv4"));
+            }
+        }
+    }
+    agreed
 }
 
 fn configuration(speaker: &Speaker) -> String {
@@ -203,51 +341,82 @@ fn configuration(speaker: &Speaker) -> String {
 }
 
 fn neighbor_block(speaker: &Speaker, neighbor: &Neighbor) -> String {
+    let plain = Options::default();
+    let options = if neighbor.plain {
+        &plain
+    } else {
+        &speaker.options
+    };
     let channel = |family: u8| {
-        let own = if neighbor.local.is_ipv4() == (family == 4) {
+        let own = if neighbor.local.is_ipv4() == (family == 4) || options.ipv6_next_hop {
             Some(neighbor.local)
         } else {
             speaker.own(family == 4)
         };
         let next_hop = own.map_or(String::new(), |own| format!("next hop address {own}; "));
-        let underlay = if neighbor.multihop {
-            format!("igp table underlay{family}; ")
-        } else {
-            String::new()
-        };
+        let mut more = String::new();
+        if neighbor.multihop {
+            // A gateway of the other family resolves IPv4 routes over IPv6 next hops.
+            let table = if options.ipv6_next_hop { 6 } else { family };
+            let _ = write!(more, "igp table underlay{table}; ");
+        }
+        match (options.add_path_receive, options.add_path_send) {
+            (true, true) => more.push_str("add paths on; "),
+            (true, false) => more.push_str("add paths rx; "),
+            (false, true) => more.push_str("add paths tx; "),
+            (false, false) => {}
+        }
+        if options.ipv6_next_hop {
+            more.push_str("extended next hop on; ");
+        }
         format!(
             "  ipv{family} {{ import all; export where source ~ [ RTS_BGP, RTS_STATIC ]; \
-             {underlay}next hop self; {next_hop}}};\n"
+             {more}next hop self; {next_hop}}};\n"
         )
     };
     format!(
         "protocol bgp {} {{\n  local {} as {};\n  neighbor {} as {};\n  {};\n  passive {};\n  \
-         connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;\n{}{}{}}}\n",
+         connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;\n  debug {{ \
+         states, packets }};\n  enable extended messages on;\n{}{}{}}}\n",
         protocol(neighbor),
         neighbor.local,
         speaker.asn,
         neighbor.address,
         neighbor.asn,
-        if neighbor.multihop {
-            "multihop"
-        } else {
-            "direct"
+        match (neighbor.multihop, options.ttl_security) {
+            (false, _) => "direct",
+            (true, false) => "multihop",
+            (true, true) => "multihop 1",
         },
         if neighbor.passive { "on" } else { "off" },
-        statements(&speaker.options),
+        statements(neighbor, options),
         channel(4),
         channel(6),
     )
 }
 
 /// Options as statements of a BGP protocol.
-fn statements(options: &Options) -> String {
+fn statements(neighbor: &Neighbor, options: &Options) -> String {
     let mut text = String::new();
-    if let Some(time) = options.graceful_restart {
-        let _ = writeln!(
-            text,
-            "  graceful restart on;\n  graceful restart time {time};"
-        );
+    if options.two_octet_asn {
+        text.push_str("  enable as4 off;\n");
+    }
+    if let Some(key) = &options.md5 {
+        let _ = writeln!(text, "  password \"{key}\";");
+    }
+    if options.ttl_security {
+        text.push_str("  ttl security on;\n");
+    }
+    match options.graceful_restart {
+        Some(time) => {
+            let _ = writeln!(
+                text,
+                "  graceful restart on;\n  graceful restart time {time};"
+            );
+        }
+        // In recovery BIRD waits for every neighbour that is not off, also for one that is not there.
+        None if neighbor.plain => text.push_str("  graceful restart off;\n"),
+        None => text.push_str("  graceful restart aware;\n"),
     }
     if let Some(time) = options.long_lived {
         let _ = writeln!(
@@ -255,32 +424,82 @@ fn statements(options: &Options) -> String {
             "  long lived graceful restart on;\n  long lived stale time {time};"
         );
     }
+    if let Some(role) = options.role {
+        let role = match role {
+            Role::Customer => "customer",
+            Role::Provider => "provider",
+            Role::RouteServerClient => "rs_client",
+        };
+        let _ = writeln!(text, "  local role {role};");
+    }
     text
 }
 
-/// `show route … all`: a line with the prefix, then attributes, indented.
+/// `show route … all`: a line with the prefix, then attributes, indented. Of further paths the line
+/// has no prefix.
 fn parse(text: &str) -> Vec<Route> {
-    let mut routes = Vec::new();
+    let mut routes: Vec<Route> = Vec::new();
     let mut prefix = None;
-    let mut as_path = String::new();
+    let mut path = None;
     for line in text.lines() {
-        let word = line.split_whitespace().next().unwrap_or_default();
-        if let Ok(found) = word.parse::<IpNet>() {
+        let indented = line.starts_with('\t');
+        let line = line.trim();
+        let first = line.split_whitespace().next().unwrap_or_default();
+        if let Ok(found) = first.parse::<IpNet>() {
             prefix = Some(found);
-            as_path.clear();
-        } else if let Some(path) = line.trim().strip_prefix("BGP.as_path: ") {
-            path.clone_into(&mut as_path);
-        } else if let Some(next_hop) = line.trim().strip_prefix("BGP.next_hop: ") {
-            // For IPv6 a link-local address may follow.
-            let address = next_hop.split_whitespace().next().unwrap_or_default();
-            if let (Some(prefix), Ok(next_hop)) = (prefix, address.parse()) {
-                routes.push(Route {
-                    prefix,
-                    next_hop,
-                    as_path: as_path.clone(),
-                });
-            }
+        }
+        if !indented {
+            routes.extend(path.take());
+            path = prefix
+                .filter(|_| line.contains('['))
+                .map(|prefix| blank(prefix, line));
+            continue;
+        }
+        if let (Some(route), Some((name, value))) = (&mut path, line.split_once(": ")) {
+            attribute(route, name, value);
         }
     }
+    routes.extend(path);
     routes
+}
+
+fn blank(prefix: IpNet, line: &str) -> Route {
+    Route {
+        prefix,
+        next_hop: Ipv4Addr::UNSPECIFIED.into(),
+        as_path: String::new(),
+        communities: BTreeSet::new(),
+        // The letter after the preference.
+        stale: line.contains("s)"),
+    }
+}
+
+fn attribute(route: &mut Route, name: &str, value: &str) {
+    // `(65010,1) (65010,2)`, `(rt, 65010, 100)`.
+    let lists = || {
+        value
+            .split(['(', ')'])
+            .filter(|part| !part.trim().is_empty())
+    };
+    match name {
+        "BGP.as_path" => value.clone_into(&mut route.as_path),
+        "BGP.next_hop" => {
+            // For IPv6 a link-local address may follow.
+            let address = value.split_whitespace().next().unwrap_or_default();
+            if let Ok(address) = address.parse() {
+                route.next_hop = address;
+            }
+        }
+        "BGP.community" => {
+            let words = lists().map(|pair| words::standard(&pair.replace(',', ":")));
+            route.communities.extend(words);
+        }
+        "BGP.large_community" => route.communities.extend(lists().map(words::large)),
+        "BGP.ext_community" => {
+            let targets = lists().filter_map(|part| part.trim().strip_prefix("rt, "));
+            let words = targets.filter_map(|text| words::route_target(&text.replace(", ", ":")));
+            route.communities.extend(words);
+        }
+        _ => {}
+    }
 }

@@ -1,7 +1,7 @@
 //! FRR: zebra, staticd and bgpd.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{Daemon, Route, Speaker, write_config};
+use super::{Daemon, Neighbor, Options, Route, Speaker, options::Role, words, write_config};
 use crate::lab::{Host, Process, wait::until};
 
 /// FRR, controlled through `vtysh`.
@@ -108,6 +108,19 @@ impl Frr {
         Ok(())
     }
 
+    /// A line of `router bgp`.
+    fn configure(&self, line: &str) -> Result<()> {
+        let router = format!("router bgp {}", self.speaker.asn);
+        self.ask(&["configure terminal", &router, line])?;
+        Ok(())
+    }
+
+    /// `show bgp neighbors json` of one.
+    fn details(&self, neighbor: IpAddr) -> Result<Value> {
+        let answer = self.json(&format!("show bgp neighbors {neighbor} json"))?;
+        Ok(answer[neighbor.to_string()].clone())
+    }
+
     fn json(&self, question: &str) -> Result<Value> {
         let text = self.ask(&[question])?;
         serde_json::from_str(&text).with_context(|| format!("vtysh {question}: {text}"))
@@ -140,13 +153,15 @@ impl Daemon for Frr {
         let mut routes = Vec::new();
         for ipv4 in [true, false] {
             let family = family(ipv4);
-            let answer = self.json(&format!(
-                "show bgp {family} unicast neighbors {neighbor} routes json"
-            ))?;
+            let answer = self.json(&format!("show bgp {family} unicast json detail"))?;
             let prefixes = answer["routes"].as_object().into_iter().flatten();
             routes.extend(prefixes.flat_map(|(prefix, paths)| {
-                let paths = paths.as_array().into_iter().flatten();
-                paths.filter_map(|path| route(prefix, path))
+                let paths = paths.as_array().or(paths["paths"].as_array());
+                let from = |path: &&Value| path["peer"]["peerId"] == neighbor.to_string();
+                let paths = paths.into_iter().flatten().filter(from);
+                paths
+                    .filter_map(|path| route(prefix, path))
+                    .collect::<Vec<_>>()
             }));
         }
         routes.sort();
@@ -164,6 +179,84 @@ impl Daemon for Frr {
     fn process(&mut self) -> &mut Process {
         &mut self.bgpd
     }
+
+    fn capabilities(&self, neighbor: IpAddr) -> Result<BTreeSet<String>> {
+        Ok(agreed(&self.details(neighbor)?["neighborCapabilities"]))
+    }
+
+    fn count(&self, neighbor: IpAddr) -> Result<[usize; 2]> {
+        let details = self.details(neighbor)?;
+        let count = |family: &str| {
+            let known = &details["addressFamilyInfo"][family]["acceptedPrefixCounter"];
+            known.as_u64().unwrap_or(0) as usize
+        };
+        Ok([count("ipv4Unicast"), count("ipv6Unicast")])
+    }
+
+    fn refresh(&mut self, neighbor: IpAddr) -> Result<()> {
+        for family in ["ipv4", "ipv6"] {
+            self.ask(&[&format!("clear bgp {family} {neighbor} in")])?;
+        }
+        Ok(())
+    }
+
+    fn refreshes(&self, neighbor: IpAddr) -> Result<usize> {
+        let details = self.details(neighbor)?;
+        let count = &details["messageStats"]["routeRefreshRecv"];
+        Ok(count.as_u64().context("no routeRefreshRecv")? as usize)
+    }
+
+    fn shut(&mut self, neighbor: IpAddr, text: &str) -> Result<String> {
+        self.configure(&format!("neighbor {neighbor} shutdown message {text}"))?;
+        Ok(text.to_owned())
+    }
+
+    fn unshut(&mut self, neighbor: IpAddr) -> Result<()> {
+        self.configure(&format!("no neighbor {neighbor} shutdown"))
+    }
+
+    fn last_error(&self, neighbor: IpAddr) -> Result<String> {
+        let address = neighbor.to_string();
+        let log = self.bgpd.log();
+        let said: Vec<&str> = log.lines().filter(|line| line.contains(&address)).collect();
+        Ok(format!("{}\n{}", self.details(neighbor)?, said.join("\n")))
+    }
+}
+
+/// `neighborCapabilities` of `show bgp neighbors json`.
+fn agreed(capabilities: &Value) -> BTreeSet<String> {
+    let names = [
+        ("4byteAs", words::FOUR_OCTET_ASN),
+        ("routeRefresh", words::ROUTE_REFRESH),
+        ("enhancedRouteRefresh", words::ENHANCED_ROUTE_REFRESH),
+        ("extendedMessage", words::EXTENDED_MESSAGE),
+        ("extendedNexthop", words::IPV6_NEXT_HOP),
+        ("gracefulRestart", words::GRACEFUL_RESTART),
+        ("gracefulRestartCapability", words::GRACEFUL_RESTART),
+        ("longLivedGracefulRestart", words::LONG_LIVED),
+        ("role", words::ROLE),
+    ];
+    let both = |key: &str| {
+        let said = capabilities[key].as_str().unwrap_or_default();
+        said.starts_with("advertisedAndReceived")
+    };
+    let named = names.into_iter().filter(|(key, _)| both(key));
+    let mut agreed: BTreeSet<String> = named.map(|(_, word)| word.to_owned()).collect();
+    for (key, ipv4) in [("ipv4Unicast", true), ("ipv6Unicast", false)] {
+        let said = &capabilities["addPath"][key];
+        // "AndReceived" means that the neighbour has announced the same way, not the opposite one.
+        let is = |way: &str, whose: &str| {
+            said[format!("{way}{whose}")] == true
+                || said[format!("{way}AdvertisedAndReceived")] == true
+        };
+        if is("rx", "Advertised") && is("tx", "Received") {
+            agreed.insert(words::add_path("receive", ipv4));
+        }
+        if is("tx", "Advertised") && is("rx", "Received") {
+            agreed.insert(words::add_path("send", ipv4));
+        }
+    }
+    agreed
 }
 
 fn family(ipv4: bool) -> &'static str {
@@ -178,7 +271,9 @@ fn route(prefix: &str, path: &Value) -> Option<Route> {
     Some(Route {
         prefix: prefix.parse().ok()?,
         next_hop: global["ip"].as_str()?.parse().ok()?,
-        as_path: path["path"].as_str()?.to_owned(),
+        as_path: path["aspath"]["string"].as_str()?.to_owned(),
+        communities: communities(path),
+        stale: path["stale"] == true,
     })
 }
 
@@ -192,6 +287,17 @@ fn bgpd(host: &Host, sockets: &Path, speaker: &Speaker) -> Result<Process> {
         arguments.push("-n");
     }
     daemon(host, sockets, "bgpd", &configuration(speaker), &arguments)
+}
+
+fn communities(path: &Value) -> BTreeSet<String> {
+    let list = |key: &str| path[key]["string"].as_str().unwrap_or_default();
+    // Of many the string holds the first ones only.
+    let standard = path["community"]["list"].as_array().into_iter().flatten();
+    let standard = standard.filter_map(Value::as_str).map(words::standard);
+    let large = list("largeCommunity").split_whitespace().map(words::large);
+    let targets = list("extendedCommunity").split_whitespace();
+    let targets = targets.filter_map(|word| words::route_target(word.strip_prefix("RT:")?));
+    standard.chain(large).chain(targets).collect()
 }
 
 fn daemon(
@@ -242,9 +348,13 @@ fn configuration(speaker: &Speaker) -> String {
         let _ = writeln!(text, " neighbor {address} update-source {}", neighbor.local);
         let _ = writeln!(text, " neighbor {address} timers connect 2");
         let _ = writeln!(text, " neighbor {address} advertisement-interval 0");
-        if neighbor.multihop {
+        let options = options_of(speaker, neighbor);
+        if options.ttl_security {
+            let _ = writeln!(text, " neighbor {address} ttl-security hops 1");
+        } else if neighbor.multihop {
             let _ = writeln!(text, " neighbor {address} ebgp-multihop 8");
         }
+        text.push_str(&statements(address, options));
         if neighbor.passive {
             let _ = writeln!(text, " neighbor {address} passive");
         }
@@ -262,6 +372,12 @@ fn configuration(speaker: &Speaker) -> String {
         for neighbor in &speaker.neighbors {
             let address = neighbor.address;
             let _ = writeln!(text, "  neighbor {address} activate");
+            if options_of(speaker, neighbor).add_path_send {
+                let _ = writeln!(text, "  neighbor {address} addpath-tx-all-paths");
+            }
+            if !options_of(speaker, neighbor).add_path_receive {
+                let _ = writeln!(text, "  neighbor {address} disable-addpath-rx");
+            }
             let _ = writeln!(text, "  neighbor {address} route-map SELF{family} out");
         }
         let _ = writeln!(text, " exit-address-family");
@@ -281,4 +397,47 @@ fn configuration(speaker: &Speaker) -> String {
         let _ = writeln!(text, "exit");
     }
     text
+}
+
+fn options_of<'a>(speaker: &'a Speaker, neighbor: &Neighbor) -> &'a Options {
+    const PLAIN: &Options = &Options {
+        two_octet_asn: false,
+        add_path_send: false,
+        add_path_receive: false,
+        md5: None,
+        ttl_security: false,
+        graceful_restart: None,
+        long_lived: None,
+        restarting: false,
+        role: None,
+        ipv6_next_hop: false,
+    };
+    if neighbor.plain {
+        PLAIN
+    } else {
+        &speaker.options
+    }
+}
+
+/// Options as statements of a neighbour.
+fn statements(address: IpAddr, options: &Options) -> String {
+    let mut lines = Vec::new();
+    if options.two_octet_asn {
+        // It has no switch for 4-octet ASNs alone.
+        lines.push("dont-capability-negotiate".to_owned());
+    }
+    lines.extend(options.md5.as_ref().map(|key| format!("password {key}")));
+    lines.extend(options.role.map(|role| {
+        let role = match role {
+            Role::Customer => "customer",
+            Role::Provider => "provider",
+            Role::RouteServerClient => "rs-client",
+        };
+        format!("local-role {role}")
+    }));
+    if options.ipv6_next_hop {
+        lines.push("capability extended-nexthop".to_owned());
+    }
+    let line = |line: String| format!(" neighbor {address} {line}\n");
+    lines.into_iter().map(line).collect()
 }

@@ -1,7 +1,7 @@
 //! Real BGP daemons behind one trait, and a speaker of bare bytes for what no daemon would send.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -14,11 +14,13 @@ use crate::lab::{Host, Process, wait::until};
 
 mod bird;
 mod exabgp;
+pub mod feed;
 mod frr;
 mod gobgp;
 mod openbgpd;
-mod options;
+pub mod options;
 pub mod raw;
+pub mod words;
 
 pub use bird::Bird;
 pub use exabgp::ExaBgp;
@@ -44,7 +46,7 @@ pub struct Speaker {
     pub underlay: Vec<(IpNet, IpAddr)>,
     /// Whether what it learns goes into the kernel's table, so that the host forwards by it.
     pub install: bool,
-    /// What its sessions have beyond the plain protocol.
+    /// What its sessions have beyond the plain protocol; not those of [`Neighbor::plain`].
     pub options: Options,
 }
 
@@ -62,6 +64,8 @@ pub struct Neighbor {
     pub passive: bool,
     /// It is not on a link of ours.
     pub multihop: bool,
+    /// The speaker's options are not for this session.
+    pub plain: bool,
 }
 
 impl Speaker {
@@ -81,6 +85,10 @@ pub struct Route {
     pub next_hop: IpAddr,
     /// AS path, ASNs separated by blanks.
     pub as_path: String,
+    /// Communities of all kinds as in [`words`].
+    pub communities: BTreeSet<String>,
+    /// Kept although its neighbour is away (RFC 4724, RFC 9494), where the daemon tells.
+    pub stale: bool,
 }
 
 impl fmt::Display for Route {
@@ -89,13 +97,25 @@ impl fmt::Display for Route {
             prefix,
             next_hop,
             as_path,
+            communities,
+            stale,
         } = self;
-        write!(f, "{prefix} via {next_hop} path {as_path}")
+        write!(f, "{prefix} via {next_hop} path {as_path}")?;
+        if !communities.is_empty() {
+            let first: Vec<&str> = communities.iter().take(8).map(String::as_str).collect();
+            write!(
+                f,
+                " with {} communities {} …",
+                communities.len(),
+                first.join(" ")
+            )?;
+        }
+        f.write_str(if *stale { " stale" } else { "" })
     }
 }
 
 /// A running BGP daemon.
-pub trait Daemon {
+pub trait Daemon: Send {
     /// What it calls itself, for example `BIRD on sdwan`.
     fn title(&self) -> String;
 
@@ -125,6 +145,93 @@ pub trait Daemon {
 
     /// The process that speaks BGP.
     fn process(&mut self) -> &mut Process;
+
+    /// What is agreed on with a neighbour, in [`words`], by the daemon's own words.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    fn capabilities(&self, neighbor: IpAddr) -> Result<BTreeSet<String>>;
+
+    /// How many routes a neighbour has sent: IPv4, IPv6.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    fn count(&self, neighbor: IpAddr) -> Result<[usize; 2]> {
+        let routes = self.received(neighbor)?;
+        let ipv4 = routes.iter().filter(|route| route.prefix.addr().is_ipv4());
+        let ipv4 = ipv4.count();
+        Ok([ipv4, routes.len() - ipv4])
+    }
+
+    /// Whether a neighbour has sent this prefix with exactly these standard communities, where
+    /// [`Daemon::received`] may not show all of them.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    fn has_communities(
+        &self,
+        neighbor: IpAddr,
+        prefix: IpNet,
+        communities: &BTreeSet<String>,
+    ) -> Result<bool> {
+        let routes = self.received(neighbor)?;
+        let mut routes = routes.iter().filter(|route| route.prefix == prefix);
+        let route = routes
+            .next()
+            .ok_or_else(|| anyhow!("{prefix} is not there"))?;
+        let missing = communities.difference(&route.communities).next();
+        ensure!(missing.is_none(), "no {missing:?} in {route}");
+        Ok(route.communities == *communities)
+    }
+
+    /// Asks a neighbour to send all its routes again (RFC 2918).
+    ///
+    /// # Errors
+    /// The daemon refuses.
+    fn refresh(&mut self, neighbor: IpAddr) -> Result<()>;
+
+    /// How many ROUTE-REFRESH messages it has received from a neighbour, markers not counted.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    fn refreshes(&self, neighbor: IpAddr) -> Result<usize>;
+
+    /// Closes the session for administrative reasons, with a text (RFC 9003), and keeps it closed.
+    /// Returns the text that the neighbour is told.
+    ///
+    /// # Errors
+    /// The daemon refuses.
+    fn shut(&mut self, neighbor: IpAddr, text: &str) -> Result<String>;
+
+    /// Takes [`Daemon::shut`] back.
+    ///
+    /// # Errors
+    /// The daemon refuses.
+    fn unshut(&mut self, neighbor: IpAddr) -> Result<()>;
+
+    /// What the daemon says about the end of the last session: its state, its log.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    fn last_error(&self, neighbor: IpAddr) -> Result<String>;
+
+    /// Announces (`announce`) or withdraws (`withdraw`) many routes of its own, as
+    /// [`Daemon::originate`] one.
+    ///
+    /// # Errors
+    /// The daemon refuses.
+    fn originate_many(&mut self, _verb: &str, _prefixes: &[IpNet]) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Announces a route with attributes of its own, where the daemon originates such; `false`: it
+    /// only passes on what a peer behind it announces.
+    ///
+    /// # Errors
+    /// The daemon refuses.
+    fn originate(&mut self, _announcement: &feed::Announcement) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Waits until the sessions with these neighbours are established, by the daemon's own word.
     ///

@@ -1,12 +1,18 @@
 //! OpenBGPD.
 
-use std::{collections::BTreeMap, fmt::Write, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{Daemon, Route, Speaker, write_config};
+use super::{Daemon, Neighbor, Options, Route, Speaker, options::Role, words, write_config};
 use crate::lab::{Host, Process, wait::until};
 
 /// OpenBGPD, controlled through `bgpctl`. It is not told to write to the kernel's table.
@@ -55,6 +61,12 @@ impl OpenBgpd {
         self.host.run(&format!("bgpctl -s {socket} {question}"))
     }
 
+    /// `show neighbor` of one.
+    fn details(&self, neighbor: IpAddr) -> Result<Value> {
+        let answer = self.json(&format!("show neighbor {neighbor}"))?;
+        Ok(answer["neighbors"][0].clone())
+    }
+
     fn json(&self, question: &str) -> Result<Value> {
         let text = self.ask(&format!("-j {question}"))?;
         serde_json::from_str(&text).with_context(|| format!("bgpctl {question}: {text}"))
@@ -78,7 +90,7 @@ impl Daemon for OpenBgpd {
     }
 
     fn received(&self, neighbor: IpAddr) -> Result<Vec<Route>> {
-        let answer = self.json(&format!("show rib in neighbor {neighbor}"))?;
+        let answer = self.json(&format!("show rib detail in neighbor {neighbor}"))?;
         let entries = answer["rib"].as_array().into_iter().flatten();
         let mut routes: Vec<Route> = entries
             .filter_map(|entry| {
@@ -86,6 +98,8 @@ impl Daemon for OpenBgpd {
                     prefix: entry["prefix"].as_str()?.parse().ok()?,
                     next_hop: entry["exit_nexthop"].as_str()?.parse().ok()?,
                     as_path: entry["aspath"].as_str()?.to_owned(),
+                    communities: communities(entry),
+                    stale: entry["stale"] == true,
                 })
             })
             .collect();
@@ -104,6 +118,91 @@ impl Daemon for OpenBgpd {
     fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+
+    fn capabilities(&self, neighbor: IpAddr) -> Result<BTreeSet<String>> {
+        Ok(agreed(&self.details(neighbor)?))
+    }
+
+    fn count(&self, neighbor: IpAddr) -> Result<[usize; 2]> {
+        // It counts both families together.
+        let details = self.details(neighbor)?;
+        let count = &details["stats"]["prefixes"]["received"];
+        Ok([count.as_u64().context("no prefixes received")? as usize, 0])
+    }
+
+    fn refresh(&mut self, neighbor: IpAddr) -> Result<()> {
+        self.ask(&format!("neighbor {neighbor} refresh")).map(drop)
+    }
+
+    fn refreshes(&self, neighbor: IpAddr) -> Result<usize> {
+        let details = self.details(neighbor)?;
+        let count = &details["stats"]["route-refresh"]["received"]["request"];
+        Ok(count.as_u64().context("no route-refresh received")? as usize)
+    }
+
+    fn shut(&mut self, neighbor: IpAddr, text: &str) -> Result<String> {
+        let socket = self.socket.display().to_string();
+        let neighbor = neighbor.to_string();
+        let arguments = ["-s", &socket, "neighbor", &neighbor, "down", text];
+        self.host.succeed("bgpctl", &arguments)?;
+        Ok(text.to_owned())
+    }
+
+    fn unshut(&mut self, neighbor: IpAddr) -> Result<()> {
+        self.ask(&format!("neighbor {neighbor} up")).map(drop)
+    }
+
+    fn last_error(&self, neighbor: IpAddr) -> Result<String> {
+        let address = neighbor.to_string();
+        let log = self.process.log();
+        let said: Vec<&str> = log.lines().filter(|line| line.contains(&address)).collect();
+        let state = self.ask(&format!("show neighbor {neighbor}"))?;
+        Ok(format!("{state}\n{}", said.join("\n")))
+    }
+}
+
+/// Of an entry of `show rib detail`.
+fn communities(entry: &Value) -> BTreeSet<String> {
+    let list = |key: &str| {
+        let list = entry[key].as_array().into_iter().flatten();
+        let words: Vec<&str> = list.filter_map(Value::as_str).collect();
+        words
+    };
+    let standard = list("communities").into_iter().map(words::standard);
+    let large = list("large_communities").into_iter().map(words::large);
+    let targets = list("extended_communities").into_iter();
+    let targets = targets.filter_map(|word| words::route_target(word.strip_prefix("rt ")?));
+    standard.chain(large).chain(targets).collect()
+}
+
+/// What stands under both `local` and `remote` of a session.
+fn agreed(neighbor: &Value) -> BTreeSet<String> {
+    let side = |side: &str| neighbor["session"][side]["capabilities"].clone();
+    let (ours, theirs) = (side("local"), side("remote"));
+    let names = [
+        ("as4byte", words::FOUR_OCTET_ASN),
+        ("refresh", words::ROUTE_REFRESH),
+        ("enhanced_refresh", words::ENHANCED_ROUTE_REFRESH),
+        ("graceful_restart", words::GRACEFUL_RESTART),
+        ("open_policy_role", words::ROLE),
+    ];
+    let is = |value: &Value| *value == true || value.is_string() || value.is_object();
+    let named = names.into_iter();
+    let named = named.filter(|(key, _)| is(&ours[*key]) && is(&theirs[*key]));
+    let mut agreed: BTreeSet<String> = named.map(|(_, word)| word.to_owned()).collect();
+    for (family, ipv4) in [("IPv4 unicast", true), ("IPv6 unicast", false)] {
+        let mode = |side: &Value, way: &str| {
+            let entries = side["add-path"].as_array().into_iter().flatten();
+            let mut ours = entries.filter(|entry| entry["family"] == family);
+            ours.any(|entry| entry["mode"] == way || entry["mode"] == "bidir")
+        };
+        for (word, way, opposite) in [("receive", "recv", "send"), ("send", "send", "recv")] {
+            if mode(&ours, way) && mode(&theirs, opposite) {
+                agreed.insert(words::add_path(word, ipv4));
+            }
+        }
+    }
+    agreed
 }
 
 fn configuration(speaker: &Speaker, socket: &str) -> String {
@@ -127,14 +226,59 @@ fn configuration(speaker: &Speaker, socket: &str) -> String {
              IPv6 unicast\n",
             neighbor.address, neighbor.asn, neighbor.local
         );
-        if neighbor.multihop {
-            text.push_str(" multihop 8\n");
-        }
+        let plain = Options::default();
+        let options = if neighbor.plain {
+            &plain
+        } else {
+            &speaker.options
+        };
+        text.push_str(&statements(neighbor, options));
         if neighbor.passive {
             text.push_str(" passive\n");
         }
         text.push_str("}\n");
     }
     text.push_str("allow from any\nallow to any\n");
+    // By itself it announces ::1 over a multihop IPv4 session.
+    for (family, ipv4) in [("inet", true), ("inet6", false)] {
+        if let Some(own) = speaker.own(ipv4) {
+            let _ = writeln!(text, "match to any {family} set nexthop {own}");
+        }
+    }
+    text.push_str("match to any set nexthop no-modify\n");
+    text
+}
+
+/// Options as statements of a neighbour.
+fn statements(neighbor: &Neighbor, options: &Options) -> String {
+    let mut text = String::new();
+    if neighbor.multihop {
+        let hops = if options.ttl_security { 2 } else { 8 };
+        let _ = writeln!(text, " multihop {hops}");
+    }
+    if options.two_octet_asn {
+        text.push_str(" announce as-4byte no\n");
+    }
+    text.push_str(" announce enhanced refresh yes\n");
+    if options.add_path_receive {
+        text.push_str(" announce add-path recv yes\n");
+    }
+    if options.add_path_send {
+        text.push_str(" announce add-path send all\n");
+    }
+    if let Some(key) = &options.md5 {
+        let _ = writeln!(text, " tcp md5sig password {key}");
+    }
+    if options.ttl_security {
+        text.push_str(" ttl-security yes\n");
+    }
+    if let Some(role) = options.role {
+        let role = match role {
+            Role::Customer => "customer",
+            Role::Provider => "provider",
+            Role::RouteServerClient => "rs-client",
+        };
+        let _ = writeln!(text, " announce policy {role}");
+    }
     text
 }

@@ -115,6 +115,21 @@ impl RawPeer {
         bail!("no NOTIFICATION")
     }
 
+    /// The same connection twice: one to read from, one to write to.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn share(self) -> Result<(Self, TcpStream)> {
+        let writer = self.stream.try_clone()?;
+        Ok((self, writer))
+    }
+
+    /// From now on [`RawPeer::receive`] waits as long as it takes.
+    pub fn wait_for_ever(&mut self) {
+        // It fails for a duration of zero only.
+        let _ = self.stream.set_read_timeout(None);
+    }
+
     /// Whether the far end closes the connection without a word of BGP, now or within the time that
     /// an answer may take.
     ///

@@ -99,6 +99,22 @@ impl Host {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs a program with arguments that may hold white space to its end and returns what it printed.
+    ///
+    /// # Errors
+    /// It cannot be started, or fails: with what it said.
+    pub fn succeed(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.command(program).args(arguments).output()?;
+        let said = [output.stdout.clone(), output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        ensure!(
+            output.status.success(),
+            "{self}: {program} {arguments:?}: {}",
+            said.trim()
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Runs a command line to its end, however it ends.
     ///
     /// # Errors

@@ -175,6 +175,7 @@ impl Overview {
                 asn: SITE_ASN,
                 passive: false,
                 multihop: false,
+                plain: false,
             });
         }
         Bird::start(self.sdwan.host(), speaker)
@@ -195,6 +196,7 @@ impl Overview {
                 asn: SDWAN_ASN,
                 passive: false,
                 multihop: false,
+                plain: false,
             });
         }
         let speaker = Speaker {
@@ -349,6 +351,7 @@ pub fn nva_speaker(nva: &Nva, asn: u32) -> Result<Speaker> {
             asn: ROUTE_SERVER_ASN,
             passive: false,
             multihop: true,
+            plain: false,
         });
     }
     let underlay = prefixes_of(NETWORK)?.into_iter().zip(nva.vm.gateways);

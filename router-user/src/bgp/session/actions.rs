@@ -66,6 +66,8 @@ impl Session {
         self.restarted = Restarted::running();
         let (handle, commands) = SessionHandle::new();
         self.commands = Some(commands);
+        self.backlog = handle.backlog.clone();
+        self.waiting = 0;
         info!(session = %self.config.id, "Established");
         self.status.established(negotiated.clone());
         self.emit(SessionEvent::Up {

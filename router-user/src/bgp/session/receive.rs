@@ -28,6 +28,7 @@ impl Session {
         bytes::Buf::advance(&mut buffer, consumed);
         if let Some(link) = find(&mut self.links, Some(connection)) {
             link.received = buffer;
+            link.let_go();
         }
         self.flush();
     }

@@ -89,6 +89,12 @@ impl FamilySet {
         Self(self.0 | 1 << family as u8)
     }
 
+    /// The set with `family` taken out.
+    #[must_use]
+    pub const fn without(self, family: Family) -> Self {
+        Self(self.0 & !(1 << family as u8))
+    }
+
     /// Whether `family` is in it.
     #[must_use]
     pub const fn contains(self, family: Family) -> bool {

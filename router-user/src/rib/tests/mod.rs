@@ -18,6 +18,8 @@ use crate::bgp::{
 mod add_path;
 mod adj_rib_out;
 mod decision;
+mod lag;
+mod learned;
 mod long_lived;
 mod smoke;
 mod stale;

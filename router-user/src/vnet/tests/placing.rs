@@ -342,6 +342,54 @@ fn the_routes_of_a_route_server_that_moves_lead_into_its_new_network() {
     assert_eq!(lab.next_hop(&table, "10.251.0.0/16"), in_spoke);
 }
 
+#[test]
+fn what_is_learned_is_kept_only_where_a_port_forwards_by_it() {
+    let with_ports = hub();
+    let mut without = hub();
+    for subnet in &mut without.vnets[0].subnets {
+        subnet.ports.clear();
+    }
+    let table: TableName = "learned/rs1".into();
+    let routes = || {
+        vec![
+            learned("10.250.0.0/16", &["10.1.10.4"]),
+            learned("10.1.7.0/24", &["10.1.10.4"]),
+            learned("0.0.0.0/0", &["10.1.10.4"]),
+        ]
+    };
+    let mut lab = Lab::new(&without);
+    assert!(!lab.vnets.forwards_by(&"rs1".into()));
+    lab.learn(routes());
+    assert_eq!(lab.fib.routes(&table).count(), 0);
+    let shown = lab
+        .vnets
+        .effective_routes(&"hub".into(), &"apps".into(), &[]);
+    let private = shown.iter().find(|row| row.prefix == net("10.0.0.0/8"));
+    assert_eq!(
+        private.map(|row| row.state.as_str()),
+        Some("Invalid"),
+        "the default route is known to be learned"
+    );
+
+    lab.reconfigure(&with_ports);
+    assert!(lab.vnets.forwards_by(&"rs1".into()));
+    assert_eq!(lab.fib.routes(&table).count(), 0, "nothing was kept");
+    lab.learn(routes());
+    assert_eq!(lab.fib.routes(&table).count(), 2);
+    assert!(lab.has(&table, "10.250.0.0/16") && !lab.has(&table, "10.1.7.0/24"));
+
+    // None, and again some, before anything is handed on: what comes after that stands.
+    lab.vnets.reconfigure(&without);
+    lab.vnets.reconfigure(&with_ports);
+    lab.learn(vec![learned("10.251.0.0/16", &["10.1.10.4"])]);
+    assert_eq!(lab.fib.routes(&table).count(), 1);
+    assert!(lab.has(&table, "10.251.0.0/16"));
+
+    lab.reconfigure(&without);
+    assert_eq!(lab.fib.routes(&table).count(), 0);
+    assert!(lab.kernel.groups.len() <= 4, "{:?}", lab.kernel.groups);
+}
+
 /// Networks, a FIB, and a kernel that checks every change.
 struct Lab {
     vnets: Vnets,

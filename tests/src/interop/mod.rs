@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::{
-    daemon::{Daemon, Speaker},
+    daemon::{Daemon, Options, Speaker},
     lab::{Host, Lab, wait::until},
     network::Cable,
     overview::{
@@ -15,6 +15,55 @@ use crate::{
     },
     waypost::{Waypost, config::Peer},
 };
+
+pub mod many;
+pub mod matrix;
+pub mod paths;
+pub mod plain;
+pub mod protection;
+pub mod restart;
+pub mod roles;
+pub mod stage;
+mod subjects;
+
+use matrix::Matrix;
+use stage::{Stage, Subject};
+
+/// Names acts of [`every_feature`], separated by commas: only these are played, and the document is
+/// not looked at.
+const ONLY: &str = "WAYPOST_INTEROP_ACTS";
+
+/// Every feature with a daemon, in four roles; prints the matrix.
+///
+/// # Errors
+/// A feature does not hold, or the lab refuses.
+pub fn every_feature<S: Subject>(lab: &Lab) -> Result<()> {
+    let mut matrix = Matrix::new(S::NAME);
+    let mut stage = Stage::build(lab)?;
+    type Play = fn(&mut Stage, &mut Matrix) -> Result<()>;
+    let acts: [(&str, Play); 9] = [
+        ("plain", plain::play::<S>),
+        ("two_octet", plain::play_two_octet::<S>),
+        ("md5", protection::play_md5::<S>),
+        ("gtsm", protection::play_gtsm::<S>),
+        ("add_path", paths::play_add_path::<S>),
+        ("next_hop", paths::play_ipv6_next_hop::<S>),
+        ("roles", roles::play::<S>),
+        ("restart", restart::play::<S>),
+        ("long_lived", restart::play_long_lived::<S>),
+    ];
+    let only = std::env::var(ONLY).ok();
+    let wanted = |name: &str| {
+        let listed = only.as_deref();
+        listed.is_none_or(|list| list.split(',').any(|one| one == name))
+    };
+    for (name, play) in acts {
+        if wanted(name) {
+            play(&mut stage, &mut matrix)?;
+        }
+    }
+    matrix.prove(only.is_none())
+}
 
 /// What the session runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +103,7 @@ macro_rules! interop_scenarios {
             use $crate::interop::{Connects, Transport, holds_sessions};
             $crate::scenario(|lab| {
                 holds_sessions(lab, Transport::$transport, Connects::$connects, |host, speaker| {
-                    Ok(Box::new(<$daemon>::start(host, speaker)?))
+                    <$daemon as $crate::interop::stage::Subject>::start(host, speaker)
                 })
             })
         }
@@ -86,6 +135,8 @@ pub fn holds_sessions(
 
     let mut speaker = nva_speaker(&world.sdwan, SDWAN_ASN)?;
     speaker.announce = prefixes_of(SITE)?;
+    // Its routes are to be forgotten when it dies.
+    speaker.options = Options::default();
     for (neighbor, addresses) in speaker.neighbors.iter_mut().zip(INSTANCES) {
         neighbor.address = addresses[family].parse()?;
         neighbor.local = own[family];

@@ -1,0 +1,259 @@
+//! Sessions that take what they are sent more slowly than it comes.
+//!
+//! In: slots that changed while a session is held back. Out: what it is to be told once it takes
+//! more. Nothing is queued for it meanwhile: what is kept is two bits a slot, whether it is to be
+//! told anything, and whether it was sent a route there before (with ADD-PATH, the identifiers of
+//! those). So however long it is held and
+//! however often a prefix changes, it costs no more memory, and it is told only how things stand
+//! when it can take them. A slot that it is to be told of is not given to another prefix.
+
+use rustc_hash::FxHashMap;
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    adj_rib_out::Tables,
+    decision::Decision,
+    pack::routes,
+    path::{Path, SessionIndex},
+    table::{Address, Changed, Table},
+    view::View,
+};
+use crate::bgp::wire::{Family, FamilySet};
+
+/// A session that was held back and has not been told everything since.
+pub(super) struct Laggard {
+    pub(super) session: SessionIndex,
+    pub(super) group: usize,
+    /// It does not take more for now.
+    pub(super) held: bool,
+    /// Families of which it has not been sent End-of-RIB yet.
+    pub(super) unended: FamilySet,
+    /// In the order of [`Family::ALL`].
+    behind: [Behind; 2],
+}
+
+/// What a session is to be told of one family.
+#[derive(Default)]
+struct Behind {
+    /// Slots that it is to be told of.
+    due: SlotSet,
+    /// Those of them in which it was sent a route that was not withdrawn: the one without a path
+    /// identifier, or those with these.
+    sent: SlotSet,
+    several: FxHashMap<usize, PathIds>,
+}
+
+/// The path identifiers of the routes that a session has of a prefix; 0 without ADD-PATH.
+pub(super) type PathIds = SmallVec<[u32; 4]>;
+
+impl Behind {
+    /// A slot in which a session has these routes is to be told.
+    fn owe(&mut self, slot: usize, had: PathIds) {
+        self.due.insert(slot);
+        match had[..] {
+            [] => {}
+            [0] => _ = self.sent.insert(slot),
+            _ => _ = self.several.insert(slot, had),
+        }
+    }
+}
+
+impl Laggard {
+    /// A session that has been told everything so far.
+    pub(super) fn new(session: SessionIndex, group: usize) -> Self {
+        Self {
+            session,
+            group,
+            held: true,
+            unended: FamilySet::default(),
+            behind: Default::default(),
+        }
+    }
+
+    /// It is to be told of these slots, in which it was sent nothing yet.
+    pub(super) fn owe(&mut self, family: Family, slots: std::ops::Range<usize>) {
+        for slot in slots {
+            self.behind[family as usize].due.insert(slot);
+        }
+    }
+
+    /// Notes what a batch changes for it.
+    pub(super) fn note<A: Address>(
+        &mut self,
+        decision: &Decision<'_>,
+        view: &View,
+        changed: &[Changed],
+    ) {
+        let behind = &mut self.behind[A::FAMILY as usize];
+        for change in changed {
+            if !behind.due.contains(change.slot) {
+                let before = routes(view, decision, A::FAMILY, &change.before, self.session);
+                behind.owe(change.slot, path_ids(&before));
+            }
+        }
+    }
+
+    /// Its view becomes another one: it is to be told of every slot in which either gives it a route.
+    pub(super) fn change_view(
+        &mut self,
+        decision: &Decision<'_>,
+        tables: &Tables,
+        before: &View,
+        after: &View,
+    ) {
+        self.change_family(decision, &tables.v4, before, after);
+        self.change_family(decision, &tables.v6, before, after);
+    }
+
+    fn change_family<A: Address>(
+        &mut self,
+        decision: &Decision<'_>,
+        table: &Table<A>,
+        before: &View,
+        after: &View,
+    ) {
+        if !after.context.families.contains(A::FAMILY) {
+            return;
+        }
+        let behind = &mut self.behind[A::FAMILY as usize];
+        for slot in 0..table.len() {
+            let given = |view: &View| {
+                let given = routes(view, decision, A::FAMILY, table.paths(slot), self.session);
+                path_ids(&given)
+            };
+            if behind.due.contains(slot) {
+                continue;
+            }
+            let had = given(before);
+            if !had.is_empty() || !given(after).is_empty() {
+                behind.owe(slot, had);
+            }
+        }
+    }
+
+    /// The first slot that it is to be told of, and is from now on, and the routes that it has there.
+    pub(super) fn take(&mut self, family: Family) -> Option<(usize, PathIds)> {
+        let Behind { due, sent, several } = &mut self.behind[family as usize];
+        let slot = due.take_first()?;
+        let had = match sent.remove(slot) {
+            true => smallvec![0],
+            false => several.remove(&slot).unwrap_or_default(),
+        };
+        Some((slot, had))
+    }
+
+    /// Whether it is to be told of a slot.
+    pub(super) fn is_due(&self, family: Family, slot: usize) -> bool {
+        self.behind[family as usize].due.contains(slot)
+    }
+
+    /// Whether it was sent a route of a slot; `None`: what its view gives it.
+    pub(super) fn was_sent(&self, family: Family, slot: usize) -> Option<bool> {
+        let Behind { due, sent, several } = &self.behind[family as usize];
+        due.contains(slot)
+            .then(|| sent.contains(slot) || several.contains_key(&slot))
+    }
+
+    /// Whether it has been told everything of a family.
+    pub(super) fn is_level(&self, family: Family) -> bool {
+        self.behind[family as usize].due.is_empty()
+    }
+
+    /// Whether it has been told everything.
+    pub(super) fn has_caught_up(&self) -> bool {
+        let ended = self.unended == FamilySet::default();
+        ended && Family::ALL.iter().all(|family| self.is_level(*family))
+    }
+}
+
+fn path_ids(routes: &[(u32, &Path)]) -> PathIds {
+    routes.iter().map(|(path_id, _)| *path_id).collect()
+}
+
+/// A set of slots, a bit each.
+#[derive(Default)]
+struct SlotSet {
+    words: Vec<u64>,
+    count: usize,
+    /// No word before this one has a bit.
+    first: usize,
+}
+
+const BITS: usize = u64::BITS as usize;
+
+impl SlotSet {
+    /// `false`: it was there already.
+    fn insert(&mut self, slot: usize) -> bool {
+        let (word, bit) = (slot / BITS, 1 << (slot % BITS));
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        if self.words[word] & bit != 0 {
+            return false;
+        }
+        self.words[word] |= bit;
+        self.first = self.first.min(word);
+        self.count += 1;
+        true
+    }
+
+    /// `false`: it was not there.
+    fn remove(&mut self, slot: usize) -> bool {
+        let there = self.contains(slot);
+        if there {
+            self.words[slot / BITS] &= !(1 << (slot % BITS));
+            self.count -= 1;
+        }
+        there
+    }
+
+    fn contains(&self, slot: usize) -> bool {
+        let word = self.words.get(slot / BITS);
+        word.is_some_and(|word| word & 1 << (slot % BITS) != 0)
+    }
+
+    fn take_first(&mut self) -> Option<usize> {
+        if self.count == 0 {
+            *self = Self::default();
+            return None;
+        }
+        while self.words[self.first] == 0 {
+            self.first += 1;
+        }
+        let slot = self.first * BITS + self.words[self.first].trailing_zeros() as usize;
+        self.remove(slot);
+        Some(slot)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::SlotSet;
+
+    proptest! {
+        #[test]
+        fn a_slot_set_is_a_set_that_gives_its_first(
+            operations in prop::collection::vec((0_u8..4, 0_usize..300), 0..300),
+        ) {
+            let mut set = SlotSet::default();
+            let mut model = BTreeSet::new();
+            for (operation, slot) in operations {
+                match operation {
+                    0 | 1 => prop_assert_eq!(set.insert(slot), model.insert(slot)),
+                    2 => prop_assert_eq!(set.remove(slot), model.remove(&slot)),
+                    _ => prop_assert_eq!(set.take_first(), model.pop_first()),
+                }
+                prop_assert_eq!(set.contains(slot), model.contains(&slot));
+                prop_assert_eq!(set.is_empty(), model.is_empty());
+            }
+        }
+    }
+}

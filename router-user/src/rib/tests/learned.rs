@@ -1,0 +1,87 @@
+//! What subnets are told of what is learned, and what they are not where nobody forwards by it.
+
+use super::*;
+
+#[test]
+fn where_nobody_forwards_only_defaults_and_unresolvable_prefixes_are_told() {
+    let mut lab = Lab::new();
+    let peer = lab.nva(4);
+    lab.rib.set_forwarding(false);
+    lab.announce(peer, "10.250.0.0/16", attributes(&[65004], 4));
+    lab.announce(peer, "0.0.0.0/0", attributes(&[65004], 4));
+    judge(&mut lab, peer, "10.9.0.0/16", &unresolvable());
+    assert_eq!(told(&mut lab), ["+0.0.0.0/0", "?10.9.0.0/16"]);
+
+    judge(&mut lab, peer, "10.9.0.0/16", &Judgement::Eligible);
+    lab.withdraw(peer, "0.0.0.0/0");
+    lab.withdraw(peer, "10.250.0.0/16");
+    assert_eq!(told(&mut lab), ["+10.9.0.0/16", "-0.0.0.0/0"]);
+}
+
+#[test]
+fn everything_that_stands_is_told_once_somebody_forwards_while_more_comes() {
+    let mut lab = Lab::new();
+    let peer = lab.nva(4);
+    lab.rib.set_forwarding(false);
+    let numbered = |number: usize| format!("20.{}.{}.0/24", number / 256, number % 256);
+    let count = 2 * CHUNK + 7;
+    for number in 0..count {
+        lab.announce(peer, &numbered(number), attributes(&[65004], 4));
+    }
+    lab.announce(peer, "fd00:250::/32", attributes(&[65004], 4));
+    assert_eq!(told(&mut lab), [""; 0]);
+
+    lab.rib.set_forwarding(true);
+    assert!(lab.rib.is_telling() && lab.rib.is_dumping());
+    let mut stands = std::collections::BTreeSet::new();
+    let mut steps = 0;
+    while lab.rib.is_dumping() {
+        // Changes on both sides of where it has come to.
+        lab.withdraw(peer, &numbered(steps));
+        lab.withdraw(peer, &numbered(count - 1 - steps));
+        lab.announce(peer, &numbered(count + steps), attributes(&[65004], 4));
+        lab.rib.step();
+        steps += 1;
+        let changes = lab.rib.take_learned();
+        assert!(changes.len() <= 2 * CHUNK, "a chunk at a time");
+        for change in changes {
+            match change.route {
+                Some(_) => stands.insert(change.prefix),
+                None => stands.remove(&change.prefix),
+            };
+        }
+    }
+    assert!(steps > 1);
+    let in_rib: std::collections::BTreeSet<IpNet> =
+        lab.rib.prefixes(None).map(|view| view.prefix).collect();
+    assert_eq!(stands, in_rib);
+    assert!(!lab.rib.is_telling());
+}
+
+/// What was told since last asked: + learned, ? not resolvable, - gone.
+fn told(lab: &mut Lab) -> Vec<String> {
+    let changes = lab.rib.take_learned().into_iter();
+    let signed = changes.map(|change| {
+        let sign = match change.route {
+            Some(route) if route.members.is_empty() => '?',
+            Some(_) => '+',
+            None => '-',
+        };
+        format!("{sign}{}", change.prefix)
+    });
+    signed.collect()
+}
+
+fn judge(lab: &mut Lab, peer: usize, net: &str, judgement: &Judgement) {
+    let interned = lab
+        .rib
+        .intern(Arc::new(attributes(&[65004], 4)), Additions::default());
+    let index = lab.peers[peer].index;
+    lab.rib
+        .announce(index, prefix(net).into(), &interned, judgement);
+    lab.rib.release(interned);
+}
+
+fn unresolvable() -> Judgement {
+    Judgement::Unresolvable("its next hop leads nowhere".into())
+}

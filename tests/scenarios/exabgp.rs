@@ -1,0 +1,3 @@
+//! ExaBGP holds sessions with both instances, with IPv4 and IPv6 routes in both directions.
+
+tests::interop_scenarios!(tests::daemon::ExaBgp);

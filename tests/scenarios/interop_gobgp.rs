@@ -1,0 +1,12 @@
+//! Every feature with this daemon: who connects, over what; prints its part of the matrix.
+
+use tests::{daemon::GoBgp, interop, scenario};
+
+#[test]
+fn gobgp_has_every_feature_in_every_role() -> anyhow::Result<()> {
+    // The closure names the test.
+    scenario(|lab| {
+        interop::every_feature::<GoBgp>(lab)?;
+        Ok(())
+    })
+}
