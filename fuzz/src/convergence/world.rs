@@ -28,6 +28,9 @@ use router_user::{
 
 use super::nva::{self, Announced, NVAS, SPEAKERS};
 
+mod mishaps;
+mod outcome;
+
 /// How long it has to be quiet for at the end: longer than any hold, restart or back-off time.
 const QUIET: Duration = Duration::from_secs(1200);
 
@@ -149,117 +152,6 @@ impl World {
             credit: Credit::default(),
         };
         self.server(node, event);
-    }
-
-    /// The NVA forgets everything and comes back with nothing.
-    pub(super) fn restart_nva(&mut self, node: usize, nva: Nva) {
-        self.lose_nva(node, nva);
-        self.return_nva(node, nva);
-    }
-
-    /// Sessions that come back in another order have other places in the RIB, and so the path
-    /// identifiers that follow from them, which decide among equals: only without them the end
-    /// does not depend on the order.
-    pub(super) fn may_be_away(&self) -> bool {
-        self.nodes[0].settings.add_path_send == [0; 2]
-    }
-
-    /// What it has announced may be kept for a while, but not until the end.
-    pub(super) fn lose_nva(&mut self, node: usize, nva: Nva) {
-        let now = self.now;
-        if !std::mem::replace(&mut self.nodes[node].lost[nva.0], true) {
-            self.nodes[node].announced[nva.0].clear();
-            self.nodes[node].lose_nva(nva, now);
-            self.flush(node);
-        }
-    }
-
-    pub(super) fn return_nva(&mut self, node: usize, nva: Nva) {
-        let now = self.now;
-        if std::mem::take(&mut self.nodes[node].lost[nva.0]) {
-            self.nodes[node].connect_nva(nva, now);
-            self.flush(node);
-        }
-    }
-
-    pub(super) fn end_of_rib(&mut self, node: usize, nva: Nva) {
-        for family in Family::ALL {
-            self.tell(node, nva, RouteChange::EndOfRib(family));
-        }
-    }
-
-    /// The NVA announces its routes of a family again: these are all that there are.
-    pub(super) fn refresh_nva(
-        &mut self,
-        node: usize,
-        nva: Nva,
-        (attributes, nlri): (Arc<PathAttributes>, Vec<Nlri>),
-    ) {
-        let this = &mut self.nodes[node];
-        let (Some(first), false) = (nlri.first(), this.lost[nva.0]) else {
-            return;
-        };
-        if this.refreshed[nva.0] == 10 {
-            return;
-        }
-        this.refreshed[nva.0] += 1;
-        let family = Family::of(&first.prefix);
-        let id = this.nva(nva);
-        self.end_of_rib(node, nva);
-        let begins = SessionEvent::RefreshBegins {
-            id: id.clone(),
-            family,
-        };
-        self.server(node, begins);
-        self.nodes[node].announced[nva.0].forget(family);
-        self.tell(node, nva, RouteChange::Announce { attributes, nlri });
-        self.server(node, SessionEvent::RefreshEnds { id, family });
-    }
-
-    pub(super) fn clear_soft(&mut self, node: usize) {
-        let now = self.now;
-        let this = &mut self.nodes[node];
-        // It may be down.
-        let _ = this.server.clear_soft(&this.id, now);
-        self.flush(node);
-    }
-
-    pub(super) fn drain(&mut self, node: usize, nva: Nva, on: bool) {
-        let now = self.now;
-        let this = &mut self.nodes[node];
-        this.drained[nva.0] = on;
-        let id = this.nva(nva);
-        this.server.set_drained(&[id], on, now);
-        self.flush(node);
-    }
-
-    pub(super) fn max_paths(&mut self, node: usize, learned: u8, sent: u8) {
-        let config = &mut self.nodes[node].config;
-        config.max_paths = learned;
-        let send = &mut config.peers[0].add_path.send;
-        *send = sent.min(*send * 3);
-        self.reload(node);
-    }
-
-    pub(super) fn policy(&mut self, node: usize, peer: u8, bits: u8) {
-        let peers = &mut self.nodes[node].config.peers;
-        let place = usize::from(peer) % peers.len();
-        peers[place].policy = config::PeerPolicy {
-            as_override: bits & 1 != 0,
-            transparent: bits & 2 != 0,
-            enforce_first_as: bits & 4 == 0 && bits & 2 == 0,
-            allow_own_as: bits >> 3 & 1,
-            max_as_path_length: if bits & 16 != 0 { 2 } else { 255 },
-            ..config::PeerPolicy::default()
-        };
-        self.reload(node);
-    }
-
-    fn reload(&mut self, node: usize) {
-        let now = self.now;
-        let this = &mut self.nodes[node];
-        this.server.reconfigure(&this.config, &space(), &[], now);
-        self.flush(node);
     }
 
     pub(super) fn originate(&mut self, node: usize, count: u8) {
@@ -621,76 +513,6 @@ impl World {
                 }
             }
         }
-    }
-
-    // -- What it has come to -------------------------------------------------------------------
-
-    /// Puts this world into another one's final state, at once.
-    pub(super) fn repeat(&mut self, other: &Self) {
-        for (node, theirs) in other.nodes.iter().enumerate() {
-            self.nodes[node].originated.clone_from(&theirs.originated);
-            let originated = theirs.originated.clone();
-            self.nodes[node].server.set_originated(originated);
-            self.nodes[node].config.clone_from(&theirs.config);
-            self.reload(node);
-            for nva in (0..NVAS).map(Nva) {
-                self.drain(node, nva, theirs.drained[nva.0]);
-                for change in theirs.announced[nva.0].changes() {
-                    self.tell(node, nva, change);
-                }
-            }
-        }
-    }
-
-    /// Each has from the other what the other says that it sent.
-    pub(super) fn assert_both_agree(&mut self) {
-        for node in [0, 1] {
-            let far = speaker_name(1 - node);
-            let here = speaker_name(node);
-            let sent = self.nodes[node].server.advertised_rows(&from(far));
-            let sent: Vec<_> = sent
-                .into_iter()
-                .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
-                .collect();
-            let has = self.nodes[1 - node]
-                .server
-                .learned_rows(&from(here), self.now);
-            let has: Vec<_> = has
-                .into_iter()
-                .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
-                .collect();
-            let row = |node: usize, peer: &str| {
-                let rows = self.nodes[node].server.peer_rows(self.now);
-                let mut rows = rows.into_iter();
-                let wanted = rows.find(|row| row.peer.as_str() == peer && row.instance == 1);
-                wanted.expect("a configured peer")
-            };
-            assert_eq!(row(node, far).advertised, sent.len(), "{here} miscounts");
-            assert_eq!(row(1 - node, here).received, has.len(), "{far} miscounts");
-            assert!(
-                row(1 - node, here)
-                    .stale
-                    .iter()
-                    .all(|stale| stale.routes == 0)
-            );
-            assert_eq!(
-                sorted(sent),
-                sorted(has),
-                "{here} sent other routes than {far} has"
-            );
-        }
-    }
-
-    /// What subnets of both have learned, and every path with its fate.
-    pub(super) fn learned(&self) -> [(BTreeMap<IpNet, LearnedRoute>, Vec<String>); 2] {
-        self.nodes.each_ref().map(|node| {
-            let rows = node.server.learned_rows(&Filter::default(), self.now);
-            let told = |row: &LearnedRow| format!("{row:?}");
-            (
-                node.learned.clone(),
-                sorted(rows.iter().map(told).collect()),
-            )
-        })
     }
 }
 
