@@ -91,6 +91,7 @@ fn mishap(bytes: &mut Unstructured<'_>, world: &mut World, node: usize) -> Resul
         }
         12 => world.drain(node, nva(bytes)?, bytes.arbitrary()?),
         13 => world.max_paths(node, pick(bytes, &[1, 2, 8])?, pick(bytes, &[1, 2, 3])?),
+        14 => world.hold(node, bytes.arbitrary()?),
         _ => world.policy(node, bytes.arbitrary::<u8>()?, bytes.arbitrary()?),
     }
     Ok(())

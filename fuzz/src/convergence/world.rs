@@ -249,6 +249,8 @@ impl World {
 
     /// Everything arrives, for long enough.
     pub(super) fn settle(&mut self) {
+        self.hold(0, false);
+        self.hold(1, false);
         let end = self.now + QUIET;
         loop {
             while self.is_busy() {

@@ -76,6 +76,17 @@ impl World {
         self.flush(node);
     }
 
+    /// The session with the other speaker takes no more for now, or takes more.
+    pub(in crate::convergence) fn hold(&mut self, node: usize, on: bool) {
+        let id = self.nodes[node].id.clone();
+        if on {
+            self.nodes[node].server.hold(&id);
+            self.flush(node);
+        } else {
+            self.server(node, SessionEvent::Drained { id });
+        }
+    }
+
     pub(in crate::convergence) fn drain(&mut self, node: usize, nva: Nva, on: bool) {
         let now = self.now;
         let this = &mut self.nodes[node];
