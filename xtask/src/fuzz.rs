@@ -17,7 +17,6 @@ const FLAGS: &[&str] = &[
     "--cfg=fuzzing",
     "-Cdebug-assertions",
     "-Coverflow-checks",
-    "-Ccodegen-units=1",
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
@@ -139,6 +138,8 @@ fn build(name: &str, folder: &Path) -> Result<PathBuf> {
     command
         .args(["--bin", &binary, "--target", &host])
         .env("CARGO_TARGET_DIR", folder)
+        // Links in seconds instead of minutes.
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("RUSTFLAGS", FLAGS.join(" "));
     shell::run(&mut command)?;
     Ok(folder.join(host).join("release").join(binary))
