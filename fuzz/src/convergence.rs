@@ -62,14 +62,37 @@ fn story(bytes: &mut Unstructured<'_>, world: &mut World) -> Result<()> {
             10 => world.pass(Duration::from_millis(bytes.arbitrary::<u16>()?.into())),
             11 => world.pass(Duration::from_secs(bytes.arbitrary::<u8>()?.into())),
             12 => world.cut(),
-            13 => match bytes.arbitrary::<u8>()? % 4 {
-                0 => world.stop(node),
-                1 => world.ask_again(node),
-                _ => world.restart_nva(node, nva(bytes)?),
-            },
+            13 => mishap(bytes, world, node)?,
             14 => world.originate(node, bytes.arbitrary::<u8>()? % 4),
             _ => world.reflect(node, bytes.arbitrary()?),
         }
+    }
+    Ok(())
+}
+
+fn mishap(bytes: &mut Unstructured<'_>, world: &mut World, node: usize) -> Result<()> {
+    match bytes.arbitrary::<u8>()? % 16 {
+        0 => world.stop(node),
+        1 => world.ask_again(node),
+        2 => world.clear_soft(node),
+        3 | 4 => world.restart_nva(node, nva(bytes)?),
+        5 | 6 => {
+            let nva = nva(bytes)?;
+            if world.may_be_away() {
+                world.lose_nva(node, nva);
+            }
+        }
+        7 | 8 => world.return_nva(node, nva(bytes)?),
+        9 => world.end_of_rib(node, nva(bytes)?),
+        10 | 11 => {
+            let nva = nva(bytes)?;
+            let change = nva::change(bytes, node, nva)?;
+            world.refresh_nva(node, nva, change);
+        }
+        12 => world.drain(node, nva(bytes)?, bytes.arbitrary()?),
+        13 => world.max_paths(node, pick(bytes, &[1, 2, 8])?, pick(bytes, &[1, 2, 3])?),
+        14 => world.hold(node, bytes.arbitrary()?),
+        _ => world.policy(node, bytes.arbitrary::<u8>()?, bytes.arbitrary()?),
     }
     Ok(())
 }

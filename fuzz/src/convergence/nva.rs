@@ -53,6 +53,8 @@ pub(super) fn change(
                 community::NO_EXPORT,
                 community::NO_ADVERTISE,
                 community::GRACEFUL_SHUTDOWN,
+                community::NO_LLGR,
+                community::LLGR_STALE,
             ],
         )?);
     }
@@ -109,6 +111,11 @@ impl Announced {
             }
             RouteChange::EndOfRib(_) => {}
         }
+    }
+
+    /// Nothing of this family any more.
+    pub(super) fn forget(&mut self, family: Family) {
+        self.0.retain(|prefix, _| Family::of(prefix) != family);
     }
 
     pub(super) fn clear(&mut self) {

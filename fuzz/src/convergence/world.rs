@@ -17,8 +17,8 @@ use router_user::{
         fsm::{Action, ConnectionId, Event, Fsm, Outgoing, Received, monitor::Monitor},
         session::{AddPath, Restart, SessionConfig, SessionHandle},
         wire::{
-            self, Capability, Context, Family, Message, Negotiated, Nlri, Notification, Open,
-            PathAttributes, RefreshKind, RouteRefresh,
+            self, Capability, Context, Family, Message, MessageType, Negotiated, Nlri,
+            Notification, Open, PathAttributes, RefreshKind, RouteRefresh,
         },
     },
     config,
@@ -27,6 +27,9 @@ use router_user::{
 };
 
 use super::nva::{self, Announced, NVAS, SPEAKERS};
+
+mod mishaps;
+mod outcome;
 
 /// How long it has to be quiet for at the end: longer than any hold, restart or back-off time.
 const QUIET: Duration = Duration::from_secs(1200);
@@ -41,6 +44,9 @@ pub(super) struct Settings {
     add_path_receive: [bool; 2],
     add_path_send: [u8; 2],
     graceful_restart: bool,
+    /// Seconds; 0: not at all.
+    long_lived: u32,
+    nvas_restart: bool,
     passive: Option<usize>,
     only_v6: bool,
 }
@@ -53,6 +59,8 @@ impl Settings {
             add_path_receive: [flags & 1 != 0, flags & 2 != 0],
             add_path_send: [send(paths), send(paths >> 2)],
             graceful_restart: flags & 4 != 0,
+            long_lived: if paths & 16 != 0 { 300 } else { 0 },
+            nvas_restart: paths & 32 != 0,
             passive: (flags & 8 != 0).then_some(usize::from(flags >> 4 & 1)),
             only_v6: flags & 0x60 == 0x60,
         })
@@ -76,7 +84,13 @@ struct Node {
     attempt: bool,
     established: Option<ConnectionId>,
     links: BTreeMap<ConnectionId, Link>,
+    settings: Settings,
     announced: [Announced; NVAS],
+    /// NVAs that are away.
+    lost: [bool; NVAS],
+    drained: [bool; NVAS],
+    /// How often an NVA has begun to announce all again: route servers allow ten times in a row.
+    refreshed: [usize; NVAS],
     originated: BTreeSet<IpNet>,
     learned: BTreeMap<IpNet, LearnedRoute>,
 }
@@ -128,6 +142,9 @@ impl World {
 
     fn tell(&mut self, node: usize, nva: Nva, change: RouteChange) {
         let this = &mut self.nodes[node];
+        if this.lost[nva.0] {
+            return;
+        }
         this.announced[nva.0].apply(&change);
         let event = SessionEvent::Routes {
             id: this.nva(nva),
@@ -135,15 +152,6 @@ impl World {
             credit: Credit::default(),
         };
         self.server(node, event);
-    }
-
-    /// The NVA forgets everything and comes back with nothing.
-    pub(super) fn restart_nva(&mut self, node: usize, nva: Nva) {
-        let now = self.now;
-        self.nodes[node].announced[nva.0].clear();
-        self.nodes[node].lose_nva(nva, now);
-        self.nodes[node].connect_nva(nva, now);
-        self.flush(node);
     }
 
     pub(super) fn originate(&mut self, node: usize, count: u8) {
@@ -160,11 +168,8 @@ impl World {
     }
 
     pub(super) fn reflect(&mut self, node: usize, on: bool) {
-        let now = self.now;
-        let this = &mut self.nodes[node];
-        this.config.reflect_between_nvas = on;
-        this.server.reconfigure(&this.config, &space(), &[], now);
-        self.flush(node);
+        self.nodes[node].config.reflect_between_nvas = on;
+        self.reload(node);
     }
 
     /// Asks the other speaker for all routes again (RFC 2918).
@@ -244,6 +249,8 @@ impl World {
 
     /// Everything arrives, for long enough.
     pub(super) fn settle(&mut self) {
+        self.hold(0, false);
+        self.hold(1, false);
         let end = self.now + QUIET;
         loop {
             while self.is_busy() {
@@ -329,12 +336,27 @@ impl World {
             let Some(link) = self.nodes[node].links.get_mut(&connection) else {
                 return;
             };
-            let context = link.context;
+            let mut context = link.context;
             let len = wire::frame(&link.received, context.max_message_len());
             let Some(len) = len.expect("a speaker sends messages") else {
                 return;
             };
             let message = link.received.split_to(len);
+            let is_update = message[18] == MessageType::Update as u8;
+            if is_update && self.nodes[node].established != Some(connection) {
+                let message = Received::Update;
+                self.event(
+                    node,
+                    Event::Received {
+                        connection,
+                        message,
+                    },
+                );
+                match self.nodes[node].links.get(&connection) {
+                    Some(link) => context = link.context,
+                    None => continue,
+                }
+            }
             let decoded = wire::decode(&message, &context).expect("a speaker sends no nonsense");
             self.message(node, connection, decoded);
         }
@@ -345,7 +367,6 @@ impl World {
             connection,
             message,
         };
-        let established = self.nodes[node].established == Some(connection);
         let id = self.nodes[node].id.clone();
         match message {
             Message::Open(open) => self.event(node, received(Received::Open(open))),
@@ -356,7 +377,7 @@ impl World {
             Message::Update(update) => {
                 assert_eq!(update.faults(), [], "a speaker sends no faults");
                 self.event(node, received(Received::Update));
-                if established {
+                if self.nodes[node].established == Some(connection) {
                     let changes = update.into_changes();
                     let credit = Credit::default();
                     self.server(
@@ -371,6 +392,7 @@ impl World {
             }
             Message::RouteRefresh(refresh) => {
                 self.event(node, received(Received::RouteRefresh));
+                let established = self.nodes[node].established == Some(connection);
                 if let (true, Some(family)) = (established, refresh.family()) {
                     match refresh.kind {
                         RefreshKind::Request => {
@@ -494,60 +516,6 @@ impl World {
             }
         }
     }
-
-    // -- What it has come to -------------------------------------------------------------------
-
-    /// Puts this world into another one's final state, at once.
-    pub(super) fn repeat(&mut self, other: &Self) {
-        for (node, theirs) in other.nodes.iter().enumerate() {
-            self.nodes[node].originated.clone_from(&theirs.originated);
-            let originated = theirs.originated.clone();
-            self.nodes[node].server.set_originated(originated);
-            self.reflect(node, theirs.config.reflect_between_nvas);
-            for nva in (0..NVAS).map(Nva) {
-                for change in theirs.announced[nva.0].changes() {
-                    self.tell(node, nva, change);
-                }
-            }
-        }
-    }
-
-    /// Each has from the other what the other says that it sent.
-    pub(super) fn assert_both_agree(&mut self) {
-        for node in [0, 1] {
-            let far = speaker_name(1 - node);
-            let here = speaker_name(node);
-            let sent = self.nodes[node].server.advertised_rows(&from(far));
-            let sent: Vec<_> = sent
-                .into_iter()
-                .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
-                .collect();
-            let has = self.nodes[1 - node]
-                .server
-                .learned_rows(&from(here), self.now);
-            let has: Vec<_> = has
-                .into_iter()
-                .map(|row| (row.prefix, row.path_id, row.next_hop, row.as_path))
-                .collect();
-            assert_eq!(
-                sorted(sent),
-                sorted(has),
-                "{here} sent other routes than {far} has"
-            );
-        }
-    }
-
-    /// What subnets of both have learned, and every path with its fate.
-    pub(super) fn learned(&self) -> [(BTreeMap<IpNet, LearnedRoute>, Vec<String>); 2] {
-        self.nodes.each_ref().map(|node| {
-            let rows = node.server.learned_rows(&Filter::default(), self.now);
-            let told = |row: &LearnedRow| format!("{row:?}");
-            (
-                node.learned.clone(),
-                sorted(rows.iter().map(told).collect()),
-            )
-        })
-    }
 }
 
 impl Node {
@@ -570,7 +538,11 @@ impl Node {
             attempt: false,
             established: None,
             links: BTreeMap::new(),
+            settings,
             announced: Default::default(),
+            lost: [false; NVAS],
+            drained: [false; NVAS],
+            refreshed: [0; NVAS],
             originated: BTreeSet::new(),
             learned: BTreeMap::new(),
         };
@@ -588,6 +560,17 @@ impl Node {
     }
 
     fn connect_nva(&mut self, nva: Nva, now: Instant) {
+        let mut restart = Vec::new();
+        if self.settings.nvas_restart {
+            restart.push(Capability::GracefulRestart {
+                flags: 0,
+                restart_time: 120,
+                families: vec![(1, 1, 0x80), (2, 1, 0x80)],
+            });
+            let time = self.settings.long_lived;
+            let families = vec![(1, 1, 0x80, time), (2, 1, 0x80, time)];
+            restart.push(Capability::LongLivedGracefulRestart(families));
+        }
         let open = |asn, router_id: [u8; 4]| Open {
             asn,
             hold_time: 180,
@@ -595,7 +578,9 @@ impl Node {
             capabilities: Family::ALL
                 .map(Capability::multiprotocol)
                 .into_iter()
-                .chain([Capability::FourOctetAsn(asn)])
+                .chain([Capability::FourOctetAsn(asn), Capability::RouteRefresh])
+                .chain([Capability::EnhancedRouteRefresh])
+                .chain(restart.clone())
                 .collect(),
         };
         let ours = open(self.config.asn, [10, 0, 0, 1]);
@@ -702,6 +687,7 @@ fn session(
         add_path: add_path(number, settings),
         restart: Restart {
             enabled: settings.graceful_restart,
+            long_lived_stale_time: settings.long_lived,
             ..Restart::default()
         },
         extended_next_hop: false,

@@ -341,11 +341,12 @@ impl Core {
     }
 }
 
-/// The routes of a session, in no order.
-pub(super) fn routes<A: Address>(table: &Table<A>, session: SessionIndex) -> Vec<Nlri> {
+/// The routes of a session that are not marked as stale, in no order.
+pub(super) fn fresh_routes<A: Address>(table: &Table<A>, session: SessionIndex) -> Vec<Nlri> {
     let slots = (0..table.len()).map(|slot| table.slot(slot));
     let routes = slots.flat_map(|slot| {
-        let its = slot.paths().iter().filter(|path| path.session == session);
+        let paths = slot.paths().iter();
+        let its = paths.filter(|path| path.session == session && !path.is_stale());
         its.map(|path| Nlri {
             prefix: slot.prefix(),
             path_id: path.path_id,

@@ -270,6 +270,10 @@ impl AdjRibOut {
         while *budget > 0
             && let Some((number, had)) = laggard.take(A::FAMILY)
         {
+            // It was free, and the table has been empty since.
+            if number >= table.len() {
+                continue;
+            }
             let slot = table.slot(number);
             packer.renew(
                 &decision,

@@ -5,25 +5,26 @@
 //! holds any longer is freed when its last holder gives it back through [`Interner::release`].
 
 use std::{
-    hash::{BuildHasher, BuildHasherDefault},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
 };
 
 use hashbrown::{HashTable, hash_table::Entry};
-use rustc_hash::FxHasher;
 
 use crate::bgp::wire::PathAttributes;
 
-/// All attribute sets in use. Each keeps its hash, so that growing does not read the sets again.
+/// All attribute sets in use. Each keeps its hash, so that growing does not read the sets again. The
+/// hash has a key: peers choose what is hashed, and must not be able to make it collide.
 #[derive(Default)]
 pub(super) struct Interner {
+    key: RandomState,
     sets: HashTable<(u64, Arc<PathAttributes>)>,
 }
 
 impl Interner {
     /// The shared allocation equal to `attributes`; theirs, if they are new.
     pub(super) fn intern(&mut self, attributes: Arc<PathAttributes>) -> Arc<PathAttributes> {
-        let hash = hash(&attributes);
+        let hash = self.key.hash_one(&*attributes);
         let equal = |(other_hash, other): &(u64, Arc<PathAttributes>)| {
             *other_hash == hash && (Arc::ptr_eq(other, &attributes) || *other == attributes)
         };
@@ -39,7 +40,7 @@ impl Interner {
         if Arc::strong_count(&attributes) > TABLE_AND_CALLER {
             return;
         }
-        let hash = hash(&attributes);
+        let hash = self.key.hash_one(&*attributes);
         if let Ok(entry) = self
             .sets
             .find_entry(hash, |(_, other)| Arc::ptr_eq(other, &attributes))
@@ -58,10 +59,6 @@ impl Interner {
     pub(super) fn len(&self) -> usize {
         self.sets.len()
     }
-}
-
-fn hash(attributes: &PathAttributes) -> u64 {
-    BuildHasherDefault::<FxHasher>::default().hash_one(attributes)
 }
 
 #[cfg(test)]

@@ -4,9 +4,7 @@
 //! is learned, and which prefixes have no next hop that can be resolved. Once somebody does, the
 //! whole table is told in chunks, beside what changes meanwhile.
 
-use std::{mem, sync::Arc};
-
-use rustc_hash::FxHashSet;
+use std::{collections::HashSet, mem, sync::Arc};
 
 use super::{
     LearnedChange, LearnedNextHop, LearnedRoute,
@@ -16,7 +14,7 @@ use super::{
 };
 
 /// Changes that have not been taken, and the sets of next hops, one copy each: a million prefixes
-/// share a handful of them.
+/// share a handful of them. The hash is keyed, for peers choose next hops.
 #[derive(Default)]
 pub(super) struct LearnedRoutes {
     changes: Vec<LearnedChange>,
@@ -24,7 +22,7 @@ pub(super) struct LearnedRoutes {
     marks_only: bool,
     /// The first slot that is to be told yet, of the IPv4 and of the IPv6 table.
     untold: [Option<usize>; 2],
-    sets: FxHashSet<Arc<[LearnedNextHop]>>,
+    sets: HashSet<Arc<[LearnedNextHop]>>,
     sweep_at: usize,
 }
 

@@ -216,12 +216,13 @@ impl Rib {
         self.core.sessions[session].totals.stale
     }
 
-    /// The last `count` routes of a session and family, by prefix and path identifier.
+    /// The last `count` routes of a session and family that are not marked as stale, by prefix and
+    /// path identifier.
     #[must_use]
     pub fn last_routes(&self, session: SessionIndex, family: Family, count: usize) -> Vec<Nlri> {
         let mut routes = match family {
-            Family::Ipv4Unicast => adj_rib_in::routes(&self.tables.v4, session),
-            Family::Ipv6Unicast => adj_rib_in::routes(&self.tables.v6, session),
+            Family::Ipv4Unicast => adj_rib_in::fresh_routes(&self.tables.v4, session),
+            Family::Ipv6Unicast => adj_rib_in::fresh_routes(&self.tables.v6, session),
         };
         routes.sort_unstable();
         routes.split_off(routes.len().saturating_sub(count))
@@ -285,9 +286,12 @@ impl Rib {
     }
 
     /// A joined session asked for all routes of a family again (RFC 2918). `marked`: they go out
-    /// between BoRR and EoRR (RFC 7313), changes that happen meanwhile among them.
+    /// between BoRR and EoRR (RFC 7313), changes that happen meanwhile among them. One that has not
+    /// joined will be sent all routes when it does.
     pub fn refresh(&mut self, session: SessionIndex, family: Family, marked: bool) {
-        self.out.refresh(session, family, marked);
+        if self.core.sessions[session].group.is_some() {
+            self.out.refresh(session, family, marked);
+        }
     }
 
     /// A joined session does not take more for now: what changes from here on is not sent to it but

@@ -6,13 +6,12 @@
 //! as they were: what a batch changed is the difference between the two.
 
 use std::{
-    hash::{Hash, Hasher},
+    hash::{BuildHasher, Hash, RandomState},
     net::{Ipv4Addr, Ipv6Addr},
 };
 
 use hashbrown::{HashTable, hash_table::Entry};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use rustc_hash::FxHasher;
 
 use super::path::Paths;
 use crate::bgp::wire::Family;
@@ -23,9 +22,6 @@ pub(super) trait Address: Copy + Eq + Hash {
 
     /// The prefix with this address and length.
     fn prefix(self, length: u8) -> IpNet;
-
-    /// Mixes the address into a hash: whole words, FxHash's strength.
-    fn mix(self, hasher: &mut FxHasher);
 }
 
 impl Address for Ipv4Addr {
@@ -34,10 +30,6 @@ impl Address for Ipv4Addr {
     fn prefix(self, length: u8) -> IpNet {
         Ipv4Net::new_assert(self, length).into()
     }
-
-    fn mix(self, hasher: &mut FxHasher) {
-        hasher.write_u32(self.to_bits());
-    }
 }
 
 impl Address for Ipv6Addr {
@@ -45,12 +37,6 @@ impl Address for Ipv6Addr {
 
     fn prefix(self, length: u8) -> IpNet {
         Ipv6Net::new_assert(self, length).into()
-    }
-
-    fn mix(self, hasher: &mut FxHasher) {
-        let bits = self.to_bits();
-        hasher.write_u64((bits >> 64) as u64);
-        hasher.write_u64(bits as u64);
     }
 }
 
@@ -85,6 +71,8 @@ pub(super) struct Changed {
 
 /// All prefixes of one family.
 pub(super) struct Table<A> {
+    /// Of the hash: peers choose the prefixes, and must not be able to make them collide.
+    key: RandomState,
     index: HashTable<u32>,
     slots: Vec<Slot<A>>,
     free: Vec<u32>,
@@ -94,6 +82,7 @@ pub(super) struct Table<A> {
 impl<A> Default for Table<A> {
     fn default() -> Self {
         Self {
+            key: RandomState::new(),
             index: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
@@ -105,7 +94,7 @@ impl<A> Default for Table<A> {
 impl<A: Address> Table<A> {
     /// The slot of a prefix.
     pub(super) fn find(&self, address: A, length: u8) -> Option<usize> {
-        let place = self.index.find(hash(address, length), |slot| {
+        let place = self.index.find(hash(&self.key, address, length), |slot| {
             let slot = &self.slots[*slot as usize];
             slot.address == address && slot.length == length
         });
@@ -115,15 +104,22 @@ impl<A: Address> Table<A> {
     /// The slot of a prefix, new and empty if there was none.
     pub(super) fn find_or_add(&mut self, address: A, length: u8) -> usize {
         let Self {
-            index, slots, free, ..
+            key,
+            index,
+            slots,
+            free,
+            ..
         } = self;
         let entry = index.entry(
-            hash(address, length),
+            hash(key, address, length),
             |slot| {
                 let slot = &slots[*slot as usize];
                 slot.address == address && slot.length == length
             },
-            |slot| hash(slots[*slot as usize].address, slots[*slot as usize].length),
+            |slot| {
+                let slot = &slots[*slot as usize];
+                hash(key, slot.address, slot.length)
+            },
         );
         let vacant = match entry {
             Entry::Occupied(entry) => return *entry.get() as usize,
@@ -210,7 +206,7 @@ impl<A: Address> Table<A> {
             let number = u32::try_from(slot).expect("fewer than 2^32 prefixes");
             let entry = self
                 .index
-                .find_entry(hash(*address, *length), |slot| *slot == number);
+                .find_entry(hash(&self.key, *address, *length), |slot| *slot == number);
             if let Ok(entry) = entry {
                 entry.remove();
                 self.free.push(number);
@@ -222,11 +218,8 @@ impl<A: Address> Table<A> {
     }
 }
 
-fn hash<A: Address>(address: A, length: u8) -> u64 {
-    let mut hasher = FxHasher::default();
-    address.mix(&mut hasher);
-    hasher.write_u8(length);
-    hasher.finish()
+fn hash<A: Address>(key: &RandomState, address: A, length: u8) -> u64 {
+    key.hash_one((address, length))
 }
 
 #[cfg(test)]
@@ -281,6 +274,21 @@ mod tests {
         let before: Vec<usize> = changed.iter().map(|change| change.before.len()).collect();
         assert_eq!(before, [1], "changed twice, noted once");
         assert!(!table.has_changes());
+    }
+
+    #[test]
+    fn prefixes_chosen_to_collide_in_a_hash_without_a_key_do_not() {
+        // The multiplier of FxHash: under it all of these have one hash.
+        const MULTIPLIER: u64 = 0xf135_7aea_2e62_a9c5;
+        let key = RandomState::new();
+        let hashes: std::collections::BTreeSet<u64> = (1..=1000u64)
+            .map(|high| {
+                let low = high.wrapping_mul(MULTIPLIER).wrapping_neg();
+                let address = u128::from(high) << 64 | u128::from(low);
+                hash(&key, Ipv6Addr::from_bits(address), 128)
+            })
+            .collect();
+        assert!(hashes.len() > 990, "{}", hashes.len());
     }
 
     fn add<A: Address>(table: &mut Table<A>, address: A) -> usize {

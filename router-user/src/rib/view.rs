@@ -187,7 +187,8 @@ fn may_be_too_long(attributes: &PathAttributes) -> bool {
         .unknown
         .iter()
         .map(|unknown| unknown.value.len() + 4);
-    let bytes = 4 * attributes.as_path.asns().count()
+    // To a peer with 2-octet AS numbers each takes six bytes (AS_PATH and AS4_PATH).
+    let bytes = 6 * attributes.as_path.asns().count()
         + 4 * attributes.communities.len()
         + 8 * attributes.extended_communities.len()
         + 12 * attributes.large_communities.len()

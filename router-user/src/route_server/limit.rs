@@ -1,8 +1,6 @@
 //! How many routes a peer may announce, and what happens beyond.
 
-use std::time::Duration;
-
-use rustc_hash::FxHashSet;
+use std::{collections::HashSet, time::Duration};
 
 use crate::bgp::wire::Nlri;
 
@@ -38,7 +36,8 @@ const REMEMBERED: usize = 16 * 1024;
 /// neither withdrawn nor announced again when there was.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refused {
-    known: FxHashSet<Nlri>,
+    /// With a keyed hash: peers choose what stands here.
+    known: HashSet<Nlri>,
     /// There were more of them than are remembered.
     more: bool,
 }

@@ -388,7 +388,16 @@ impl RouteServer {
         let max = session.peer.max_prefixes as usize;
         let action = session.peer.limit_action;
         for family in Family::ALL {
-            // What it announced before its restart does not count beside what it announces now.
+            // What it announced before its restart, or before it began to announce all again, does not
+            // count beside what it announces now; but one that begins again and again piles up no more
+            // than once the limit of it.
+            let received = self.rib.totals(up.index).received[family as usize];
+            if action != LimitAction::Warn && received > max.saturating_mul(2) {
+                let swept = self.rib.sweep_stale(up.index, family);
+                if swept > 0 {
+                    tracing::warn!(session = %id, %family, swept, "stale routes beyond its prefix limit are gone");
+                }
+            }
             let totals = self.rib.totals(up.index);
             let count = totals.received[family as usize] - totals.stale[family as usize];
             if limit::is_near(count, max) && !up.warned.contains(family) {
@@ -527,7 +536,7 @@ fn view(
         asn: config.asn,
         max_paths,
         sources,
-        long_lived: !negotiated.peer.long_lived.is_empty(),
+        long_lived: negotiated.peer.knows_long_lived(),
         export,
         next_hop_v4: v4.map(|address| (*address).into()),
         next_hop_v6: v6.map(|address| (*address).into()),

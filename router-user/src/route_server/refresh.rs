@@ -97,6 +97,12 @@ impl RouteServer {
         let Some(up) = self.up_mut(id, family) else {
             return;
         };
+        // RFC 7313 §4: it has not announced them for the first time yet.
+        let restarts = up.negotiated.peer.graceful_restart.is_some();
+        if restarts && !up.ended.contains(family) {
+            tracing::debug!(session = %id, %family, "begins a refresh before its End-of-RIB: ignored");
+            return;
+        }
         if !up.allowance.take(now) {
             tracing::debug!(session = %id, %family, "begins its refreshes too often: ignored");
             return;

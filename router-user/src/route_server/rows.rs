@@ -185,6 +185,10 @@ impl RouteServer {
     /// Two sessions of a peer that were told the same things have the same fingerprint.
     fn other_routes(&self, id: &SessionId, up: &Up) -> Option<String> {
         let (other, sibling) = self.sibling(id)?;
+        // What import adds to one session's routes alone is not the peer's doing.
+        if self.sessions[id].operator.drained != sibling.operator.drained {
+            return None;
+        }
         let theirs = self.rib.totals(sibling.up.as_ref()?.index);
         let ours = self.rib.totals(up.index);
         (ours.fingerprint != theirs.fingerprint).then(|| {

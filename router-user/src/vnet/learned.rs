@@ -5,10 +5,9 @@
 //! not programmed, because they lie within the own space of the network. Where no port forwards by
 //! the table it stays empty, and only what other routes depend on is noted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ipnet::IpNet;
-use rustc_hash::FxHashMap;
 
 use super::own::LearnedDefaults;
 use crate::{
@@ -189,7 +188,8 @@ pub(super) fn table_name(route_server: &RouteServerName) -> TableName {
 /// Groups of learned routes. Many routes share few of them; one is made once.
 struct GroupCache {
     vnet: VnetName,
-    groups: FxHashMap<LearnedRoute, SharedGroup>,
+    /// With a keyed hash: peers choose next hops.
+    groups: HashMap<LearnedRoute, SharedGroup>,
     prune_at: usize,
 }
 
@@ -199,7 +199,7 @@ impl GroupCache {
     fn new(vnet: VnetName) -> Self {
         Self {
             vnet,
-            groups: FxHashMap::default(),
+            groups: HashMap::new(),
             prune_at: PRUNE_AT_LEAST,
         }
     }

@@ -96,6 +96,7 @@ impl Fsm {
         let Some(index) = self.index(id) else {
             return;
         };
+        let established = self.find(State::Established);
         let connection = &mut self.connections[index];
         match (&mut connection.phase, message) {
             (_, Received::Notification(notification)) => {
@@ -104,6 +105,20 @@ impl Fsm {
             (Phase::OpenSent, Received::Open(theirs)) => self.opened(index, &theirs, now),
             (Phase::Held { confirmed, .. }, Received::Keepalive) => *confirmed = true,
             (Phase::OpenConfirm(_), Received::Keepalive) => self.confirmed(index, now),
+            // Only who is Established sends these: the peer has no winner in mind.
+            (
+                Phase::Held {
+                    negotiated,
+                    confirmed: true,
+                    ..
+                },
+                Received::Update | Received::RouteRefresh,
+            ) if established.is_none() => {
+                let negotiated = Arc::clone(negotiated);
+                connection.phase = Phase::OpenConfirm(negotiated);
+                connection.heard(now);
+                self.establish(index, now);
+            }
             (
                 Phase::Established(_),
                 Received::Update | Received::Keepalive | Received::RouteRefresh,

@@ -35,7 +35,7 @@ impl Session {
 
     /// Takes the first message; its length. `None`: there is none, or the connection is closed.
     fn receive_one(&mut self, connection: ConnectionId, buffer: &[u8]) -> Option<usize> {
-        let context = find(&mut self.links, Some(connection))?.context;
+        let mut context = find(&mut self.links, Some(connection))?.context;
         let len = match wire::frame(buffer, context.max_message_len()) {
             Ok(len) => len?,
             Err(notification) => {
@@ -45,11 +45,15 @@ impl Session {
         };
         self.status.received();
         let message = &buffer[..len];
-        let is_established = self.established == Some(connection);
-        // What an UPDATE says matters only once there is something to compare it with.
-        if message[18] == MessageType::Update as u8 && !is_established {
+        let is_established = |this: &Self| this.established == Some(connection);
+        // What an UPDATE says matters only once there is something to compare it with. It may be what
+        // makes the session Established.
+        if message[18] == MessageType::Update as u8 && !is_established(self) {
             self.message(connection, Received::Update);
-            return Some(len);
+            if !is_established(self) {
+                return Some(len);
+            }
+            context = find(&mut self.links, Some(connection))?.context;
         }
         match wire::decode(message, &context) {
             Ok(Message::Open(open)) => self.message(connection, Received::Open(open)),
@@ -64,7 +68,7 @@ impl Session {
             Ok(Message::RouteRefresh(refresh)) => {
                 self.message(connection, Received::RouteRefresh);
                 // Elsewhere it is a fault, and none of the Established connection's business.
-                if is_established {
+                if is_established(self) {
                     self.refresh(&refresh);
                 }
             }

@@ -81,6 +81,16 @@ impl Offer {
         families.iter().find(|entry| entry.family == family)
     }
 
+    /// Whether it knows long-lived graceful restart, also if it keeps no routes of its own for long:
+    /// the capability then names no family.
+    #[must_use]
+    pub fn knows_long_lived(&self) -> bool {
+        let named =
+            |capability: &Capability| matches!(capability, Capability::LongLivedGracefulRestart(_));
+        let announced = self.capabilities.iter().any(named);
+        !self.long_lived.is_empty() || announced && self.graceful_restart.is_some()
+    }
+
     /// What long-lived graceful restart says of `family`, if it covers it.
     #[must_use]
     pub fn long_lived_family(&self, family: Family) -> Option<&LongLivedFamily> {
@@ -245,6 +255,19 @@ mod tests {
             [entry(V4, true, 86_400), entry(V6, false, 0x00ff_ffff)]
         );
         assert_eq!(offer.long_lived_family(V4), Some(&entry(V4, true, 86_400)));
+    }
+
+    #[test]
+    fn rfc9494_4_3_a_speaker_that_names_no_family_may_still_be_sent_stale_routes() {
+        let restart = Capability::GracefulRestart {
+            flags: 0,
+            restart_time: 0,
+            families: vec![],
+        };
+        let long_lived = Capability::LongLivedGracefulRestart(vec![]);
+        assert!(offer(vec![restart.clone(), long_lived.clone()]).knows_long_lived());
+        assert!(!offer(vec![long_lived]).knows_long_lived(), "§4.5");
+        assert!(!offer(vec![restart]).knows_long_lived());
     }
 
     #[test]

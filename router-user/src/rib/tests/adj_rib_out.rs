@@ -475,3 +475,21 @@ fn an_ibgp_peer_gets_the_path_unchanged_and_a_local_pref() {
     assert_eq!(sent.as_path, AsPath::sequence([65010]));
     assert_eq!(sent.local_pref, Some(100));
 }
+
+#[test]
+fn what_does_not_fit_into_a_message_with_2_octet_as_numbers_is_not_counted_as_sent() {
+    let mut lab = Lab::new();
+    let source = lab.source(info(4));
+    let old = lab.source(info(5));
+    lab.peers[old].context.four_octet_asn = false;
+    let view = View {
+        context: lab.peers[old].context,
+        ..view()
+    };
+    lab.rib.join(lab.peers[old].index, view);
+    lab.announce(source, "10.2.0.0/16", attributes(&[65_536; 750], 4));
+    lab.announce(source, "10.3.0.0/16", attributes(&[65_536; 600], 4));
+    lab.settle();
+    assert_eq!(lab.peers[old].announced, 1);
+    assert_eq!(lab.rib.totals(lab.peers[old].index).advertised, 1);
+}

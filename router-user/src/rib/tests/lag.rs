@@ -217,3 +217,37 @@ fn joined(lab: &mut Lab, peer: usize) -> usize {
     lab.rib.join(lab.peers[place].index, view);
     place
 }
+
+#[test]
+fn a_session_held_during_its_dump_outlasts_a_table_that_empties_meanwhile() {
+    let mut lab = Lab::new();
+    let source = lab.source(info(4));
+    let slow = lab.source(info(5));
+    let index = lab.peers[source].index;
+    let nets: Vec<IpNet> = (0..20_000u32)
+        .map(|number| IpNet::new(Ipv4Addr::from((20 << 24) + (number << 8)).into(), 24).unwrap())
+        .collect();
+    let path = Arc::new(attributes(&[65010], 4));
+    let path = lab.rib.intern(path, Additions::default());
+    for net in &nets {
+        let eligible = Judgement::Eligible;
+        lab.rib.announce(index, (*net).into(), &path, &eligible);
+    }
+    lab.rib.release(path);
+    // Their slots are free, and lie beyond the first chunk.
+    for net in &nets[16_000..] {
+        lab.rib.withdraw(index, (*net).into());
+    }
+    lab.rib.join(lab.peers[slow].index, view());
+    lab.rib.hold(lab.peers[slow].index);
+    for net in &nets[..16_000] {
+        lab.rib.withdraw(index, (*net).into());
+    }
+    lab.rib.flush();
+    lab.rib.resume(lab.peers[slow].index);
+    lab.settle();
+    assert_eq!(lab.peers[slow].ended.len(), 2);
+    lab.announce(source, "10.2.0.0/16", attributes(&[65010], 4));
+    lab.settle();
+    assert_eq!(lab.peers[slow].holds.len(), 1);
+}

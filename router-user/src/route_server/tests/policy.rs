@@ -249,6 +249,19 @@ fn rfc8326_4_2_a_drained_peer_loses_its_traffic_and_is_told_to_send_none() {
 }
 
 #[test]
+fn a_peer_drained_at_one_instance_is_not_said_to_announce_other_routes_there() {
+    let mut lab = up();
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], SDWAN));
+    let ids = lab.server.sessions_of(&"sdwan".into(), Some(InstanceId(1)));
+    lab.server.set_drained(&ids, true, lab.now);
+    lab.settle();
+    assert_eq!(lab.warnings("sdwan", 2), "");
+    lab.server.set_drained(&ids, false, lab.now);
+    lab.announce("sdwan", 1, &[OTHER], &route(&[65010], SDWAN));
+    assert!(lab.warnings("sdwan", 2).contains("other routes"));
+}
+
+#[test]
 fn the_same_policy_again_sends_nothing() {
     let mut lab = Lab::new(&changed(|peer| peer.policy.as_override = true, "fw"));
     lab.both_up("sdwan");

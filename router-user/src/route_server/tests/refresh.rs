@@ -1,6 +1,7 @@
 //! Routes announced again: by us, by peers, and what is asked for when there is room again.
 
 use super::*;
+use crate::bgp::wire::GracefulRestart;
 
 const SDWAN: &str = "10.1.10.4";
 const NETS: [&str; 5] = [
@@ -50,6 +51,88 @@ fn a_refresh_that_is_asked_for_during_the_first_dump_begins_after_its_end_of_rib
         lab.deliver();
         let far = lab.far("fw", 1);
         assert!(far.refreshed.0 == 0 || far.ended == Family::ALL);
+    }
+}
+
+#[test]
+fn a_refresh_asked_for_before_anything_is_sent_ends_with_its_session() {
+    let mut lab = Lab::new(&config());
+    lab.server.defer_selection(lab.now + MINUTE);
+    let (id, mut negotiated) = lab.negotiated("fw", 1);
+    negotiated.peer.graceful_restart = Some(GracefulRestart::default());
+    lab.up_with(id.clone(), negotiated);
+    let asked = SessionEvent::RefreshRequested { id, family: V4 };
+    lab.server.handle(asked, lab.now);
+    lab.down("fw", 1);
+    lab.settle();
+    lab.up("fw", 1);
+    lab.now += MINUTE;
+    lab.settle();
+    let far = lab.far("fw", 1);
+    assert_eq!((far.refreshed, &far.ended[..]), ((0, 0), &Family::ALL[..]));
+}
+
+#[test]
+fn rfc7313_4_a_refresh_before_end_of_rib_of_a_restarting_peer_is_none() {
+    for restarts in [true, false] {
+        let mut lab = Lab::new(&config());
+        let (id, mut negotiated) = lab.negotiated("sdwan", 1);
+        let restart = GracefulRestart::default();
+        negotiated.peer.graceful_restart = restarts.then_some(restart);
+        lab.up_with(id, negotiated);
+        let received = |lab: &Lab| lab.server.peer_rows(lab.now)[0].received;
+        lab.announce("sdwan", 1, &NETS[..2], &route(&[65010], SDWAN));
+        lab.refreshes("sdwan", 1, V4, false);
+        lab.announce("sdwan", 1, &NETS[2..], &route(&[65010], SDWAN));
+        lab.refreshes("sdwan", 1, V4, true);
+        assert_eq!(received(&lab), if restarts { 5 } else { 3 });
+        lab.send("sdwan", 1, vec![RouteChange::EndOfRib(V4)]);
+        lab.refreshes("sdwan", 1, V4, false);
+        lab.announce("sdwan", 1, &NETS[..1], &route(&[65010], SDWAN));
+        lab.refreshes("sdwan", 1, V4, true);
+        assert_eq!(received(&lab), 1);
+    }
+}
+
+#[test]
+fn a_limit_counts_and_refuses_only_what_was_announced_again() {
+    let mut lab = Lab::new(&discarding(3));
+    lab.up("sdwan", 1);
+    lab.up("fw", 1);
+    lab.announce("sdwan", 1, &NETS[2..], &route(&[65010], SDWAN));
+    lab.refreshes("sdwan", 1, V4, false);
+    let others = ["10.0.0.0/16", "10.2.0.0/16", "10.3.0.0/16"];
+    lab.announce("sdwan", 1, &others, &route(&[65010], SDWAN));
+    lab.announce("sdwan", 1, &NETS[2..3], &route(&[65010], SDWAN));
+    lab.refreshes("sdwan", 1, V4, true);
+    lab.settle();
+    let learned: Vec<String> = lab.learned.keys().map(IpNet::to_string).collect();
+    assert_eq!(learned, others);
+    let warnings = lab.warnings("sdwan", 1);
+    assert!(
+        warnings.contains("1 IPv4 routes were refused"),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn refreshes_that_never_end_do_not_pile_up_routes_beyond_twice_the_limit() {
+    for action in [LimitAction::Discard, LimitAction::Teardown] {
+        let mut config = discarding(3);
+        config.peers[0].limit_action = action;
+        let mut lab = Lab::new(&config);
+        lab.up("sdwan", 1);
+        for round in 0..8 {
+            let nets: Vec<String> = (0..3).map(|n| format!("10.{round}.{n}.0/24")).collect();
+            let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
+            lab.announce("sdwan", 1, &nets, &route(&[65010], SDWAN));
+            let received = lab.server.peer_rows(lab.now)[0].received;
+            assert!((3..=6).contains(&received), "{received} in round {round}");
+            lab.refreshes("sdwan", 1, V4, false);
+        }
+        lab.refreshes("sdwan", 1, V4, true);
+        lab.settle();
+        assert!(lab.shutdowns.is_empty());
     }
 }
 

@@ -367,4 +367,12 @@ fn the_loser_of_a_collision_to_come_waits_for_the_winner_but_not_for_long() {
     let (mut fsm, now) = start();
     let actions = fsm.handle(Event::Timer, now + Duration::from_secs(1));
     assert_eq!(established(&actions), Some(INCOMING));
+
+    // The peer is Established on the loser: for it there is no winner.
+    for message in [Received::Update, Received::RouteRefresh] {
+        let (mut fsm, now) = start();
+        let actions = fsm.handle(received(INCOMING, message), now);
+        assert_eq!(established(&actions), Some(INCOMING), "{actions:?}");
+        assert_eq!(fsm.state(), State::Established);
+    }
 }

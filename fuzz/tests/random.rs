@@ -1,0 +1,34 @@
+//! Many random inputs of the convergence target in a plain loop:
+//! `RANDOM_INPUTS=0..20000 cargo test --release -p fuzz --test random -- --ignored`.
+
+use std::{env, ops::Range, panic};
+
+#[test]
+#[ignore = "takes minutes; see above"]
+fn two_speakers_converge_after_random_events() {
+    for number in numbers() {
+        let input = random(number);
+        let result = panic::catch_unwind(|| fuzz::convergence::run(&input));
+        assert!(result.is_ok(), "broken by number {number}");
+    }
+}
+
+/// Which inputs: the same numbers, the same inputs.
+fn numbers() -> Range<u64> {
+    let text = env::var("RANDOM_INPUTS").unwrap_or_else(|_| "0..2000".to_owned());
+    let (first, end) = text.split_once("..").expect("RANDOM_INPUTS=first..end");
+    let number = |text: &str| text.parse().expect("RANDOM_INPUTS=first..end, two numbers");
+    number(first)..number(end)
+}
+
+fn random(number: u64) -> Vec<u8> {
+    let mut state = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let length = 20 + next() as usize % 600;
+    (0..length).map(|_| (next() >> 24) as u8).collect()
+}
