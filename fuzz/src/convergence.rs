@@ -12,6 +12,7 @@ use crate::pick;
 use world::{Nva, World};
 
 mod nva;
+mod setup;
 mod world;
 
 /// Most steps of one run.
@@ -20,7 +21,7 @@ const STEPS: usize = 200;
 /// Steps from the bytes; then quiet, and the comparison.
 pub fn run(input: &[u8]) {
     let mut bytes = Unstructured::new(input);
-    let settings = world::Settings::read(&mut bytes).unwrap_or_default();
+    let settings = setup::Settings::read(&mut bytes).unwrap_or_default();
     let mut world = World::new(settings);
     world.start();
     // The bytes are used up: the story is over.

@@ -2,12 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use arbitrary::{Result, Unstructured};
 use bytes::BytesMut;
 use ipnet::IpNet;
 use router_user::{
@@ -15,7 +13,7 @@ use router_user::{
     bgp::{
         Credit, InstanceId, RouteChange, SessionCommand, SessionEvent, SessionId, State,
         fsm::{Action, ConnectionId, Event, Fsm, Outgoing, Received, monitor::Monitor},
-        session::{AddPath, Restart, SessionConfig, SessionHandle},
+        session::SessionHandle,
         wire::{
             self, Capability, Context, Family, Message, MessageType, Negotiated, Nlri,
             Notification, Open, PathAttributes, RefreshKind, RouteRefresh,
@@ -26,7 +24,10 @@ use router_user::{
     route_server::{Filter, RouteServer},
 };
 
-use super::nva::{self, Announced, NVAS, SPEAKERS};
+use super::{
+    nva::{self, Announced, NVAS},
+    setup::{Settings, route_server, session, space, speaker_address, speaker_name},
+};
 
 mod mishaps;
 mod outcome;
@@ -37,35 +38,6 @@ const QUIET: Duration = Duration::from_secs(1200);
 /// An NVA of a speaker.
 #[derive(Clone, Copy)]
 pub(super) struct Nva(pub(super) usize);
-
-/// How the two are configured.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Settings {
-    add_path_receive: [bool; 2],
-    add_path_send: [u8; 2],
-    graceful_restart: bool,
-    /// Seconds; 0: not at all.
-    long_lived: u32,
-    nvas_restart: bool,
-    passive: Option<usize>,
-    only_v6: bool,
-}
-
-impl Settings {
-    pub(super) fn read(bytes: &mut Unstructured<'_>) -> Result<Self> {
-        let [flags, paths]: [u8; 2] = bytes.arbitrary()?;
-        let send = |bits: u8| [0, 0, 1, 3][usize::from(bits & 3)];
-        Ok(Self {
-            add_path_receive: [flags & 1 != 0, flags & 2 != 0],
-            add_path_send: [send(paths), send(paths >> 2)],
-            graceful_restart: flags & 4 != 0,
-            long_lived: if paths & 16 != 0 { 300 } else { 0 },
-            nvas_restart: paths & 32 != 0,
-            passive: (flags & 8 != 0).then_some(usize::from(flags >> 4 & 1)),
-            only_v6: flags & 0x60 == 0x60,
-        })
-    }
-}
 
 /// The world.
 pub(super) struct World {
@@ -614,108 +586,6 @@ impl Link {
             received: BytesMut::new(),
         }
     }
-}
-
-fn route_server(number: usize, settings: Settings) -> config::RouteServer {
-    let IpAddr::V4(own) = speaker_address(number) else {
-        unreachable!("speakers have IPv4 addresses")
-    };
-    let instance = |id: u8| config::Instance {
-        id: InstanceId(id),
-        router_id: [10, 0, number as u8, id].into(),
-        addresses: vec![
-            IpAddr::from([own.octets()[0], own.octets()[1], 255, 3 + id]),
-            format!("fd00::ff:{number}:{id}")
-                .parse()
-                .expect("an address"),
-        ],
-    };
-    let mut far = config::Peer::new(
-        speaker_name(1 - number).into(),
-        speaker_address(1 - number),
-        SPEAKERS[1 - number],
-    );
-    far.add_path = add_path(number, settings);
-    far.restart.enabled = settings.graceful_restart;
-    let nvas = (0..NVAS).map(|n| {
-        config::Peer::new(
-            format!("nva{n}").as_str().into(),
-            nva::address(number, Nva(n)),
-            nva::asn(number, Nva(n)),
-        )
-    });
-    config::RouteServer {
-        name: speaker_name(number).into(),
-        vnet: "hub".into(),
-        asn: SPEAKERS[number],
-        instances: [instance(1), instance(2)],
-        reflect_between_nvas: true,
-        max_paths: 8,
-        restart_time: 120,
-        refresh_time: 600,
-        require_policy: false,
-        connection_rate: 10,
-        peers: std::iter::once(far).chain(nvas).collect(),
-        dynamic_peers: vec![],
-    }
-}
-
-fn session(
-    number: usize,
-    config: &config::RouteServer,
-    id: &SessionId,
-    settings: Settings,
-) -> SessionConfig {
-    let peer = &config.peers[0];
-    SessionConfig {
-        id: id.clone(),
-        local_asn: config.asn,
-        peer_asn: peer.asn,
-        router_id: config.instances[0].router_id,
-        local_address: speaker_address(number),
-        port: 179,
-        passive: settings.passive == Some(number),
-        hold_time: peer.hold_time,
-        connect_retry: peer.connect_retry,
-        families: if settings.only_v6 {
-            vec![Family::Ipv6Unicast]
-        } else {
-            Family::ALL.to_vec()
-        },
-        send_hold_time: peer.send_hold_time,
-        security: peer.security.clone(),
-        add_path: add_path(number, settings),
-        restart: Restart {
-            enabled: settings.graceful_restart,
-            long_lived_stale_time: settings.long_lived,
-            ..Restart::default()
-        },
-        extended_next_hop: false,
-        role: None,
-    }
-}
-
-fn add_path(number: usize, settings: Settings) -> AddPath {
-    AddPath {
-        receive: settings.add_path_receive[number],
-        send: settings.add_path_send[number],
-    }
-}
-
-/// The first instance's address.
-fn speaker_address(number: usize) -> IpAddr {
-    IpAddr::from([10, 2 + number as u8, 255, 4])
-}
-
-fn speaker_name(number: usize) -> &'static str {
-    ["left", "right"][number]
-}
-
-/// Where next hops can be resolved.
-fn space() -> Vec<IpNet> {
-    ["10.0.0.0/8", "fd00::/16"]
-        .map(|net| net.parse().expect("a prefix"))
-        .to_vec()
 }
 
 fn from(peer: &str) -> Filter {
