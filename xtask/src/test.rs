@@ -1,6 +1,8 @@
 //! `cargo xtask test`.
 
-use anyhow::Result;
+use std::{borrow::Cow, fs, sync::Mutex, thread};
+
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use crate::{setup, shell};
@@ -43,20 +45,90 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "--bin",
         "waypost",
     ]))?;
-    let mut scenarios = shell::cargo(&["test", "-p", "tests"]);
     match arguments.scenario.as_deref() {
-        Some(MANY) => return many(),
+        Some(MANY) => many(),
         Some(name) => {
-            scenarios.args(["--test", name, "--", "--nocapture"]);
+            let run = ["test", "-p", "tests", "--test", name, "--", "--nocapture"];
+            shell::run(&mut shell::cargo(&run))
         }
-        None => {}
-    }
-    shell::run(&mut scenarios)?;
-    match arguments.scenario {
-        Some(_) => Ok(()),
-        None => many(),
+        None => scenarios(),
     }
 }
+
+/// All scenarios. Those that hold sessions with one daemon after the other mostly wait, so several of
+/// them run side by side; those that measure time or losses have the machine to themselves.
+fn scenarios() -> Result<()> {
+    shell::run(&mut shell::cargo(&["test", "-p", "tests", "--no-run"]))?;
+    let (patient, others): (Vec<String>, Vec<String>) =
+        names()?.into_iter().partition(|name| is_patient(name));
+    side_by_side(patient)?;
+    let mut alone = shell::cargo(&["test", "-p", "tests", "--no-fail-fast", "--lib"]);
+    for name in &others {
+        alone.args(["--test", name]);
+    }
+    shell::run(&mut alone)?;
+    many()
+}
+
+/// The scenarios, by their files' names, without [`MANY`].
+fn names() -> Result<Vec<String>> {
+    let folder = shell::root().join("tests/scenarios");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
+        let path = entry?.path();
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy());
+        names.extend(stem.map(Cow::into_owned));
+    }
+    names.retain(|name| name != MANY);
+    names.sort();
+    Ok(names)
+}
+
+/// A scenario that holds sessions with one daemon and has no bounds of less than seconds.
+fn is_patient(name: &str) -> bool {
+    let daemon = name.strip_prefix("interop_").unwrap_or(name);
+    ["bird", "frr", "gobgp", "openbgpd", "exabgp"].contains(&daemon)
+}
+
+/// Runs scenarios, a few at a time; what each printed comes out when it ends. All run, also after one
+/// has failed.
+fn side_by_side(names: Vec<String>) -> Result<()> {
+    let waiting = Mutex::new(names);
+    let failed = Mutex::new(Vec::new());
+    let next = || waiting.lock().expect("nobody panics with it").pop();
+    let worker = || {
+        while let Some(name) = next() {
+            let output = shell::cargo(&["test", "-p", "tests", "--test", &name]).output();
+            let held = output.as_ref().is_ok_and(|output| output.status.success());
+            if !held {
+                failed.lock().expect("nobody panics with it").push(name);
+            }
+            match output {
+                Ok(output) => print!(
+                    "{}{}",
+                    String::from_utf8_lossy(&output.stderr),
+                    String::from_utf8_lossy(&output.stdout)
+                ),
+                Err(error) => println!("{error}"),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(worker);
+        }
+    });
+    let failed = failed.into_inner().expect("nobody panics with it");
+    ensure!(
+        failed.is_empty(),
+        "these scenarios failed: {}; run one with `cargo xtask test --scenario NAME`",
+        failed.join(", ")
+    );
+    Ok(())
+}
+
+/// Patient scenarios at a time.
+const SIDE_BY_SIDE: usize = 4;
 
 /// The scenario with a million prefixes.
 const MANY: &str = "interop_many";

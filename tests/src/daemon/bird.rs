@@ -218,6 +218,11 @@ impl Daemon for Bird {
     }
 
     fn refreshes(&self, neighbor: IpAddr) -> Result<usize> {
+        // Logged from now on, and not always: BIRD leaves out lines when there are many.
+        self.ask(&format!(
+            "debug {} {{ states, packets }}",
+            word_of(neighbor)
+        ))?;
         let line = format!("{}: Got ROUTE-REFRESH", word_of(neighbor));
         Ok(self.process.log().matches(&line).count())
     }
@@ -377,7 +382,7 @@ fn neighbor_block(speaker: &Speaker, neighbor: &Neighbor) -> String {
     format!(
         "protocol bgp {} {{\n  local {} as {};\n  neighbor {} as {};\n  {};\n  passive {};\n  \
          connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;\n  debug {{ \
-         states, packets }};\n  enable extended messages on;\n{}{}{}}}\n",
+         states }};\n  enable extended messages on;\n{}{}{}}}\n",
         protocol(neighbor),
         neighbor.local,
         speaker.asn,
