@@ -182,6 +182,27 @@ async fn whoever_comes_from_a_range_needs_its_password_unless_configured_otherwi
 }
 
 #[tokio::test]
+async fn the_connection_that_made_a_newcomer_a_peer_is_its_first() {
+    let port = free_port("127.21.9.1");
+    let known = session("127.21.9.1", "127.21.9.2", port);
+    let (mut ours, mut arrivals) = admitted(&known, "127.21.9.0/24", Security::default());
+    let mut sessions = vec![known];
+    for number in 10..40 {
+        let mut newcomer = session("127.21.9.1", &format!("127.21.9.{number}"), port);
+        newcomer.passive = true;
+        let mut peer = RawPeer::connect(&newcomer).await;
+        let arrived = tokio::time::timeout(session_support::PATIENCE, arrivals.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        sessions.push(newcomer.clone());
+        assert!(ours.speaker.apply(sessions.clone()).is_empty());
+        ours.speaker.welcome(&newcomer.id, arrived);
+        peer.open(&newcomer, 9).await;
+    }
+}
+
+#[tokio::test]
 async fn connections_beyond_the_rate_are_closed_at_once_and_the_session_stays() {
     let config = SessionConfig {
         passive: true,

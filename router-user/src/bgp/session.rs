@@ -239,7 +239,14 @@ impl Session {
         match input {
             Input::Control(control) => return self.control(control),
             Input::Command(command) => self.commands(command),
-            Input::Incoming(stream) => self.connected(stream, false),
+            Input::Incoming(stream) => {
+                // What the speaker has said before counts before: a session that was just made is
+                // started before its first connection comes.
+                while let Ok(control) = self.control.try_recv() {
+                    self.control(Some(control))?;
+                }
+                self.connected(stream, false);
+            }
             Input::Attempt(Ok(stream)) => {
                 self.attempt = None;
                 self.connected(stream, true);
