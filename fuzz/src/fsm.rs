@@ -99,7 +99,7 @@ fn settings(bytes: &mut Unstructured<'_>) -> Result<Settings> {
 fn event(bytes: &mut Unstructured<'_>, number: u64, monitor: &Monitor) -> Result<Option<Event>> {
     let local_address = [10, 0, 0, 5].into();
     let reason = String::from("lost");
-    let kind = bytes.arbitrary::<u8>()? % 16;
+    let kind = bytes.arbitrary::<u8>()? % 18;
     Ok(Some(match kind {
         0 => Event::Start,
         1 => Event::Stop {
@@ -136,6 +136,9 @@ fn event(bytes: &mut Unstructured<'_>, number: u64, monitor: &Monitor) -> Result
         },
         11 => Event::Timer,
         12 => Event::Leave,
+        13 => Event::Reset {
+            notification: Notification::administrative_reset("bye"),
+        },
         _ => Event::Received {
             connection: connection(bytes, monitor)?,
             message: message(bytes)?,

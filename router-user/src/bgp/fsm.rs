@@ -41,6 +41,9 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(240);
 /// How long a new connection waits for the answer to a probe of the Established one.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long after a reset we connect again.
+const RESET_PAUSE: Duration = Duration::from_secs(1);
+
 /// The state machine of one session.
 #[derive(Debug)]
 pub struct Fsm {
@@ -94,6 +97,7 @@ impl Fsm {
             Event::Stop { notification, idle } => {
                 self.stop(&notification, idle.map(|idle| now + idle));
             }
+            Event::Reset { notification } => self.reset(&notification, now),
             Event::Leave => self.leave(),
             Event::Connected {
                 connection,
@@ -199,6 +203,19 @@ impl Fsm {
         }
         self.cancel_attempt();
         self.activity = until.map_or(Activity::Stopped, Activity::Resting);
+    }
+
+    /// A peer that found our next connection before it has read why the last one ends would take
+    /// that for our restart, and keep what it is to drop (RFC 4724 §4.2).
+    fn reset(&mut self, notification: &Notification, now: Instant) {
+        let was_connected = !self.connections.is_empty();
+        self.stop(notification, None);
+        self.backoff.forget();
+        if was_connected && !self.settings.passive {
+            self.activity = Activity::ConnectAt(now + RESET_PAUSE);
+        } else {
+            self.run(now);
+        }
     }
 
     // -- Timers --------------------------------------------------------------------------------

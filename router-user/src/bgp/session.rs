@@ -96,6 +96,8 @@ pub(super) enum Control {
     Start,
     /// Close with this Cease and stay idle until started.
     Stop { subcode: u8, text: String },
+    /// Close with this Cease and come back.
+    Reset { subcode: u8, text: String },
     /// Close and go on with another configuration; idle, if it was stopped.
     Reconfigure(Box<SessionConfig>),
     /// Protect all connections otherwise, live ones too.
@@ -278,6 +280,11 @@ impl Session {
                 self.stopped = true;
                 self.stop(Notification::cease_with_text(subcode, &text), None);
             }
+            Some(Control::Reset { subcode, text }) => {
+                let notification = Notification::cease_with_text(subcode, &text);
+                self.tell_closing(&notification);
+                self.event(Event::Reset { notification });
+            }
             Some(Control::Reconfigure(config)) => self.reconfigure(*config),
             Some(Control::Protect(security)) => self.protect(security),
             Some(Control::End { subcode, text }) => {
@@ -297,11 +304,15 @@ impl Session {
     }
 
     fn stop(&mut self, notification: Notification, idle: Option<Duration>) {
+        self.tell_closing(&notification);
+        self.event(Event::Stop { notification, idle });
+    }
+
+    fn tell_closing(&mut self, notification: &Notification) {
         if self.established.is_some() {
             self.status
                 .error(format!("closed from here: {notification}"));
         }
-        self.event(Event::Stop { notification, idle });
     }
 
     fn reconfigure(&mut self, config: SessionConfig) {

@@ -252,8 +252,7 @@ impl Speaker {
             return false;
         };
         let text = text.to_owned();
-        tell(running, Control::Stop { subcode, text });
-        tell(running, Control::Start);
+        tell(running, Control::Reset { subcode, text });
         true
     }
 

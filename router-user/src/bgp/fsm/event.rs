@@ -96,6 +96,11 @@ pub enum Event {
         /// Start again by itself after this time.
         idle: Option<Duration>,
     },
+    /// Close with Cease and come back: the peer may connect at once, we do so a second later.
+    Reset {
+        /// What the peer is told.
+        notification: Notification,
+    },
     /// Close for a restart and stay idle: peers with graceful restart are to keep our routes.
     Leave,
     /// The connection that [`Action::Connect`] asked for is there.

@@ -376,3 +376,28 @@ fn the_loser_of_a_collision_to_come_waits_for_the_winner_but_not_for_long() {
         assert_eq!(fsm.state(), State::Established);
     }
 }
+
+#[test]
+fn after_a_reset_the_peer_may_connect_at_once_and_we_do_a_second_later() {
+    let mut fsm = Fsm::new(settings(1, 2, [1, 1, 1, 1]));
+    let now = Instant::now();
+    fsm.handle(Event::Start, now);
+    let connection = ConnectionId(1);
+    let local_address = [10, 0, 0, 1].into();
+    let connected = Event::Connected {
+        connection,
+        local_address,
+    };
+    fsm.handle(connected, now);
+    let notification = Notification::administrative_reset("");
+    let actions = fsm.handle(Event::Reset { notification }, now);
+    assert!(
+        actions.contains(&Action::Close { connection }),
+        "{actions:?}"
+    );
+    assert!(!actions.contains(&Action::Connect), "{actions:?}");
+    assert_eq!(fsm.state(), State::Active);
+    let second = now + Duration::from_secs(1);
+    assert_eq!(fsm.next_timeout(), Some(second));
+    assert!(fsm.handle(Event::Timer, second).contains(&Action::Connect));
+}
