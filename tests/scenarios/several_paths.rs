@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::{
     lab::{Host, Process},
-    network::Cable,
+    network::{Cable, UPLINK},
     overview::{
-        CONVERGENCE, FIREWALL_ASN, INSTANCES, OFFICE, Overview, SDWAN_ASN, SITE, instance,
+        CONVERGENCE, FIREWALL_ASN, INSTANCES, NETWORK, OFFICE, Overview, SDWAN_ASN, SITE, instance,
         paths::Watch,
     },
     scenario, until,
@@ -29,6 +29,10 @@ fn an_ipv4_route_with_an_ipv6_next_hop_carries_packets() -> Result<()> {
 
         let sdwan = world.sdwan.host();
         sdwan.route(SITE[0].parse()?, "10.250.255.2".parse()?, "site")?;
+        // BIRD learns here only, so that the way back is told to both by hand.
+        let network = NETWORK[0].parse()?;
+        sdwan.route(network, world.sdwan.vm.gateways[0], UPLINK)?;
+        world.site.route(network, "10.250.255.1".parse()?, "wan")?;
         let mut text = format!(
             "router id 10.1.10.4;\nprotocol device {{}}\nipv6 table underlay;\n\
              protocol static under {{ ipv6 {{ table underlay; }}; route fd00:1::/48 via {}; }}\n\
