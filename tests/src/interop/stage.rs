@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long a step may take: daemons try to connect every few seconds only.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(75);
 
 /// The feed's ASN.
 pub const FEED_ASN: u32 = 4_200_000_099;
