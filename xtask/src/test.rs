@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fs, sync::Mutex, thread};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{setup, shell};
@@ -90,8 +90,7 @@ fn is_patient(name: &str) -> bool {
     ["bird", "frr", "gobgp", "openbgpd", "exabgp"].contains(&daemon)
 }
 
-/// Runs scenarios, a few at a time; what each printed comes out when it ends. All run, also after one
-/// has failed.
+/// Runs scenarios, a few at a time; what each printed comes out when it ends.
 fn side_by_side(names: Vec<String>) -> Result<()> {
     let waiting = Mutex::new(names);
     let failed = Mutex::new(Vec::new());
@@ -118,12 +117,11 @@ fn side_by_side(names: Vec<String>) -> Result<()> {
             scope.spawn(worker);
         }
     });
-    let failed = failed.into_inner().expect("nobody panics with it");
-    ensure!(
-        failed.is_empty(),
-        "these scenarios failed: {}; run one with `cargo xtask test --scenario NAME`",
-        failed.join(", ")
-    );
+    // Beside others a daemon may be too slow for a limit; by itself it must hold.
+    for name in failed.into_inner().expect("nobody panics with it") {
+        println!("{name} failed beside others; once more, alone:");
+        shell::run(&mut shell::cargo(&["test", "-p", "tests", "--test", &name]))?;
+    }
     Ok(())
 }
 
