@@ -115,7 +115,7 @@ mod tests {
             fn helper() {}
                 #[tokio::test(start_paused = true)]
                 // why
-                #[ignore]
+                #[should_panic]
                 async fn two() {
             #[cfg(test)]
             fn three() {}

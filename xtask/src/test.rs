@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fs, sync::Mutex, thread};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use crate::{setup, shell};
@@ -117,11 +117,12 @@ fn side_by_side(names: Vec<String>) -> Result<()> {
             scope.spawn(worker);
         }
     });
-    // Beside others a daemon may be too slow for a limit; by itself it must hold.
-    for name in failed.into_inner().expect("nobody panics with it") {
-        println!("{name} failed beside others; once more, alone:");
-        shell::run(&mut shell::cargo(&["test", "-p", "tests", "--test", &name]))?;
-    }
+    let failed = failed.into_inner().expect("nobody panics with it");
+    ensure!(
+        failed.is_empty(),
+        "these scenarios failed: {}; run one with `cargo xtask test --scenario NAME`",
+        failed.join(", ")
+    );
     Ok(())
 }
 
