@@ -46,7 +46,7 @@ impl OpenBgpd {
             socket,
             process,
         };
-        until("OpenBGPD answers", Duration::from_secs(45), || {
+        until("OpenBGPD answers", Duration::from_secs(10), || {
             daemon.ask("show summary")
         })?;
         Ok(daemon)

@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// How long a step may take: daemons try to connect every few seconds only.
+/// How long a step may take: after an error OpenBGPD stays idle for half a minute before it connects.
 pub const PATIENCE: Duration = Duration::from_secs(75);
 
 /// The feed's ASN.
