@@ -109,7 +109,7 @@ fn main() -> Result<()> {
         Place::Inside(folder) => measure(&folder, &arguments),
         Place::Outside => {
             waypost::binary()?;
-            let folder = isolation::fresh_folder("bench-converge")?;
+            let folder = isolation::fresh_folder("bench", "converge")?;
             let again: Vec<String> = env::args().skip(1).collect();
             let status = isolation::run_attached(&folder, &again)?;
             ensure!(status.success(), "logs: {}", folder.display());

@@ -15,7 +15,7 @@
 //!
 //! Each scenario runs in a process of its own that is the first of its own PID namespace and has
 //! its own mount and network namespaces (see [`lab::isolation`]). However it ends, nothing is left
-//! of it but the logs in `target/lab/<scenario>/`.
+//! of it but the logs in `target/lab/<program>/<test>/`.
 //!
 //! - [`lab`]: hosts, links, processes, captures, traffic.
 //! - [`daemon`]: BIRD, FRR, GoBGP, OpenBGPD, ExaBGP behind one trait; a BGP speaker of bare bytes.

@@ -61,13 +61,18 @@ fn scenarios() -> Result<()> {
     shell::run(&mut shell::cargo(&["test", "-p", "tests", "--no-run"]))?;
     let (patient, others): (Vec<String>, Vec<String>) =
         names()?.into_iter().partition(|name| is_patient(name));
-    side_by_side(patient)?;
     let mut alone = shell::cargo(&["test", "-p", "tests", "--no-fail-fast", "--lib"]);
     for name in &others {
         alone.args(["--test", name]);
     }
-    shell::run(&mut alone)?;
-    many()
+    // One failure does not hide another.
+    let outcomes = [side_by_side(patient), shell::run(&mut alone), many()];
+    let failures: Vec<String> = outcomes
+        .into_iter()
+        .filter_map(|outcome| outcome.err().map(|error| format!("{error:#}")))
+        .collect();
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
 }
 
 /// The scenarios, by their files' names, without [`MANY`].

@@ -41,7 +41,7 @@ fn run() -> Result<bool> {
         Place::Inside(folder) => perform(&folder, keep),
         Place::Outside => {
             waypost::binary()?;
-            let folder = isolation::fresh_folder("demo")?;
+            let folder = isolation::fresh_folder("demo", "overview")?;
             Ok(isolation::run_attached(&folder, &arguments)?.success())
         }
     }

@@ -50,12 +50,13 @@ pub fn place() -> Result<Place> {
     Ok(env::var_os(INSIDE).map_or(Place::Outside, |folder| Place::Inside(folder.into())))
 }
 
-/// `target/lab/<name>/`, emptied: configurations and logs of this run.
+/// `target/lab/<program>/<test>/`, emptied: configurations and logs of this run. Programs run side by
+/// side and may have tests of one name.
 ///
 /// # Errors
 /// The folder cannot be made.
-pub fn fresh_folder(name: &str) -> Result<PathBuf> {
-    let folder = target_folder()?.join("lab").join(name);
+pub fn fresh_folder(program: &str, test: &str) -> Result<PathBuf> {
+    let folder = target_folder()?.join("lab").join(program).join(test);
     let attempt = || -> io::Result<()> {
         if folder.exists() {
             fs::remove_dir_all(&folder)?;

@@ -78,7 +78,10 @@ where
 {
     match isolation::place()? {
         Place::Inside(folder) => inside(&folder, story),
-        Place::Outside => outside(&test_name::<F>()),
+        Place::Outside => {
+            let (program, test) = test_name::<F>();
+            outside(program, test)
+        }
     }
 }
 
@@ -88,9 +91,9 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Written by the inner process once its story has been told to the end.
 const OUTCOME: &str = "outcome";
 
-fn outside(test: &str) -> Result<()> {
+fn outside(program: &str, test: &str) -> Result<()> {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = isolation::fresh_folder(&test.replace("::", "-"))?;
+    let folder = isolation::fresh_folder(program, &test.replace("::", "-"))?;
     let arguments = ["--exact", test, "--nocapture", "--test-threads=1"];
     let status = isolation::run_captured(&folder, &arguments)?;
     let outcome = fs::read_to_string(folder.join(OUTCOME)).unwrap_or_default();
@@ -121,11 +124,10 @@ fn inside(folder: &Path, story: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     }
 }
 
-/// `overview::the_story_holds` from `overview::the_story_holds::{{closure}}`, without the crate.
-fn test_name<F>() -> String {
+/// The test binary and the test in it: `bird` and `when_both_connect` from
+/// `bird::when_both_connect::{{closure}}`.
+fn test_name<F>() -> (&'static str, &'static str) {
     let path = type_name::<F>();
     let path = path.strip_suffix("::{{closure}}").unwrap_or(path);
-    path.split_once("::")
-        .map_or(path, |(_, test)| test)
-        .to_owned()
+    path.split_once("::").unwrap_or(("", path))
 }
