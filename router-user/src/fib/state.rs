@@ -35,7 +35,8 @@ pub struct RouteSpec {
 pub struct Fib {
     tables: FxHashMap<TableName, Table>,
     groups: FxHashMap<GroupId, GroupState>,
-    next_hops: FxHashMap<NextHop, NextHopState>,
+    /// With a keyed hash: peers choose next hops.
+    next_hops: foldhash::HashMap<NextHop, NextHopState>,
     ports: BTreeMap<InterfaceName, Port>,
     synchronised: Synchronised,
 

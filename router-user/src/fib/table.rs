@@ -1,19 +1,20 @@
 //! A forwarding table: its routes, and how they differ from what was emitted last.
 //!
 //! Made for 1,000,000 routes: a route is 14 (IPv6: 26) bytes in a hash map and owns no allocation.
-//! What was emitted is kept only for prefixes that changed since.
+//! What was emitted is kept only for prefixes that changed since. The hash is keyed, for peers choose
+//! prefixes.
 
+use foldhash::HashMap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use rustc_hash::FxHashMap;
 
 use super::{GroupId, Precedence, Route};
 
 #[derive(Default)]
 pub(super) struct Table {
-    v4: FxHashMap<Ipv4Net, Packed>,
-    v6: FxHashMap<Ipv6Net, Packed>,
+    v4: HashMap<Ipv4Net, Packed>,
+    v6: HashMap<Ipv6Net, Packed>,
     /// Prefixes that changed, with the route as emitted.
-    unsettled: FxHashMap<IpNet, Option<Packed>>,
+    unsettled: HashMap<IpNet, Option<Packed>>,
     /// How many ports name this table.
     pub(super) ports: usize,
     /// A route or port that names this table was emitted.

@@ -4,11 +4,9 @@
 //! In: attributes as decoded. Out: the one allocation that stands for them. A set that no path
 //! holds any longer is freed when its last holder gives it back through [`Interner::release`].
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::{hash::BuildHasher, sync::Arc};
 
+use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
 
 use crate::bgp::wire::PathAttributes;

@@ -4,7 +4,9 @@
 //! is learned, and which prefixes have no next hop that can be resolved. Once somebody does, the
 //! whole table is told in chunks, beside what changes meanwhile.
 
-use std::{collections::HashSet, mem, sync::Arc};
+use std::{mem, sync::Arc};
+
+use foldhash::HashSet;
 
 use super::{
     LearnedChange, LearnedNextHop, LearnedRoute,

@@ -128,18 +128,42 @@ impl Standing {
 pub(super) struct Reasons(Vec<Judgement>);
 
 impl Reasons {
+    /// Texts that a [`Standing`] can tell apart.
+    const MOST: usize = Standing::JUDGEMENT as usize;
+    /// Stands for every text that came when there was no room for more.
+    const FORGOTTEN: &str =
+        "the rules have changed too often since the start for the reason to be kept";
+
     pub(super) fn standing(&mut self, judgement: &Judgement) -> Standing {
-        if *judgement == Judgement::Eligible {
-            return Standing::ELIGIBLE;
-        }
-        let place = self.0.iter().position(|known| known == judgement);
-        let place = place.unwrap_or_else(|| {
-            self.0.push(judgement.clone());
-            self.0.len() - 1
-        });
+        let place = match judgement {
+            Judgement::Eligible => return Standing::ELIGIBLE,
+            _ => self.place(judgement),
+        };
         let number = u16::try_from(place + 1).ok();
         let number = number.filter(|number| number & !Standing::JUDGEMENT == 0);
-        Standing(number.expect("reasons come from a small fixed set"))
+        Standing(number.expect("there are no more than MOST"))
+    }
+
+    fn place(&mut self, judgement: &Judgement) -> usize {
+        if let Some(known) = self.0.iter().position(|known| known == judgement) {
+            return known;
+        }
+        // The last two places are for texts that are not kept, one of each kind.
+        let forgotten = match judgement {
+            _ if self.0.len() + 2 < Self::MOST => None,
+            Judgement::Unresolvable(text) if **text != *Self::FORGOTTEN => {
+                Some(Judgement::Unresolvable(Self::FORGOTTEN.into()))
+            }
+            Judgement::Rejected(text) if **text != *Self::FORGOTTEN => {
+                Some(Judgement::Rejected(Self::FORGOTTEN.into()))
+            }
+            _ => None,
+        };
+        if let Some(forgotten) = forgotten {
+            return self.place(&forgotten);
+        }
+        self.0.push(judgement.clone());
+        self.0.len() - 1
     }
 
     pub(super) fn judgement(&self, standing: Standing) -> &Judgement {
@@ -259,5 +283,31 @@ impl std::ops::Index<SessionIndex> for Sessions {
         self.0[usize::from(index.0)]
             .as_ref()
             .expect("an index is used only while its session is known")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_there_is_no_room_for_another_reason_the_judgement_stays() {
+        let mut reasons = Reasons::default();
+        let texts = |kind: fn(Arc<str>) -> Judgement| {
+            (0..Reasons::MOST).map(move |n| kind(format!("rule {n}").into()))
+        };
+        for judgement in texts(Judgement::Rejected).chain(texts(Judgement::Unresolvable)) {
+            let standing = reasons.standing(&judgement);
+            let kept = reasons.judgement(standing);
+            let forgotten = match &judgement {
+                Judgement::Rejected(_) => Judgement::Rejected(Reasons::FORGOTTEN.into()),
+                _ => Judgement::Unresolvable(Reasons::FORGOTTEN.into()),
+            };
+            assert!(*kept == judgement || *kept == forgotten, "{kept:?}");
+        }
+        assert_eq!(reasons.0.len(), Reasons::MOST);
+        let first = Judgement::Rejected("rule 0".into());
+        let standing = reasons.standing(&first);
+        assert_eq!(*reasons.judgement(standing), first);
     }
 }

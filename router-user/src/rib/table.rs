@@ -6,10 +6,11 @@
 //! as they were: what a batch changed is the difference between the two.
 
 use std::{
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, Hash},
     net::{Ipv4Addr, Ipv6Addr},
 };
 
+use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -82,7 +83,7 @@ pub(super) struct Table<A> {
 impl<A> Default for Table<A> {
     fn default() -> Self {
         Self {
-            key: RandomState::new(),
+            key: RandomState::default(),
             index: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
@@ -280,7 +281,7 @@ mod tests {
     fn prefixes_chosen_to_collide_in_a_hash_without_a_key_do_not() {
         // The multiplier of FxHash: under it all of these have one hash.
         const MULTIPLIER: u64 = 0xf135_7aea_2e62_a9c5;
-        let key = RandomState::new();
+        let key = RandomState::default();
         let hashes: std::collections::BTreeSet<u64> = (1..=1000u64)
             .map(|high| {
                 let low = high.wrapping_mul(MULTIPLIER).wrapping_neg();

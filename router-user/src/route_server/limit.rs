@@ -1,6 +1,8 @@
 //! How many routes a peer may announce, and what happens beyond.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
+
+use foldhash::HashSet;
 
 use crate::bgp::wire::Nlri;
 

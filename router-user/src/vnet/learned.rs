@@ -5,8 +5,9 @@
 //! not programmed, because they lie within the own space of the network. Where no port forwards by
 //! the table it stays empty, and only what other routes depend on is noted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use foldhash::HashMap;
 use ipnet::IpNet;
 
 use super::own::LearnedDefaults;
@@ -199,7 +200,7 @@ impl GroupCache {
     fn new(vnet: VnetName) -> Self {
         Self {
             vnet,
-            groups: HashMap::new(),
+            groups: HashMap::default(),
             prune_at: PRUNE_AT_LEAST,
         }
     }
