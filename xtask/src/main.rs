@@ -38,11 +38,10 @@ enum Task {
     /// Measure, side by side with the peers; the table goes to standard output and the figures to
     /// target/bench/NAME.json. Needs root.
     Bench(bench::Arguments),
-    /// Check formatting, lints (warnings are errors), documentation, the eBPF crate and that the tests
-    /// of docs/conformance.md exist.
     /// Search for input that breaks the BGP speaker: codec, state machine, convergence.
     Fuzz(fuzz::Arguments),
-    /// Check formatting, lints (warnings are errors), documentation and the eBPF crate.
+    /// Check formatting, lints (warnings are errors), documentation, the eBPF crate and that the tests
+    /// of docs/conformance.md exist.
     Lint,
 }
 

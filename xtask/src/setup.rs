@@ -2,7 +2,7 @@
 //!
 //! Three things are needed: a compiler for the eBPF target (see [`xtask::ebpf::Compiler`]),
 //! `bpf-linker` built with that compiler's LLVM, and the programs that the lab runs (BGP daemons,
-//! `bpftool`, `tcpdump` …).
+//! `bpftool`, `traceroute` …).
 
 use std::{
     path::{Path, PathBuf},

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::types::{AdvertisedRow, EffectiveRow, FibRoute, LearnedRow, PeerRow, ReceivedRow};
 
-/// Which peers, learned or advertised routes. What is `None` is not filtered.
+/// Which peers, received, learned or advertised routes. What is `None` is not filtered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteFilter {

@@ -287,8 +287,7 @@ pub struct EffectiveRow {
     pub state: String,
     /// Prefix.
     pub prefix: IpNet,
-    /// `VirtualNetwork`, `VNetPeering`, `Internet`, `None`, `VirtualNetworkGateway`,
-    /// `VirtualAppliance`.
+    /// `VirtualNetwork`, `Internet`, `None`, `Host` or `VirtualNetworkGateway`.
     pub next_hop_type: String,
     /// Address, where the type has one.
     pub next_hop: Option<IpAddr>,
