@@ -223,7 +223,8 @@ fn reply<T: serde::Serialize>(answer: Result<T, ApiError>) -> Response {
 async fn unknown(method: Method, uri: Uri) -> ApiError {
     ApiError::not_found(
         format!("the API has no {method} {}", uri.path()),
-        "ask for /v1/status, peers, peer, received, learned, advertised, effective, fib or counters",
+        "there are GET /v1/status, peers, peer, received, learned, advertised, effective, fib or counters; POST \
+         /v1/explain, reload, peer, instance/stop, instance/start or stop",
     )
 }
 

@@ -270,6 +270,12 @@ pub struct AdvertisedRow {
     pub next_hop: IpAddr,
     /// AS path as sent.
     pub as_path: String,
+    /// MED as sent.
+    #[serde(default)]
+    pub med: Option<u32>,
+    /// Communities as sent, as text: `65535:0`, `large:1:2:3`, `ext:0x…`.
+    #[serde(default)]
+    pub communities: Vec<String>,
     /// `originated`, or the name of the peer that it was learned from.
     pub from: String,
 }

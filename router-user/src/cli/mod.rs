@@ -74,14 +74,19 @@ async fn ask(arguments: &Arguments) -> anyhow::Result<()> {
         }
         Command::Instance { order } => {
             let (path, arguments) = match order {
-                InstanceCommand::Stop(arguments) => ("/v1/instance/stop", arguments),
+                InstanceCommand::Stop(arguments) => (STOP_INSTANCE, arguments),
                 InstanceCommand::Start(arguments) => ("/v1/instance/start", arguments),
             };
             let order = InstanceOrder {
                 route_server: arguments.route_server.clone(),
                 instance: arguments.instance,
             };
-            Ok(client.post(path, &order).await?)
+            client.post::<()>(path, &order).await?;
+            let what = match path {
+                STOP_INSTANCE => "stopped",
+                _ => "started",
+            };
+            print(&format!("instance {} {what}\n", order.instance))
         }
         Command::Peer { order } => peer::command(&client, order).await,
         Command::Stop(stop) => {
@@ -130,6 +135,9 @@ async fn show(client: &Client, what: &Show) -> anyhow::Result<()> {
     }
 }
 
+/// Where an instance is ordered to stop.
+const STOP_INSTANCE: &str = "/v1/instance/stop";
+
 fn status_text(status: &Status) -> String {
     format!(
         "waypost {}, process {}, up {}, {}\n{}, {}{}\n\n{}",
@@ -142,7 +150,7 @@ fn status_text(status: &Status) -> String {
         if status.synchronised {
             ""
         } else {
-            "; routes of an earlier run are being relearned"
+            "; waiting for the peers' routes (those of an earlier run stay meanwhile)"
         },
         table::route_servers(&status.route_servers),
     )

@@ -85,12 +85,22 @@ fn summary(config: &Config) -> String {
         .iter()
         .map(|server| server.peers.len())
         .sum();
-    [
+    let ranges: usize = config
+        .route_servers
+        .iter()
+        .map(|server| server.dynamic_peers.len())
+        .sum();
+    let ranges = (ranges > 0).then(|| count(ranges, "range") + " of dynamic peers");
+    let counts = [
         count(config.vnets.len(), "virtual network"),
         count(subnets, "subnet"),
         count(ports, "port"),
         count(config.route_servers.len(), "route server"),
         count(peers, "peer"),
-    ]
-    .join(", ")
+    ];
+    counts
+        .into_iter()
+        .chain(ranges)
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -163,7 +163,11 @@ fn stale_routes(stale_routes: &StaleRoutes) -> String {
         routes,
         kept,
     } = stale_routes;
-    format!("{routes} routes of {family} are {}", stale(*kept))
+    let (routes, are) = (
+        count(*routes, "route"),
+        if *routes == 1 { "is" } else { "are" },
+    );
+    format!("{routes} of {family} {are} {}", stale(*kept))
 }
 
 fn stale(kept: Stale) -> String {
@@ -205,7 +209,16 @@ fn render_with_server(
 
 /// Advertised routes.
 pub(super) fn advertised(rows: &[AdvertisedRow]) -> String {
-    let columns = ["PEER", "INSTANCE", "PREFIX", "NEXT HOP", "AS PATH", "FROM"];
+    let columns = [
+        "PEER",
+        "INSTANCE",
+        "PREFIX",
+        "NEXT HOP",
+        "AS PATH",
+        "MED",
+        "COMMUNITIES",
+        "FROM",
+    ];
     render(
         &columns,
         &[],
@@ -216,6 +229,8 @@ pub(super) fn advertised(rows: &[AdvertisedRow]) -> String {
                 with_id(row.prefix, row.path_id),
                 row.next_hop.to_string(),
                 row.as_path.clone(),
+                row.med.map_or_else(dash, |med| med.to_string()),
+                row.communities.join(" "),
                 row.from.clone(),
             ]
         }),
@@ -344,11 +359,13 @@ pub(super) fn route_servers(servers: &[RouteServerStatus]) -> String {
         "ASN",
         "ESTABLISHED",
         "SESSIONS",
+        "DYNAMIC PEERS",
+        "NEWCOMERS REFUSED",
         "STOPPED INSTANCES",
     ];
     render(
         &columns,
-        &[1, 2, 3],
+        &[1, 2, 3, 4, 5],
         servers.iter().map(|server| {
             let stopped: Vec<_> = server.stopped_instances.iter().map(u8::to_string).collect();
             vec![
@@ -356,6 +373,8 @@ pub(super) fn route_servers(servers: &[RouteServerStatus]) -> String {
                 server.asn.to_string(),
                 server.established.to_string(),
                 server.sessions.to_string(),
+                server.dynamic_peers.to_string(),
+                server.newcomers_refused.to_string(),
                 if stopped.is_empty() {
                     dash()
                 } else {
@@ -508,10 +527,14 @@ mod tests {
             path_id: None,
             next_hop: "10.1.255.4".parse().unwrap(),
             as_path: "65515".into(),
+            med: None,
+            communities: vec![],
             from: "originated".into(),
         };
         let several = AdvertisedRow {
             path_id: Some(7),
+            med: Some(10),
+            communities: vec!["65535:0".into()],
             ..row("vpn", "10.250.0.0/16")
         };
         let rows = [
@@ -522,10 +545,10 @@ mod tests {
         let text = advertised(&rows);
         assert_eq!(
             text,
-            "PEER   INSTANCE  PREFIX              NEXT HOP    AS PATH  FROM\n\
-             sdwan  1         10.1.0.0/16         10.1.255.4  65515    originated\n\
-             fw     1         10.250.0.0/16       10.1.255.4  65515    originated\n\
-             vpn    1         10.250.0.0/16 id 7  10.1.255.4  65515    originated\n"
+            "PEER   INSTANCE  PREFIX              NEXT HOP    AS PATH  MED  COMMUNITIES  FROM\n\
+             sdwan  1         10.1.0.0/16         10.1.255.4  65515    -                 originated\n\
+             fw     1         10.250.0.0/16       10.1.255.4  65515    -                 originated\n\
+             vpn    1         10.250.0.0/16 id 7  10.1.255.4  65515    10   65535:0      originated\n"
         );
     }
 

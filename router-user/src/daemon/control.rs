@@ -210,6 +210,14 @@ impl Backend for Control {
         self.gather(filter, |server, _, filter| {
             let mut rows = server.route_server.peer_rows(Instant::now());
             rows.retain(|row| filter.takes_peer(row));
+            for row in &mut rows {
+                let instance = InstanceId(row.instance);
+                if server.stopped.contains(&instance) {
+                    let note =
+                        format!("instance {instance} is stopped; see `waypost instance start`");
+                    row.warnings.insert(0, note);
+                }
+            }
             rows
         })
         .await
@@ -267,7 +275,17 @@ impl Backend for Control {
             Some(failed) if all.iter().all(|row| !row.done) => {
                 let (what, remedy) = split(&failed.what);
                 let peer = &failed.peer;
-                Err(ApiError::invalid(format!("peer {peer}: {what}"), remedy))
+                let all_alike = all.iter().all(|row| row.what == failed.what);
+                Err(match all_alike {
+                    true => ApiError::invalid(format!("peer {peer}: {what}"), remedy),
+                    false => {
+                        let each = all.iter().map(|PeerOrderRow { instance, what, .. }| {
+                            format!("with instance {instance}, {what}")
+                        });
+                        let each = each.collect::<Vec<_>>().join(". ");
+                        ApiError::invalid(format!("peer {peer}: nothing was done"), each)
+                    }
+                })
             }
             _ => Ok(all),
         }
@@ -492,10 +510,14 @@ fn peers_meant(
         })
         .collect();
     if meant.is_empty() {
-        let peers = servers.iter().flat_map(|server| &server.peers);
+        let peers = servers.iter().flat_map(|server| {
+            let fixed = server.peers.iter().map(|peer| peer.name.to_string());
+            let ranges = server.dynamic_peers.iter();
+            fixed.chain(ranges.map(|range| format!("{}-ADDRESS (of {})", range.name, range.prefix)))
+        });
         return Err(ApiError::not_found(
             format!("there is no peer \"{wanted}\""),
-            one_of(peers.map(|peer| &peer.name)),
+            one_of(peers),
         ));
     }
     Ok(meant)

@@ -122,6 +122,6 @@ fn log_reload(report: &api::Answer<api::types::ReloadReport>) {
                 tracing::info!("reload: nothing changed");
             }
         }
-        Err(error) => tracing::error!("reload refused, nothing was changed: {error}"),
+        Err(error) => tracing::error!("reload refused: {error}"),
     }
 }

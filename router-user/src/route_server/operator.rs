@@ -63,6 +63,14 @@ impl RouteServer {
         self.schedule(now);
     }
 
+    /// The session is closed by whoever holds the socket, and loses its routes with that; one that is
+    /// down already loses now what was kept of it. Whether it was up.
+    pub fn clear_hard(&mut self, id: &SessionId) -> bool {
+        self.end_keeping(id);
+        let session = self.sessions.get(id);
+        session.is_some_and(|session| session.up.is_some())
+    }
+
     /// Asks the peer for all its routes again and sends it all of ours again, of all families of the
     /// session, which goes on meanwhile (soft reset).
     ///

@@ -82,6 +82,8 @@ impl RouteServer {
                         path_id: route.path_id,
                         next_hop: next_hop(&route.attributes),
                         as_path: route.attributes.as_path.to_string(),
+                        med: route.attributes.med,
+                        communities: text::communities(&route.attributes),
                         from: match &route.from {
                             Some(source) => self.sessions[source].peer.name.to_string(),
                             None => "originated".to_owned(),

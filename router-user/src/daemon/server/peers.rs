@@ -75,7 +75,9 @@ impl Owner {
         self.instance_runs(id)?;
         Ok(match was_down {
             true => "started".to_owned(),
-            false => format!("{peer} was not shut down"),
+            false => {
+                format!("{peer} was not shut down; if it is not up, it is tried again at once")
+            }
         })
     }
 
@@ -104,8 +106,12 @@ impl Owner {
 
     fn clear_hard(&mut self, peer: &PeerName, id: &SessionId, text: &str) -> Done {
         self.runs(peer, id)?;
+        let was_up = self.server.route_server.clear_hard(id);
         self.speaker.reset(id, cease::ADMINISTRATIVE_RESET, text);
-        Ok("closed, to come back at once".to_owned())
+        Ok(match was_up {
+            true => "closed, to come back at once".to_owned(),
+            false => "was not up; nothing is kept of it, and it is tried again at once".to_owned(),
+        })
     }
 
     fn is_shut_down(&self, id: &SessionId) -> bool {

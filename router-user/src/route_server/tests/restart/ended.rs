@@ -26,6 +26,21 @@ fn a_peer_that_is_shut_down_while_its_routes_are_kept_loses_them_at_once() {
 }
 
 #[test]
+fn a_peer_that_is_cleared_hard_while_its_routes_are_kept_loses_them_at_once() {
+    let says = Says::restart(120).long_lived(86_400);
+    let mut lab = lab(&says, &says);
+    let id = lab.id("sdwan", 1);
+    assert!(lab.server.clear_hard(&id), "it is up");
+    lab.settle_now();
+    assert!(lab.members(SITE).is_some(), "until its session is closed");
+    lab.lose("sdwan");
+    assert!(lab.members(SITE).is_some());
+    assert!(!lab.server.clear_hard(&id));
+    lab.settle_now();
+    assert_eq!(lab.members(SITE), None);
+}
+
+#[test]
 fn an_instance_that_is_stopped_drops_what_it_keeps_of_its_peers_at_once() {
     let says = Says::restart(120);
     let mut lab = lab(&says, &says);
