@@ -5,7 +5,7 @@ mod session_support;
 use std::time::Duration;
 
 use router_user::bgp::{
-    DownReason, SessionEvent,
+    DownReason, SessionCommand, SessionEvent,
     session::{RoleSettings, SessionConfig},
     speaker::Selection,
     wire::{Notification, Role, notification::cease},
@@ -48,6 +48,33 @@ async fn rfc9003_2_a_shutdown_is_told_and_lasts_over_another_configuration_until
     assert!(ours.quiet(Duration::from_secs(3), up).await);
 
     assert_eq!(ours.speaker.start(&this), 1);
+    ours.up(&config.id).await;
+}
+
+#[tokio::test]
+async fn a_session_that_rests_for_its_number_of_routes_rests_on_when_another_setting_changes() {
+    let config = session("127.21.18.1", "127.21.18.2", free_port("127.21.18.1"));
+    let mut ours = Node::with(vec![config.clone()]);
+    let _theirs = Node::with(vec![mirrored(&config)]);
+    let up = |event: &SessionEvent| matches!(event, SessionEvent::Up { .. });
+    for idle in [None, Some(Duration::from_secs(3600))] {
+        let (handle, _) = ours.up(&config.id).await;
+        assert!(handle.send(SessionCommand::Shutdown {
+            notification: Notification::cease_with_text(cease::MAX_PREFIXES, ""),
+            idle,
+        }));
+        ours.down(&config.id).await;
+        let changed = SessionConfig {
+            hold_time: 30,
+            ..config.clone()
+        };
+        for config in [changed, config.clone()] {
+            assert!(ours.speaker.apply(vec![config]).is_empty());
+        }
+        assert!(ours.quiet(Duration::from_secs(3), up).await, "{idle:?}");
+        let this = Selection::Session(config.id.clone());
+        assert_eq!(ours.speaker.start(&this), 1);
+    }
     ours.up(&config.id).await;
 }
 

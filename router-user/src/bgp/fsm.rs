@@ -180,6 +180,31 @@ impl Fsm {
         })
     }
 
+    /// The longest message that the peer may send on a connection, bytes: more than 4,096 once both
+    /// sides have agreed on it (RFC 8654 §4).
+    #[must_use]
+    pub fn max_message_len(&self, connection: ConnectionId) -> usize {
+        let connection = self.index(connection).map(|index| &self.connections[index]);
+        let negotiated = connection.and_then(Connection::agreed);
+        let context = negotiated.map(Negotiated::context).unwrap_or_default();
+        context.max_message_len()
+    }
+
+    /// Told to stay idle, until then or (`None`) until started.
+    #[must_use]
+    pub const fn rests(&self) -> Option<Option<Instant>> {
+        match self.activity {
+            Activity::Stopped => Some(None),
+            Activity::Resting(until) => Some(Some(until)),
+            _ => None,
+        }
+    }
+
+    /// Stays idle until then; a stopped machine.
+    pub fn rest(&mut self, until: Instant) {
+        self.activity = Activity::Resting(until);
+    }
+
     // -- Starting and stopping -----------------------------------------------------------------
 
     fn start(&mut self, now: Instant) {

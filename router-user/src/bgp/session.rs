@@ -316,12 +316,19 @@ impl Session {
     }
 
     fn reconfigure(&mut self, config: SessionConfig) {
+        let before = std::mem::replace(&mut self.config, config);
+        let same_peer =
+            before.peer() == self.config.peer() && before.peer_asn == self.config.peer_asn;
+        // Another setting is no reason to wake one that was closed for its number of routes.
+        let rest = self.fsm.rests().filter(|_| same_peer && !self.stopped);
         self.stop(Notification::configuration_change(), None);
-        self.config = config;
         self.fsm = machine(&self.config, self.restarted);
         self.check_protection();
-        if !self.stopped {
-            self.event(Event::Start);
+        match rest {
+            _ if self.stopped => {}
+            None => self.event(Event::Start),
+            Some(Some(until)) => self.fsm.rest(until),
+            Some(None) => {}
         }
     }
 

@@ -91,6 +91,7 @@ impl Reader<'_> {
         );
         let dynamic_peers = self.dynamic_peers(section, common, &mut names, network, report);
         check_keys(&peers, &dynamic_peers, report);
+        check_number(&peers, &dynamic_peers, report);
         if let Some(server) = &name {
             let configured = peers.iter().map(|(at, peer)| (&peer.name, *at));
             let dynamic = dynamic_peers.iter().map(|(at, peers)| (&peers.name, *at));
@@ -443,6 +444,27 @@ pub(super) fn usable_asn(asn: &Located<Asn>, owner: &str, report: &mut Report) -
         "choose another one, for private use 64512 to 65534 or 4200000000 to 4294967294",
     );
     None
+}
+
+/// The most peers of a route server: each has a session with both instances, and the RIB numbers
+/// sessions in 16 bits.
+const MAX_PEERS: usize = 32_000;
+
+fn check_number(peers: &[(usize, Peer)], dynamic: &[(usize, DynamicPeers)], report: &mut Report) {
+    let ranges = dynamic.iter();
+    let at_a_time = ranges.map(|(at, peers)| (*at, usize::from(peers.max_peers)));
+    let mut all = 0;
+    for (at, number) in peers.iter().map(|(at, _)| (*at, 1)).chain(at_a_time) {
+        let before = all;
+        all += number;
+        if before <= MAX_PEERS && all > MAX_PEERS {
+            report.fault(
+                at,
+                format!("from here on there may be {all} peers at a time"),
+                format!("a route server has at most {MAX_PEERS}: lower max_peers"),
+            );
+        }
+    }
 }
 
 /// The kernel asks a configured peer for the key of the range around it, unless it has its own.

@@ -156,7 +156,13 @@ impl Decision<'_> {
         while !left.is_empty() && ranked.len() < count {
             let all = left.iter().copied();
             let mut round = self.survivors(all, |_| true, |_, _| hinges_on_losers = true);
-            left.retain(|path| !round.iter().any(|other| std::ptr::eq(*other, *path)));
+            // Both are in one order.
+            let mut taken = round.iter().peekable();
+            left.retain(|path| {
+                taken
+                    .next_if(|taken| std::ptr::eq(**taken, *path))
+                    .is_none()
+            });
             self.sort(&mut round);
             for path in round {
                 let says_the_same =

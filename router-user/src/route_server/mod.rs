@@ -26,8 +26,8 @@ use crate::{
     },
     config::{self, LimitAction, PeerPolicy},
     rib::{
-        DecisionOptions, Export, LearnedChange, Rib, SessionIndex, SessionInfo, SourceKind,
-        SourceKinds, View,
+        DecisionOptions, Export, LearnedChange, LearnedRoute, Rib, SessionIndex, SessionInfo,
+        SourceKind, SourceKinds, View,
     },
 };
 
@@ -82,6 +82,8 @@ pub struct RouteServer {
     restart_at: Option<Instant>,
     /// We have restarted ourselves: nothing is selected or sent until then (RFC 4724 §4.1).
     deferred_until: Option<Instant>,
+    /// What subnets learn as soon as that is over.
+    withheld: foldhash::HashMap<IpNet, LearnedRoute>,
 }
 
 /// A configured session.
@@ -148,6 +150,7 @@ impl RouteServer {
             step_at: None,
             restart_at: None,
             deferred_until: None,
+            withheld: foldhash::HashMap::default(),
         };
         this.configure_sessions();
         this
@@ -222,10 +225,24 @@ impl RouteServer {
 
     /// What subnets learn, since last asked.
     pub fn take_learned(&mut self) -> Vec<LearnedChange> {
+        let changes = self.rib.take_learned();
         if self.deferred_until.is_some() {
+            // Nobody knows of any route yet: what counts is what stands in the end, however often it
+            // changes until then.
+            for LearnedChange { prefix, route } in changes {
+                match route {
+                    Some(route) => self.withheld.insert(prefix, route),
+                    None => self.withheld.remove(&prefix),
+                };
+            }
             return Vec::new();
         }
-        self.rib.take_learned()
+        let withheld = std::mem::take(&mut self.withheld).into_iter();
+        let withheld = withheld.map(|(prefix, route)| {
+            let route = Some(route);
+            LearnedChange { prefix, route }
+        });
+        withheld.chain(changes).collect()
     }
 
     /// What sessions are to do, since last asked; in order for each session.
@@ -502,6 +519,10 @@ fn refuse(rib: &mut Rib, up: &mut Up, family: Family, added: &[Nlri], mut excess
             refused.insert(*nlri);
             excess -= 1;
         }
+    }
+    if excess == 0 {
+        // The whole table is not to be looked through for each route that is beyond the limit.
+        return;
     }
     for nlri in rib.last_routes(up.index, family, excess) {
         rib.withdraw(up.index, nlri);

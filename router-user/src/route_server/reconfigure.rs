@@ -1,6 +1,7 @@
 //! From one configuration to the next with live sessions: only what changed is touched.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     time::Instant,
 };
@@ -37,16 +38,22 @@ impl RouteServer {
 
     /// Makes the sessions those of the configuration.
     pub(super) fn configure_sessions(&mut self) {
-        let ids: Vec<SessionId> = self.sessions.keys().cloned().collect();
-        for id in ids {
-            if wanted(&self.config).all(|(wanted, _)| wanted != id) {
-                self.session_down(&id);
-                self.sessions.remove(&id);
-            }
+        let ids: BTreeSet<SessionId> = wanted(&self.config).map(|(id, _)| id).collect();
+        let sessions = self.sessions.keys();
+        let gone: Vec<SessionId> = sessions.filter(|id| !ids.contains(id)).cloned().collect();
+        for id in gone {
+            self.session_down(&id);
+            self.sessions.remove(&id);
         }
+        let addresses: BTreeSet<IpAddr> = ids.iter().map(|id| id.peer).collect();
+        self.identities
+            .retain(|address, _| addresses.contains(address));
+        let mut next = self.identities.values().max().map_or(0, |last| last + 1);
         for (id, peer) in wanted(&self.config) {
-            let next = self.identities.values().max().map_or(0, |last| last + 1);
-            self.identities.entry(id.peer).or_insert(next);
+            self.identities.entry(id.peer).or_insert_with(|| {
+                next += 1;
+                next - 1
+            });
             let session = self.sessions.entry(id.clone()).or_insert_with(|| Session {
                 peer: peer.clone(),
                 status: SessionStatus::default(),
@@ -67,9 +74,6 @@ impl RouteServer {
                 session.peer = peer.clone();
             }
         }
-        let sessions = &self.sessions;
-        self.identities
-            .retain(|address, _| sessions.keys().any(|id| id.peer == *address));
     }
 
     /// Sessions that the speaker closes and opens anew: their routes go with the old one.

@@ -96,6 +96,16 @@ impl Connection {
         }
     }
 
+    /// The terms that both OPENs come to, once both are there.
+    pub(super) fn agreed(&self) -> Option<&Negotiated> {
+        match &self.phase {
+            Phase::OpenSent => None,
+            Phase::Held { negotiated, .. }
+            | Phase::OpenConfirm(negotiated)
+            | Phase::Established(negotiated) => Some(negotiated),
+        }
+    }
+
     /// A NOTIFICATION as it is to be sent. Where the peer would keep our routes after it, and they
     /// are to go, it becomes a hard reset (RFC 8538 §3.1, §5.1).
     pub(super) fn last_word(&self, notification: Notification) -> Notification {

@@ -36,7 +36,12 @@ impl Session {
     /// Takes the first message; its length. `None`: there is none, or the connection is closed.
     fn receive_one(&mut self, connection: ConnectionId, buffer: &[u8]) -> Option<usize> {
         let mut context = find(&mut self.links, Some(connection))?.context;
-        let len = match wire::frame(buffer, context.max_message_len()) {
+        // Once OPENs are exchanged the peer may be Established, and send long messages, before we are.
+        let max_len = match self.established == Some(connection) {
+            true => context.max_message_len(),
+            false => self.fsm.max_message_len(connection),
+        };
+        let len = match wire::frame(buffer, max_len) {
             Ok(len) => len?,
             Err(notification) => {
                 self.malformed(connection, buffer, notification);

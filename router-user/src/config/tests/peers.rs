@@ -73,6 +73,33 @@ fn dynamic_peers_have_the_settings_of_peers_and_never_connect() {
 }
 
 #[test]
+fn more_peers_than_a_route_server_can_tell_apart_are_refused() {
+    let range = |number: u32, max_peers: u32| {
+        format!(
+            "[[route_server.dynamic_peer]]\nname = \"branch{number}\"\nasn = 65040\n\
+             prefix = \"10.1.10.{number}/32\"\nmax_peers = {max_peers}\n\n"
+        )
+    };
+    let with = |ranges: &[(u32, u32)]| {
+        let ranges = ranges.iter().map(|(number, most)| range(*number, *most));
+        let text: String = ranges.chain(["[[route_server.peer]]".to_owned()]).collect();
+        parse(&edited(&[("[[route_server.peer]]", &text)]), "x.toml")
+    };
+    assert!(with(&[(101, 20_000), (102, 11_000)]).is_ok());
+    let told = with(&[(101, 20_000), (102, 12_000)])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.contains("there may be 32002 peers at a time"),
+        "{told}"
+    );
+    assert!(
+        told.contains("a route server has at most 32000: lower max_peers"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_peer_without_a_key_within_a_range_that_has_one_is_refused() {
     let range = "[[route_server.dynamic_peer]]\nname = \"branch\"\nprefix = \"10.1.10.0/24\"\n\
                  asn = 65040\nmd5_password = \"open sesame\"\n\n[[route_server.peer]]";

@@ -378,6 +378,16 @@ fn the_loser_of_a_collision_to_come_waits_for_the_winner_but_not_for_long() {
 }
 
 #[test]
+fn rfc8654_4_long_messages_may_come_as_soon_as_both_opens_are_there() {
+    let (mut fsm, now) = with_open_collision(settings(65515, 65010, [9, 9, 9, 9]), [2, 2, 2, 2]);
+    let lengths = |fsm: &Fsm| [OUTGOING, INCOMING].map(|it| fsm.max_message_len(it));
+    assert_eq!(lengths(&fsm), [4096, 65535]);
+    // The loser of a collision to come: the peer may be Established on it.
+    fsm.handle(received(INCOMING, Received::Keepalive), now);
+    assert_eq!(lengths(&fsm), [4096, 65535]);
+}
+
+#[test]
 fn after_a_reset_the_peer_may_connect_at_once_and_we_do_a_second_later() {
     let mut fsm = Fsm::new(settings(1, 2, [1, 1, 1, 1]));
     let now = Instant::now();

@@ -56,6 +56,30 @@ fn rfc4724_4_1_the_selection_deferral_timer_ends_the_wait() {
 }
 
 #[test]
+fn what_changes_while_selection_waits_is_told_once_as_it_stands_in_the_end() {
+    let mut lab = restarted(&["sdwan", "fw"]);
+    lab.up_saying("sdwan", 1, &Says::restart(120));
+    let passing: Vec<String> = (0..100).map(|n| format!("10.251.{n}.0/24")).collect();
+    for prefix in &passing {
+        lab.announce("sdwan", 1, &[prefix], &site());
+        lab.announce("sdwan", 1, &[SITE], &site());
+        lab.settle_now();
+        let nlri = [prefix, SITE].map(|net| net.parse::<IpNet>().unwrap().into());
+        let (nlri, malformed) = (nlri.to_vec(), None);
+        lab.send("sdwan", 1, vec![RouteChange::Withdraw { nlri, malformed }]);
+        lab.settle_now();
+    }
+    assert!(lab.server.withheld.is_empty());
+    lab.announce("sdwan", 1, &[SITE], &site());
+    lab.settle_now();
+    assert_eq!(lab.server.withheld.len(), 1);
+    lab.pass(90 * SECOND);
+    assert!(lab.members(SITE).is_some());
+    assert_eq!(lab.learned.len(), 1);
+    assert!(lab.server.withheld.is_empty());
+}
+
+#[test]
 fn without_a_restart_nothing_waits() {
     let mut lab = Lab::new(&config());
     lab.up_saying("sdwan", 1, &Says::restart(120));
