@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -41,15 +41,25 @@ impl OpenBgpd {
         let mut command = host.command("/usr/sbin/bgpd");
         command.arg("-d").arg("-f").arg(config);
         let process = host.spawn("openbgpd", command)?;
-        let daemon = Self {
+        let mut daemon = Self {
             host: host.clone(),
             socket,
             process,
         };
         until("OpenBGPD answers", Duration::from_secs(10), || {
+            if let Some(status) = daemon.process.ended()? {
+                bail!("it has ended ({status}): {}", daemon.last_words());
+            }
             daemon.ask("show summary")
         })?;
         Ok(daemon)
+    }
+
+    /// The end of its log.
+    fn last_words(&self) -> String {
+        let log = self.process.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("; ")
     }
 
     /// Asks `bgpctl`.
