@@ -139,6 +139,7 @@ fn event(bytes: &mut Unstructured<'_>, number: u64, monitor: &Monitor) -> Result
         13 => Event::Reset {
             notification: Notification::administrative_reset("bye"),
         },
+        14 => Event::Rekeyed,
         _ => Event::Received {
             connection: connection(bytes, monitor)?,
             message: message(bytes)?,

@@ -1,9 +1,9 @@
 //! The lab proves itself: real daemons and packets between hosts, a Linux router in Waypost's
 //! place, and nothing left behind.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use tests::{
     Lab,
@@ -159,6 +159,32 @@ fn a_machine_behind_a_switch_dies_without_taking_the_carrier() -> Result<()> {
         let state = left.run("ip link show dev wire")?;
         ensure!(state.contains("LOWER_UP"), "{state}");
         assert_eq!(left.ping("10.0.0.2".parse()?, 1, 1)?.received, 0);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_process_is_killed_with_its_children() -> Result<()> {
+    scenario(|lab| {
+        let host = lab.host("host")?;
+        for leader_ends in [false, true] {
+            let last = if leader_ends { "exit" } else { "wait" };
+            let mut command = host.command("sh");
+            command.args(["-c", &format!("sleep 600 & echo child $!; {last}")]);
+            let mut process = host.spawn(last, command)?;
+            let child = until("it has a child", LIMIT, || {
+                let log = process.log();
+                let child = log.trim().strip_prefix("child ").context("not yet")?;
+                Ok(PathBuf::from("/proc").join(child))
+            })?;
+            if leader_ends {
+                process.wait(LIMIT)?;
+            } else {
+                ensure!(child.exists(), "{} is not there", child.display());
+                process.kill()?;
+            }
+            ensure!(!child.exists(), "{} is left", child.display());
+        }
         Ok(())
     })
 }

@@ -136,6 +136,7 @@ impl Fsm {
                     self.connections[index].heard(now);
                 }
             }
+            Event::Rekeyed => self.rekeyed(now),
             Event::Timer => self.timer(now),
         }
         let actions = std::mem::take(&mut self.actions);
@@ -243,6 +244,30 @@ impl Fsm {
         }
     }
 
+    /// A peer that takes the new key live goes on with the Established connection. Another one closes
+    /// it, but signs that with the old key, so that we do not hear of it, and waits for our connection
+    /// or makes one: until the peer has been heard of, we try whether it takes one.
+    fn rekeyed(&mut self, now: Instant) {
+        let Some(established) = self.find(State::Established) else {
+            return;
+        };
+        self.connections[established].rekeyed = true;
+        if self.connections[established].may_be_probed(now) {
+            self.send(established, Outgoing::Keepalive);
+        }
+        self.cancel_attempt();
+        if !self.settings.passive {
+            self.activity = Activity::ConnectAt(now + self.backoff.base());
+        }
+    }
+
+    /// The Established connection lives under its new key.
+    fn proven(&mut self, index: usize) {
+        if std::mem::replace(&mut self.connections[index].rekeyed, false) {
+            self.cancel_attempt();
+        }
+    }
+
     // -- Timers --------------------------------------------------------------------------------
 
     fn timer(&mut self, now: Instant) {
@@ -284,10 +309,15 @@ impl Fsm {
     }
 
     /// The Established connection had its time to prove itself. It stays (RFC 4271 §6.8), unless
-    /// the peer has missed its keepalives on it. If none is Established, the held one may be.
+    /// the peer has missed its keepalives on it, or has not been heard of since the key changed and
+    /// prefers the held one by its KEEPALIVE. If none is Established, the held one may be.
     fn judge(&mut self, held: usize, now: Instant) {
+        let preferred = self.connections[held].is_confirmed();
+        let gone = |established: &Connection| {
+            established.missed_keepalives(now) || (established.rekeyed && preferred)
+        };
         match self.find(State::Established) {
-            Some(established) if self.connections[established].missed_keepalives(now) => {
+            Some(established) if gone(&self.connections[established]) => {
                 self.collide(established, now);
             }
             Some(_) => self.collide(held, now),

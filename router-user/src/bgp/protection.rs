@@ -168,6 +168,12 @@ pub(super) fn changes_live(before: &Security, after: &Security) -> bool {
     before.tcp_ao.is_empty() == after.tcp_ao.is_empty() && after.tcp_ao.iter().all(kept)
 }
 
+/// Whether the peer may sign with a key before that it may not sign with after.
+pub(super) fn takes_keys(before: &Security, after: &Security) -> bool {
+    let gone = |key| !after.tcp_ao.contains(key);
+    before.md5_password != after.md5_password || before.tcp_ao.iter().any(gone)
+}
+
 /// What a listener expects of whom. The most specific entry counts.
 pub(super) type Expected = Vec<(IpNet, Security)>;
 

@@ -341,6 +341,7 @@ impl Session {
             .iter()
             .map(|link| link.protect(peer, &before, after));
         let failed = changes.find_map(Result::err);
+        let rekeyed = protection::takes_keys(&before, after);
         if let Some(error) = failed {
             let text = format!("the connection with {peer} cannot be given its new key: {error}");
             self.status.error(text);
@@ -348,6 +349,11 @@ impl Session {
             return;
         }
         self.check_protection();
+        if rekeyed {
+            // What came with the old key says nothing about the new one.
+            self.read_what_is_there();
+            self.event(Event::Rekeyed);
+        }
         if self.attempt.is_some() {
             // It has been made with the old key.
             self.attempt = Some(self.new_attempt());

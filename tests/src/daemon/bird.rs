@@ -227,10 +227,26 @@ impl Daemon for Bird {
         Ok(self.process.log().matches(&line).count())
     }
 
+    fn markers(&self, neighbor: IpAddr) -> Result<Option<[usize; 2]>> {
+        let protocol = word_of(neighbor);
+        self.ask(&format!("debug {protocol} {{ states, packets }}"))?;
+        let log = self.process.log();
+        let count = |what| {
+            log.matches(&format!("{protocol}: Got {what}-OF-RR"))
+                .count()
+        };
+        Ok(Some([count("BEGIN"), count("END")]))
+    }
+
     fn shut(&mut self, neighbor: IpAddr, text: &str) -> Result<String> {
         let answer = self.ask(&format!("disable {} \"{text}\"", word_of(neighbor)))?;
         ensure!(answer.contains("disabled"), "birdc disable: {answer}");
         Ok(text.to_owned())
+    }
+
+    fn change_key(&mut self, key: &str) -> Result<()> {
+        self.speaker.options.md5 = Some(key.to_owned());
+        self.reconfigure()
     }
 
     fn unshut(&mut self, neighbor: IpAddr) -> Result<()> {

@@ -49,8 +49,16 @@ impl ExaBgp {
             .env("exabgp.daemon.user", "root")
             .env("exabgp.api.ack", "false")
             .env("exabgp.log.destination", "stdout")
-            .env("exabgp.tcp.delay", "0")
-            .arg(config);
+            .env("exabgp.tcp.delay", "0");
+        if speaker.options.md5.is_some() {
+            // A reload gives new keys to these sockets only, not to those of a neighbour's `listen` alone
+            // (reload() of exabgp/reactor/loop.py).
+            let own: Vec<String> = speaker.addresses.iter().map(IpAddr::to_string).collect();
+            command
+                .env("exabgp.tcp.bind", own.join(" "))
+                .env("exabgp.tcp.port", "179");
+        }
+        command.arg(config);
         let process = host.spawn("exabgp", command)?;
         Ok(Self {
             host: host.clone(),
@@ -77,6 +85,20 @@ impl ExaBgp {
         let mut events = self.events();
         events.retain(ours);
         events
+    }
+
+    /// ROUTE-REFRESH messages of one kind that a neighbour has sent.
+    fn refresh_messages(&self, neighbor: IpAddr, kind: &str) -> usize {
+        // These events are no JSON: their texts have too many quotes.
+        let text = std::fs::read_to_string(&self.events).unwrap_or_default();
+        let address = format!("\"peer\": \"{neighbor}\"");
+        let messages = text.lines().filter(|line| {
+            line.contains("\"type\": \"refresh\"")
+                && line.contains(&address)
+                && line.contains("\"direction\": \"receive\"")
+                && line.contains(kind)
+        });
+        messages.count()
     }
 
     /// Gives it lines of its API.
@@ -178,22 +200,26 @@ impl Daemon for ExaBgp {
     }
 
     fn refreshes(&self, neighbor: IpAddr) -> Result<usize> {
-        // These events are no JSON: their texts have too many quotes.
-        let text = std::fs::read_to_string(&self.events).unwrap_or_default();
-        let address = format!("\"peer\": \"{neighbor}\"");
-        let requests = text.lines().filter(|line| {
-            line.contains("\"type\": \"refresh\"")
-                && line.contains(&address)
-                && line.contains("\"direction\": \"receive\"")
-                && line.contains("query")
-        });
-        Ok(requests.count())
+        Ok(self.refresh_messages(neighbor, "query"))
+    }
+
+    fn markers(&self, neighbor: IpAddr) -> Result<Option<[usize; 2]>> {
+        let count = |what| self.refresh_messages(neighbor, what);
+        Ok(Some([count("begin"), count("end")]))
     }
 
     fn shut(&mut self, neighbor: IpAddr, _text: &str) -> Result<String> {
         self.command(&format!("neighbor {neighbor} teardown 2\n"))?;
         // It has a text of its own for each subcode.
         Ok("Administrative Shutdown".to_owned())
+    }
+
+    fn change_key(&mut self, key: &str) -> Result<()> {
+        self.speaker.options.md5 = Some(key.to_owned());
+        let script = self.host.folder().join("exabgp-helper.sh");
+        let text = configuration(&self.speaker, &script);
+        write_config(&self.host, "exabgp.conf", &text)?;
+        self.process.signal(libc::SIGUSR1)
     }
 
     fn unshut(&mut self, _neighbor: IpAddr) -> Result<()> {

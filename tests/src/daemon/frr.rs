@@ -206,9 +206,29 @@ impl Daemon for Frr {
         Ok(count.as_u64().context("no routeRefreshRecv")? as usize)
     }
 
+    fn markers(&self, neighbor: IpAddr) -> Result<Option<[usize; 2]>> {
+        self.ask(&["debug bgp neighbor-events"])?;
+        let (log, address) = (self.bgpd.log(), format!(" {neighbor}("));
+        let count = |what: &str| {
+            let what = format!("rcvd route-refresh ({what}) ");
+            let lines = log.lines().filter(|line| line.contains(&address));
+            lines.filter(|line| line.contains(&what)).count()
+        };
+        Ok(Some([count("BoRR"), count("EoRR")]))
+    }
+
     fn shut(&mut self, neighbor: IpAddr, text: &str) -> Result<String> {
         self.configure(&format!("neighbor {neighbor} shutdown message {text}"))?;
         Ok(text.to_owned())
+    }
+
+    fn change_key(&mut self, key: &str) -> Result<()> {
+        self.speaker.options.md5 = Some(key.to_owned());
+        let neighbors = self.speaker.neighbors.iter();
+        let mut protected = neighbors.filter(|neighbor| !neighbor.plain);
+        protected.try_for_each(|neighbor| {
+            self.configure(&format!("neighbor {} password {key}", neighbor.address))
+        })
     }
 
     fn unshut(&mut self, neighbor: IpAddr) -> Result<()> {

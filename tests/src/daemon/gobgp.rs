@@ -169,6 +169,12 @@ impl Daemon for GoBgp {
         Ok(text.to_owned())
     }
 
+    fn change_key(&mut self, key: &str) -> Result<()> {
+        self.speaker.options.md5 = Some(key.to_owned());
+        write_config(&self.host, "gobgpd.toml", &configuration(&self.speaker))?;
+        self.process.signal(libc::SIGHUP)
+    }
+
     fn unshut(&mut self, _neighbor: IpAddr) -> Result<()> {
         Ok(())
     }

@@ -196,6 +196,15 @@ pub trait Daemon: Send {
     /// The daemon does not answer.
     fn refreshes(&self, neighbor: IpAddr) -> Result<usize>;
 
+    /// How many markers of an enhanced route refresh (RFC 7313) it has received from a neighbour, by its
+    /// counters or by its log from the first call on: beginnings, ends. `None`: it does not tell.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    fn markers(&self, _neighbor: IpAddr) -> Result<Option<[usize; 2]>> {
+        Ok(None)
+    }
+
     /// Closes the session for administrative reasons, with a text (RFC 9003), and keeps it closed.
     /// Returns the text that the neighbour is told.
     ///
@@ -208,6 +217,13 @@ pub trait Daemon: Send {
     /// # Errors
     /// The daemon refuses.
     fn unshut(&mut self, neighbor: IpAddr) -> Result<()>;
+
+    /// Gives it another TCP MD5 key for its protected neighbours while it runs, the way its operator
+    /// would, with whatever it takes for their sessions to use the key.
+    ///
+    /// # Errors
+    /// The daemon refuses.
+    fn change_key(&mut self, key: &str) -> Result<()>;
 
     /// What the daemon says about the end of the last session: its state, its log.
     ///

@@ -4,11 +4,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
     net::IpAddr,
-    path::PathBuf,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -19,6 +20,7 @@ use crate::lab::{Host, Process, wait::until};
 #[derive(Debug)]
 pub struct OpenBgpd {
     host: Host,
+    speaker: Speaker,
     socket: PathBuf,
     process: Process,
 }
@@ -29,27 +31,33 @@ impl OpenBgpd {
     /// # Errors
     /// It does not start.
     pub fn start(host: &Host, speaker: &Speaker) -> Result<Self> {
-        use std::os::unix::fs::PermissionsExt;
-
         // Its user's home, to which it confines itself; the lab's own /run does not have it.
         std::fs::create_dir_all("/run/openbgpd")?;
         let socket = PathBuf::from(format!("/run/{host}-openbgpd.sock"));
-        let text = configuration(speaker, &socket.display().to_string());
-        let config = write_config(host, "openbgpd.conf", &text)?;
-        // It refuses a file that others may write to or read.
-        std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600))?;
+        let config = write(host, speaker, &socket)?;
         let mut command = host.command("/usr/sbin/bgpd");
         command.arg("-d").arg("-f").arg(config);
         let process = host.spawn("openbgpd", command)?;
-        let daemon = Self {
+        let mut daemon = Self {
             host: host.clone(),
+            speaker: speaker.clone(),
             socket,
             process,
         };
         until("OpenBGPD answers", Duration::from_secs(10), || {
+            if let Some(status) = daemon.process.ended()? {
+                bail!("it has ended ({status}): {}", daemon.last_words());
+            }
             daemon.ask("show summary")
         })?;
         Ok(daemon)
+    }
+
+    /// The end of its log.
+    fn last_words(&self) -> String {
+        let log = self.process.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("; ")
     }
 
     /// Asks `bgpctl`.
@@ -140,12 +148,35 @@ impl Daemon for OpenBgpd {
         Ok(count.as_u64().context("no route-refresh received")? as usize)
     }
 
+    fn markers(&self, neighbor: IpAddr) -> Result<Option<[usize; 2]>> {
+        let details = self.details(neighbor)?;
+        let count = |what: &str| {
+            let count = &details["stats"]["route-refresh"]["received"][what];
+            let count = count.as_u64().with_context(|| format!("no {what}"))?;
+            anyhow::Ok(count as usize)
+        };
+        Ok(Some([count("borr")?, count("eorr")?]))
+    }
+
     fn shut(&mut self, neighbor: IpAddr, text: &str) -> Result<String> {
         let socket = self.socket.display().to_string();
         let neighbor = neighbor.to_string();
         let arguments = ["-s", &socket, "neighbor", &neighbor, "down", text];
         self.host.succeed("bgpctl", &arguments)?;
         Ok(text.to_owned())
+    }
+
+    /// A session keeps the key that it began with, until it is cleared.
+    fn change_key(&mut self, key: &str) -> Result<()> {
+        self.speaker.options.md5 = Some(key.to_owned());
+        write(&self.host, &self.speaker, &self.socket)?;
+        self.ask("reload")?;
+        let neighbors = self.speaker.neighbors.iter();
+        let mut protected = neighbors.filter(|neighbor| !neighbor.plain);
+        protected.try_for_each(|neighbor| {
+            let address = neighbor.address;
+            self.ask(&format!("neighbor {address} clear")).map(drop)
+        })
     }
 
     fn unshut(&mut self, neighbor: IpAddr) -> Result<()> {
@@ -205,6 +236,15 @@ fn agreed(neighbor: &Value) -> BTreeSet<String> {
     agreed
 }
 
+/// Writes its configuration.
+fn write(host: &Host, speaker: &Speaker, socket: &Path) -> Result<PathBuf> {
+    let text = configuration(speaker, &socket.display().to_string());
+    let config = write_config(host, "openbgpd.conf", &text)?;
+    // It refuses a file that others may write to or read.
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600))?;
+    Ok(config)
+}
+
 fn configuration(speaker: &Speaker, socket: &str) -> String {
     let mut text = format!(
         "AS {}\nrouter-id {}\nsocket \"{socket}\"\nfib-update no\nnexthop qualify via default\n\
@@ -222,9 +262,8 @@ fn configuration(speaker: &Speaker, socket: &str) -> String {
     for neighbor in &speaker.neighbors {
         let _ = write!(
             text,
-            "neighbor {} {{\n remote-as {}\n local-address {}\n announce IPv4 unicast\n announce \
-             IPv6 unicast\n",
-            neighbor.address, neighbor.asn, neighbor.local
+            "neighbor {} {{\n remote-as {}\n announce IPv4 unicast\n announce IPv6 unicast\n",
+            neighbor.address, neighbor.asn
         );
         let plain = Options::default();
         let options = if neighbor.plain {
@@ -234,7 +273,12 @@ fn configuration(speaker: &Speaker, socket: &str) -> String {
         };
         text.push_str(&statements(neighbor, options));
         if neighbor.passive {
+            // No `local-address`: with one, 7.7 gives its listening socket no TCP MD5 key on Linux. In the
+            // session engine the socket's address has no length (IMSG_RECONF_LISTENER of
+            // bgpd/session.c), so that listener_match_peer() of bgpd/pfkey-linux.c finds them different.
             text.push_str(" passive\n");
+        } else {
+            let _ = writeln!(text, " local-address {}", neighbor.local);
         }
         text.push_str("}\n");
     }

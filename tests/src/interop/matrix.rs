@@ -32,6 +32,8 @@ pub enum Feature {
     ExtendedMessageReceived,
     /// The daemon asks for all routes again.
     RefreshByDaemon,
+    /// What is sent again stands between markers.
+    EnhancedRefresh,
     /// Waypost asks for all routes again.
     RefreshByWaypost,
     /// GRACEFUL_SHUTDOWN.
@@ -46,6 +48,8 @@ pub enum Feature {
     RestartOfWaypost,
     /// TCP MD5.
     Md5,
+    /// TCP MD5: another key while the session is up.
+    Md5KeyChange,
     /// GTSM.
     TtlSecurity,
     /// Several paths a prefix, from the daemon to Waypost.
@@ -79,6 +83,9 @@ impl Feature {
             Self::ExtendedMessageSent => "A message above 4096 bytes sent (RFC 8654)",
             Self::ExtendedMessageReceived => "A message above 4096 bytes received (RFC 8654)",
             Self::RefreshByDaemon => "Route refresh asked by the daemon (RFC 2918, 7313)",
+            Self::EnhancedRefresh => {
+                "Enhanced route refresh: BoRR and EoRR of both families (RFC 7313)"
+            }
             Self::RefreshByWaypost => "Route refresh asked by Waypost (RFC 2918, 7313)",
             Self::GracefulShutdown => "Graceful shutdown: last choice (RFC 8326)",
             Self::ShutdownByDaemon => "Shutdown with a text by the daemon (RFC 9003)",
@@ -86,6 +93,7 @@ impl Feature {
             Self::RestartOfDaemon => "The daemon is killed and comes back",
             Self::RestartOfWaypost => "Waypost ends and comes back",
             Self::Md5 => "TCP MD5: right, wrong and changed key (RFC 2385)",
+            Self::Md5KeyChange => "TCP MD5: key changed while the session is up (RFC 2385)",
             Self::TtlSecurity => "GTSM (RFC 5082)",
             Self::AddPathReceived => "ADD-PATH: several paths received (RFC 7911)",
             Self::AddPathSent => "ADD-PATH: several paths sent (RFC 7911)",

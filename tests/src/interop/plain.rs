@@ -11,7 +11,7 @@ use super::{
     stage::{Act, BEHIND_ASNS, Case, FEED_ASN, ORIGIN_ASN, PATIENCE, Setting, Stage, Subject},
 };
 use crate::{
-    daemon::{Options, Route, feed::Announcement, words},
+    daemon::{Daemon, Options, Route, feed::Announcement, words},
     lab::wait::until,
     overview::{NETWORK, ROUTE_SERVER_ASN},
     waypost::Waypost,
@@ -55,6 +55,7 @@ pub fn play<S: Subject>(stage: &mut Stage, matrix: &mut Matrix) -> Result<()> {
         act.proves(Feature::ExtendedMessageSent, large_message_sent);
         act.proves(Feature::ExtendedMessageReceived, large_message_received);
         act.proves(Feature::RefreshByDaemon, refresh_by_daemon);
+        act.proves(Feature::EnhancedRefresh, marked_refresh);
         graceful_shutdown(act)?;
         act.proves(Feature::ShutdownByDaemon, shutdown_by_daemon);
         act.proves(Feature::ShutdownByWaypost, shutdown_by_waypost);
@@ -363,6 +364,24 @@ fn refresh_by_daemon(case: &mut Case, waypost: &Waypost) -> Result<()> {
     until("Waypost sends all routes again", PATIENCE, || {
         let after = sent(case)?;
         ensure!(after >= before + 4, "{before} messages, then {after}");
+        Ok(())
+    })?;
+    routes_stay(case)
+}
+
+/// The daemon asks for both families; by its counters or its log each comes between two markers.
+fn marked_refresh(case: &mut Case, _: &Waypost) -> Result<()> {
+    let instance = case.instance(0)?;
+    let daemon = case.daemon()?;
+    let markers = |daemon: &dyn Daemon| daemon.markers(instance)?.context("it tells of no markers");
+    let [begun, ended] = markers(daemon)?;
+    daemon.refresh(instance)?;
+    until("the daemon has both families' markers", PATIENCE, || {
+        let now = markers(daemon)?;
+        ensure!(
+            now == [begun + 2, ended + 2],
+            "[{begun}, {ended}], then {now:?}"
+        );
         Ok(())
     })?;
     routes_stay(case)

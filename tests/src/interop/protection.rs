@@ -1,6 +1,9 @@
 //! TCP MD5 with the right, a wrong and a changed key; GTSM with neighbours far and near.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 
@@ -60,8 +63,43 @@ pub fn play_md5<S: Subject>(stage: &mut Stage, matrix: &mut Matrix) -> Result<()
             case.start(waypost)?;
             protected(case, waypost, "TCP MD5")
         });
-        Ok(())
+        change_keys(act)
     })
+}
+
+/// The key changes under sessions that are up: first at Waypost, then first at the daemon. What is
+/// signed with the old one is not taken.
+fn change_keys(act: &mut Act<'_>) -> Result<()> {
+    let refused = failures(act)?;
+    act.reload(&[])?;
+    act.proves(Feature::Md5KeyChange, |case, waypost| {
+        let prefix = case.prefix(11, true)?;
+        case.daemon()?.announce(prefix)?;
+        let start = Instant::now();
+        while start.elapsed() < QUIET {
+            let rows = case.paths(waypost, prefix)?;
+            ensure!(rows.is_empty(), "taken with the old key: {rows:?}");
+            thread::sleep(Duration::from_millis(200));
+        }
+        case.daemon()?.change_key(KEYS[0])?;
+        case.learned(waypost, prefix, |_| Ok(()))?;
+        protected(case, waypost, "TCP MD5")
+    });
+    ensure!(
+        failures(act)? > refused,
+        "the kernel dropped no segment for its key"
+    );
+    act.proves(Feature::Md5KeyChange, |case, _| {
+        case.daemon()?.change_key(KEYS[1])
+    });
+    act.reload(&[("md5_password", KEYS[1].into())])?;
+    act.proves(Feature::Md5KeyChange, |case, waypost| {
+        let prefix = case.prefix(12, true)?;
+        case.daemon()?.announce(prefix)?;
+        case.learned(waypost, prefix, |_| Ok(()))?;
+        protected(case, waypost, "TCP MD5")
+    });
+    Ok(())
 }
 
 /// Daemons that send with TTL 255 and demand it.
@@ -105,7 +143,7 @@ fn protected(case: &mut Case, waypost: &Waypost, by: &str) -> Result<()> {
 }
 
 fn stays_down(case: &mut Case, waypost: &Waypost) -> Result<()> {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while start.elapsed() < QUIET {
         let rows = case.rows(waypost)?;
         let up = rows.iter().any(|row| row["state"] == "Established");

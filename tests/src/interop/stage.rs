@@ -25,7 +25,10 @@ use crate::{
     },
 };
 
-/// How long a step may take: after an error OpenBGPD stays idle for half a minute before it connects.
+/// How long a step may take. The longest that a daemon rests is OpenBGPD's idle hold: after any error
+/// or NOTIFICATION it does not connect for 30 s (`INTERVAL_IDLE_HOLD_INITIAL` of bgpd/session.h), and
+/// after a second one for 60 s, unless a session has been up for as long in between
+/// (`change_state()` of bgpd/session.c). Waypost's Cease when a role changes is such a one.
 pub const PATIENCE: Duration = Duration::from_secs(75);
 
 /// The feed's ASN.

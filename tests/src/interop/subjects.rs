@@ -109,6 +109,10 @@ impl Subject for GoBgp {
             "GoBGP keeps Adj-RIB-In and reads that again: `softresetin` (docs/sources/cli-command-syntax.md, 2.2) sends no ROUTE-REFRESH.",
         ),
         lacks(
+            Feature::EnhancedRefresh,
+            "GoBGP 3.10 does not announce the capability of RFC 7313: capabilitiesFromConfig() of pkg/server/fsm.go has none but that of RFC 2918.",
+        ),
+        lacks(
             Feature::Roles,
             "GoBGP 3.10 does not know RFC 9234: docs/sources/configuration.md has no setting for it, and `gobgp neighbor` shows the capability as `UnknownCapability(9)`.",
         ),
@@ -140,11 +144,6 @@ impl Subject for OpenBgpd {
         lacks(
             Feature::RefreshByWaypost,
             "OpenBGPD 7.7 answers each ROUTE-REFRESH with `route refresh: AID … not negotiated` in its log (rde_dispatch_imsg_peer() of bgpd/rde.c), also for families that `bgpctl show neighbor` shows as negotiated.",
-        ),
-        lacks_if(
-            Connects::Waypost,
-            Feature::Md5,
-            "OpenBGPD 7.7 as Debian has it answers no signed connection that comes in, although bgpd.conf(5) has `tcp md5sig`: let OpenBGPD connect.",
         ),
         lacks(
             Feature::GracefulRestartOfDaemon,

@@ -4,6 +4,7 @@ use std::{
     fmt::Write,
     fs::{self, File},
     io,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Mutex, PoisonError},
@@ -14,12 +15,16 @@ use anyhow::{Context, Result, bail};
 
 use super::wait::until;
 
-/// A running program of the lab, killed when dropped.
+/// A running program of the lab, killed when dropped. It leads a process group of its own: some
+/// daemons are several processes, of which the others would run on for a moment, hold addresses and
+/// sockets that the next one wants, and say goodbye to their peers where a crash was meant.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// It has ended, and so have its children.
+    gone: bool,
 }
 
 /// Logs of every process that the lab has started, in order.
@@ -31,7 +36,8 @@ impl Process {
         command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
-            .stderr(file);
+            .stderr(file)
+            .process_group(0);
         let child = command.spawn().with_context(|| {
             let program = command.get_program().display();
             format!("cannot start {program} ({name}); `cargo xtask setup` installs what is missing")
@@ -44,6 +50,7 @@ impl Process {
             name: name.to_owned(),
             child,
             log: log.to_owned(),
+            gone: false,
         })
     }
 
@@ -58,7 +65,11 @@ impl Process {
     /// # Errors
     /// The kernel does not know it.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        Ok(self.child.try_wait()?)
+        let status = self.child.try_wait()?;
+        if status.is_some() {
+            self.kill_all();
+        }
+        Ok(status)
     }
 
     /// Sends it a signal, by its id.
@@ -83,9 +94,7 @@ impl Process {
     /// It still runs after `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let expected = format!("{} ends", self.name);
-        until(&expected, limit, || {
-            self.child.try_wait()?.context("it still runs")
-        })
+        until(&expected, limit, || self.ended()?.context("it still runs"))
     }
 
     /// SIGTERM, then waits.
@@ -97,14 +106,34 @@ impl Process {
         self.wait(limit)
     }
 
-    /// `kill -9`, then waits.
+    /// `kill -9` of all its processes, then waits until they are gone.
     ///
     /// # Errors
     /// It has ended before.
     pub fn kill(&mut self) -> Result<()> {
-        self.signal(libc::SIGKILL)?;
-        self.child.wait()?;
+        if let Some(status) = self.ended()? {
+            bail!("{} has ended ({status})", self.name);
+        }
+        self.kill_all();
         Ok(())
+    }
+
+    /// Kills what is left of the group, whether or not the leader has ended, and waits until all of
+    /// it is gone. Once: afterwards the group's number may become another's.
+    fn kill_all(&mut self) {
+        let Ok(group) = libc::pid_t::try_from(self.id()) else {
+            return;
+        };
+        if std::mem::replace(&mut self.gone, true) {
+            return;
+        }
+        // SAFETY: plain integers; the group is this process's own.
+        unsafe { libc::killpg(group, libc::SIGKILL) };
+        // An error means that it has been waited for before.
+        let _ = self.child.wait();
+        // What it leaves behind are children of the lab's first process, which is this one.
+        // SAFETY: no status is asked for, and only members of the group are waited for.
+        while unsafe { libc::waitpid(-group, std::ptr::null_mut(), 0) } > 0 {}
     }
 
     /// All that it has written so far.
@@ -117,9 +146,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Errors mean that it has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill_all();
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Connection {
     /// Since when the socket has taken no message although one waits.
     unsent_since: Option<Instant>,
     send_hold_time: Duration,
+    /// Its key has changed, and the peer has not been heard of since.
+    pub(super) rekeyed: bool,
     /// When it was last asked for a sign of life.
     probed_at: Option<Instant>,
     keepalive_at: Option<Instant>,
@@ -63,6 +65,7 @@ impl Connection {
             heard_at: now,
             unsent_since: None,
             send_hold_time,
+            rekeyed: false,
             probed_at: None,
             keepalive_at: None,
         }
@@ -238,6 +241,17 @@ impl Connection {
 
     pub(super) fn is_held_until(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Held { until, .. } if until <= now)
+    }
+
+    /// It is held, and the peer's KEEPALIVE has come.
+    pub(super) const fn is_confirmed(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Held {
+                confirmed: true,
+                ..
+            }
+        )
     }
 
     /// The peer has been silent for two keepalive intervals.

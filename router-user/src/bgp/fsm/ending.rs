@@ -126,6 +126,9 @@ impl Fsm {
             self.actions.push(Action::Down(reason));
             self.backoff.lost(now);
         }
+        if connection.rekeyed {
+            self.cancel_attempt();
+        }
         if self.find(State::Established).is_none() {
             self.release(now);
         }
@@ -136,7 +139,7 @@ impl Fsm {
         let connecting = self
             .connections
             .iter()
-            .any(|other| other.outgoing || other.state() != State::OpenSent);
+            .any(|other| !other.rekeyed && (other.outgoing || other.state() != State::OpenSent));
         if self.activity == Activity::Waiting && !self.settings.passive && !connecting {
             self.activity = Activity::ConnectAt(now + self.backoff.retry());
         }

@@ -162,6 +162,9 @@ pub enum Event {
         /// Which connection.
         connection: ConnectionId,
     },
+    /// The connections have been given another key: what the peer signs with the last one is not
+    /// taken any more.
+    Rekeyed,
     /// [`Fsm::next_timeout`](super::Fsm::next_timeout) has come.
     Timer,
 }

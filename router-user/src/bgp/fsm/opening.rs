@@ -30,6 +30,11 @@ impl Fsm {
             return;
         }
         self.activity = Activity::Waiting;
+        // The peer has made one itself meanwhile.
+        if self.find(State::Established).is_some() && self.connections.len() > 1 {
+            self.actions.push(Action::Close { connection: id });
+            return;
+        }
         let send_hold_time = self.settings.send_hold_time;
         self.open(
             Connection::outgoing(id, local_address, send_hold_time, now),
@@ -61,11 +66,12 @@ impl Fsm {
             }
             Activity::Waiting | Activity::ConnectAt(_) | Activity::Connecting(_) => {}
         }
-        // A peer has one connection of its own: a second one means that it has forgotten the first.
-        let forgotten = self
-            .connections
-            .iter()
-            .position(|other| !other.outgoing && other.state() != State::Established);
+        // A peer has one connection of its own: a second one means that it has forgotten the first. Beside
+        // an Established one there is no need of another than its own.
+        let established = self.find(State::Established).is_some();
+        let forgotten = self.connections.iter().position(|other| {
+            (!other.outgoing || established) && other.state() != State::Established
+        });
         if let Some(index) = forgotten {
             let old = self.connections.swap_remove(index);
             self.dismiss(&old, Notification::connection_collision());
@@ -122,7 +128,10 @@ impl Fsm {
             (
                 Phase::Established(_),
                 Received::Update | Received::Keepalive | Received::RouteRefresh,
-            ) => connection.heard(now),
+            ) => {
+                connection.heard(now);
+                self.proven(index);
+            }
             (_, message) => {
                 let state = connection.state();
                 let notification = Notification::unexpected_message(state, message.code());

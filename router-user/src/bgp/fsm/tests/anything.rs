@@ -94,6 +94,7 @@ enum Step {
     Fault(u8),
     Written(u8),
     Busy(u8),
+    Rekeyed,
     Timer,
 }
 
@@ -122,6 +123,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(Step::Fault),
         2 => any::<u8>().prop_map(Step::Written),
         2 => any::<u8>().prop_map(Step::Busy),
+        2 => Just(Step::Rekeyed),
         4 => Just(Step::Timer),
     ]
 }
@@ -170,6 +172,7 @@ impl Step {
             Self::Busy(which) => Event::Busy {
                 connection: pick(which),
             },
+            Self::Rekeyed => Event::Rekeyed,
             Self::Timer => Event::Timer,
         })
     }

@@ -204,6 +204,55 @@ fn a_connection_that_missed_its_keepalives_is_replaced_by_the_new_one() {
 }
 
 #[test]
+fn a_session_without_a_word_since_its_key_changed_gives_way_to_a_connection_that_the_peer_prefers()
+{
+    for (heard, preferred, replaced) in [
+        (false, true, true),
+        (true, true, false),
+        (false, false, false),
+    ] {
+        let (mut fsm, now) = in_state(State::Established);
+        let actions = fsm.handle(Event::Rekeyed, now);
+        assert!(actions.iter().any(is_keepalive), "{actions:?}");
+        if heard {
+            fsm.handle(received(OUTGOING, Received::Keepalive), now);
+        }
+        second_connection(&mut fsm, now);
+        if preferred {
+            fsm.handle(received(INCOMING, Received::Keepalive), now);
+        }
+        fsm.handle(Event::Timer, now + Duration::from_secs(1));
+        let closed = if replaced { OUTGOING } else { INCOMING };
+        let left = if replaced { INCOMING } else { OUTGOING };
+        assert_eq!(fsm.state(), State::Established);
+        assert!(fsm.index(closed).is_none() && fsm.index(left).is_some());
+    }
+}
+
+#[test]
+fn after_its_key_changed_a_peer_is_called_until_it_is_heard_of() {
+    for passive in [false, true] {
+        let (mut fsm, mut now) = in_state(State::Established);
+        fsm.settings.passive = passive;
+        fsm.handle(Event::Rekeyed, now);
+        let mut called = 0;
+        for _ in 0..60 {
+            now += Duration::from_secs(1);
+            let actions = fsm.handle(Event::Timer, now);
+            called += actions.iter().filter(|a| **a == Action::Connect).count();
+        }
+        assert_eq!(called > 1, !passive, "{called} times");
+        fsm.handle(received(OUTGOING, Received::Keepalive), now);
+        for _ in 0..60 {
+            now += Duration::from_secs(1);
+            let actions = fsm.handle(Event::Timer, now);
+            assert!(!actions.contains(&Action::Connect));
+        }
+        assert_eq!(fsm.state(), State::Established);
+    }
+}
+
+#[test]
 fn the_new_connection_replaces_an_established_one_where_configured() {
     let (mut fsm, now) = in_state_with(
         State::Established,
