@@ -211,8 +211,12 @@ impl AdjRibOut {
         let mut laggard = Laggard::new(session, group);
         if let Some(position) = self.position(session) {
             for family in self.view(group).context.families.iter() {
+                let covered = position.covers(family);
+                match family {
+                    Family::Ipv4Unicast => laggard.owe(&tables.v4, covered),
+                    Family::Ipv6Unicast => laggard.owe(&tables.v6, covered),
+                }
                 if family >= position.family {
-                    laggard.owe(family, position.covers(family)..tables.len(family));
                     laggard.unended = laggard.unended.with(family);
                 }
             }
@@ -270,10 +274,6 @@ impl AdjRibOut {
         while *budget > 0
             && let Some((number, had)) = laggard.take(A::FAMILY)
         {
-            // It was free, and the table has been empty since.
-            if number >= table.len() {
-                continue;
-            }
             let slot = table.slot(number);
             packer.renew(
                 &decision,

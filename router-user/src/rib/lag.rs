@@ -70,10 +70,15 @@ impl Laggard {
         }
     }
 
-    /// It is to be told of these slots, in which it was sent nothing yet.
-    pub(super) fn owe(&mut self, family: Family, slots: std::ops::Range<usize>) {
-        for slot in slots {
-            self.behind[family as usize].due.insert(slot);
+    /// It is to be told of the slots from this one on, in which it was sent nothing yet. Not of free
+    /// ones: only a slot with paths, or one that stands because a session is to be told of it, may be
+    /// due, for the table forgets the others.
+    pub(super) fn owe<A: Address>(&mut self, table: &Table<A>, from: usize) {
+        let due = &mut self.behind[A::FAMILY as usize].due;
+        for slot in from..table.len() {
+            if !table.paths(slot).is_empty() {
+                due.insert(slot);
+            }
         }
     }
 

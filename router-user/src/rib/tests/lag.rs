@@ -220,6 +220,27 @@ fn joined(lab: &mut Lab, peer: usize) -> usize {
 
 #[test]
 fn a_session_held_during_its_dump_outlasts_a_table_that_empties_meanwhile() {
+    let (mut lab, source, slow) = held_during_its_dump_of_a_table_that_emptied();
+    lab.settle();
+    assert_eq!(lab.peers[slow].ended.len(), 2);
+    lab.announce(source, "10.2.0.0/16", attributes(&[65010], 4));
+    lab.settle();
+    assert_eq!(lab.peers[slow].holds.len(), 1);
+}
+
+#[test]
+fn a_session_held_during_its_dump_may_leave_once_the_table_is_empty() {
+    let (mut lab, source, slow) = held_during_its_dump_of_a_table_that_emptied();
+    lab.rib.step();
+    lab.rib.leave(lab.peers[slow].index);
+    lab.join(slow);
+    lab.announce(source, "10.2.0.0/16", attributes(&[65010], 4));
+    lab.settle();
+    assert_eq!(lab.peers[slow].holds.len(), 1);
+}
+
+/// A source and a session that takes more again, after a table of more than a chunk emptied.
+fn held_during_its_dump_of_a_table_that_emptied() -> (Lab, usize, usize) {
     let mut lab = Lab::new();
     let source = lab.source(info(4));
     let slow = lab.source(info(5));
@@ -245,9 +266,5 @@ fn a_session_held_during_its_dump_outlasts_a_table_that_empties_meanwhile() {
     }
     lab.rib.flush();
     lab.rib.resume(lab.peers[slow].index);
-    lab.settle();
-    assert_eq!(lab.peers[slow].ended.len(), 2);
-    lab.announce(source, "10.2.0.0/16", attributes(&[65010], 4));
-    lab.settle();
-    assert_eq!(lab.peers[slow].holds.len(), 1);
+    (lab, source, slow)
 }
