@@ -193,7 +193,7 @@ impl AdjRibOut {
             let group = self.groups[laggard.group].as_ref();
             let view = &group.expect("a laggard keeps its group").view;
             if view.context.families.contains(A::FAMILY) {
-                laggard.note::<A>(&decision, view, changed);
+                laggard.note(&decision, view, table, changed);
             }
         }
     }

@@ -3,9 +3,10 @@
 //! In: slots that changed while a session is held back. Out: what it is to be told once it takes
 //! more. Nothing is queued for it meanwhile: what is kept is two bits a slot, whether it is to be
 //! told anything, and whether it was sent a route there before (with ADD-PATH, the identifiers of
-//! those). So however long it is held and
-//! however often a prefix changes, it costs no more memory, and it is told only how things stand
-//! when it can take them. A slot that it is to be told of is not given to another prefix.
+//! those). So however long it is held and however often a prefix changes, it costs no more memory,
+//! and it is told only how things stand when it can take them. A slot that it is to be told of is
+//! not given to another prefix; an empty one stays only if it was sent a route there, so prefixes
+//! that come and go meanwhile keep none.
 
 use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
@@ -56,6 +57,11 @@ impl Behind {
             _ => _ = self.several.insert(slot, had),
         }
     }
+
+    /// Whether it was sent a route of a slot that is due.
+    fn was_sent(&self, slot: usize) -> bool {
+        self.sent.contains(slot) || self.several.contains_key(&slot)
+    }
 }
 
 impl Laggard {
@@ -82,11 +88,13 @@ impl Laggard {
         }
     }
 
-    /// Notes what a batch changes for it.
+    /// Notes what a batch changes for it. A slot that is left without paths, and in which it was sent
+    /// nothing, is nothing to be told of.
     pub(super) fn note<A: Address>(
         &mut self,
         decision: &Decision<'_>,
         view: &View,
+        table: &Table<A>,
         changed: &[Changed],
     ) {
         let behind = &mut self.behind[A::FAMILY as usize];
@@ -94,6 +102,9 @@ impl Laggard {
             if !behind.due.contains(change.slot) {
                 let before = routes(view, decision, A::FAMILY, &change.before, self.session);
                 behind.owe(change.slot, path_ids(&before));
+            }
+            if table.paths(change.slot).is_empty() && !behind.was_sent(change.slot) {
+                behind.due.remove(change.slot);
             }
         }
     }
@@ -154,9 +165,8 @@ impl Laggard {
 
     /// Whether it was sent a route of a slot; `None`: what its view gives it.
     pub(super) fn was_sent(&self, family: Family, slot: usize) -> Option<bool> {
-        let Behind { due, sent, several } = &self.behind[family as usize];
-        due.contains(slot)
-            .then(|| sent.contains(slot) || several.contains_key(&slot))
+        let behind = &self.behind[family as usize];
+        behind.due.contains(slot).then(|| behind.was_sent(slot))
     }
 
     /// Whether it has been told everything of a family.

@@ -102,6 +102,44 @@ fn a_refresh_waits_until_a_held_session_takes_more() {
     assert_eq!(lab.peers[slow].announced, 2);
 }
 
+#[test]
+fn prefixes_that_come_and_go_while_a_session_is_held_take_no_room() {
+    let mut lab = Lab::new();
+    let [source, slow, other] = [4, 5, 6].map(|host| lab.nva(host));
+    lab.announce(source, "10.250.0.0/16", attributes(&[65004], 4));
+    lab.announce(source, "10.251.0.0/16", attributes(&[65004], 4));
+    lab.settle();
+    let index = lab.peers[slow].index;
+    lab.rib.hold(index);
+    // The slot of one that it was sent stays until it is told.
+    lab.withdraw(source, "10.251.0.0/16");
+    for round in 0..100 {
+        let nets: Vec<String> = (0..1000)
+            .map(|number| format!("20.{round}.{}.{}/30", number / 64, number % 64 * 4))
+            .collect();
+        for net in &nets {
+            lab.announce(source, net, attributes(&[65004], 4));
+        }
+        lab.rib.flush();
+        for net in &nets {
+            lab.withdraw(source, net);
+        }
+        lab.rib.flush();
+        assert!(lab.rib.tables.v4.len() <= 1002, "round {round}");
+    }
+    lab.announce(source, "10.252.0.0/16", attributes(&[65004], 4));
+    lab.settle();
+    assert_eq!(lab.peers[slow].holds.len(), 2);
+
+    lab.rib.resume(index);
+    lab.settle();
+    assert_eq!(lab.peers[slow].holds, lab.peers[other].holds);
+    assert_eq!(
+        (lab.peers[slow].announced, lab.peers[slow].withdrawn),
+        (3, 1)
+    );
+}
+
 /// What happens to four peers.
 #[derive(Clone, Debug)]
 enum Step {
