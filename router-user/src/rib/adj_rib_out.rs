@@ -16,7 +16,7 @@ use super::{
     pack::{Outbox, Packer},
     path::{SessionIndex, Sessions},
     table::{Address, Changed, Table},
-    view::{Members, View},
+    view::{FamilyView, Members, View},
 };
 use crate::bgp::wire::{Family, RefreshKind, RouteRefresh, encode_end_of_rib};
 
@@ -169,18 +169,26 @@ impl AdjRibOut {
         table: &Table<A>,
         changed: &[Changed],
     ) {
-        let synchronised = self.groups.iter().flatten();
-        let synchronised = synchronised.map(|group| (&group.view, &group.members, usize::MAX));
+        let groups = self.groups.iter().map(Option::as_ref);
+        let views = groups.map(|group| group.map(|group| FamilyView::new(&group.view, A::FAMILY)));
+        let views: Vec<Option<FamilyView<'_>>> = views.collect();
+        let view_of = |group: usize| {
+            let view = views[group].as_ref();
+            view.expect("a group stays while it has members")
+        };
+        let synchronised = self.groups.iter().zip(&views);
+        let synchronised = synchronised
+            .filter_map(|(group, view)| Some((view.as_ref()?, &group.as_ref()?.members)))
+            .map(|(view, members)| (view, members, usize::MAX));
         let dumping = self.dumps.iter().map(|dump| {
-            let group = self.groups[dump.group].as_ref();
-            let view = &group.expect("a dump keeps its group").view;
-            (view, &dump.members, dump.position.covers(A::FAMILY))
+            let covered = dump.position.covers(A::FAMILY);
+            (view_of(dump.group), &dump.members, covered)
         });
         for (view, members, covered) in synchronised.chain(dumping) {
-            if members.is_empty() || !view.context.families.contains(A::FAMILY) {
+            if members.is_empty() || !view.is_exchanged() {
                 continue;
             }
-            let mut packer = Packer::new(A::FAMILY, view, view, members);
+            let mut packer = Packer::new(view, view, members);
             let decision = Decision { sessions, options };
             for change in changed.iter().filter(|change| change.slot < covered) {
                 let slot = table.slot(change.slot);
@@ -190,9 +198,8 @@ impl AdjRibOut {
         }
         let decision = Decision { sessions, options };
         for laggard in &mut self.laggards {
-            let group = self.groups[laggard.group].as_ref();
-            let view = &group.expect("a laggard keeps its group").view;
-            if view.context.families.contains(A::FAMILY) {
+            let view = view_of(laggard.group);
+            if view.is_exchanged() {
                 laggard.note(&decision, view, table, changed);
             }
         }
@@ -268,7 +275,8 @@ impl AdjRibOut {
         budget: &mut usize,
     ) {
         let members = Members::new(sessions, &[laggard.session]);
-        let mut packer = Packer::new(A::FAMILY, view, view, &members);
+        let view = FamilyView::new(view, A::FAMILY);
+        let mut packer = Packer::new(&view, &view, &members);
         let decision = Decision { sessions, options };
         let mut told = Vec::new();
         while *budget > 0
@@ -634,7 +642,9 @@ impl Shape<'_> {
         outbox: &mut Outbox,
     ) {
         let before_view = self.before.unwrap_or(self.after);
-        let mut packer = Packer::new(A::FAMILY, before_view, self.after, self.members);
+        let [before, after] =
+            [before_view, self.after].map(|view| FamilyView::new(view, A::FAMILY));
+        let mut packer = Packer::new(&before, &after, self.members);
         let decision = Decision { sessions, options };
         for slot in slots.map(|slot| table.slot(slot)) {
             let before = if self.before.is_some() {

@@ -17,7 +17,7 @@ use super::{
     pack::routes,
     path::{Path, SessionIndex},
     table::{Address, Changed, Table},
-    view::View,
+    view::{FamilyView, View},
 };
 use crate::bgp::wire::{Family, FamilySet};
 
@@ -93,14 +93,14 @@ impl Laggard {
     pub(super) fn note<A: Address>(
         &mut self,
         decision: &Decision<'_>,
-        view: &View,
+        view: &FamilyView<'_>,
         table: &Table<A>,
         changed: &[Changed],
     ) {
         let behind = &mut self.behind[A::FAMILY as usize];
         for change in changed {
             if !behind.due.contains(change.slot) {
-                let before = routes(view, decision, A::FAMILY, &change.before, self.session);
+                let before = routes(view, decision, &change.before, self.session);
                 behind.owe(change.slot, path_ids(&before));
             }
             if table.paths(change.slot).is_empty() && !behind.was_sent(change.slot) {
@@ -131,17 +131,18 @@ impl Laggard {
         if !after.context.families.contains(A::FAMILY) {
             return;
         }
+        let [before, after] = [before, after].map(|view| FamilyView::new(view, A::FAMILY));
         let behind = &mut self.behind[A::FAMILY as usize];
         for slot in 0..table.len() {
-            let given = |view: &View| {
-                let given = routes(view, decision, A::FAMILY, table.paths(slot), self.session);
+            let given = |view: &FamilyView<'_>| {
+                let given = routes(view, decision, table.paths(slot), self.session);
                 path_ids(&given)
             };
             if behind.due.contains(slot) {
                 continue;
             }
-            let had = given(before);
-            if !had.is_empty() || !given(after).is_empty() {
+            let had = given(&before);
+            if !had.is_empty() || !given(&after).is_empty() {
                 behind.owe(slot, had);
             }
         }

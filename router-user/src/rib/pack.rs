@@ -15,9 +15,9 @@ use super::{
     decision::{Choice, Decision, Ranking},
     path::{Path, SessionIndex, Sessions},
     path_id,
-    view::{Members, SessionSet, View},
+    view::{FamilyView, Members, SessionSet, View},
 };
-use crate::bgp::wire::{Family, Nlri, PathAttributes, encode_announce, encode_withdraw};
+use crate::bgp::wire::{Nlri, PathAttributes, encode_announce, encode_withdraw};
 
 /// Encoded messages are handed on in pieces of about this size, so that they are freed as they
 /// are sent.
@@ -46,11 +46,10 @@ impl Outbox {
 
 /// Gathers the changes of one family for the members of one group.
 pub(super) struct Packer<'a> {
-    family: Family,
     /// The view in which members were sent what they have.
-    before: &'a View,
+    before: &'a FamilyView<'a>,
     /// The view from now on; the same unless the configuration changed.
-    after: &'a View,
+    after: &'a FamilyView<'a>,
     members: &'a Members,
     streams: FxHashMap<Recipients, Stream>,
 }
@@ -73,13 +72,11 @@ struct Stream {
 
 impl<'a> Packer<'a> {
     pub(super) fn new(
-        family: Family,
-        before: &'a View,
-        after: &'a View,
+        before: &'a FamilyView<'a>,
+        after: &'a FamilyView<'a>,
         members: &'a Members,
     ) -> Self {
         Self {
-            family,
             before,
             after,
             members,
@@ -95,20 +92,18 @@ impl<'a> Packer<'a> {
         before: &[Path],
         after: &[Path],
     ) {
-        if self.after.sends_several(self.family) {
+        if self.after.sends_several() {
             return self.add_several(decision, prefix, before, after);
         }
         let sessions = decision.sessions;
-        let old = self.before.choose(decision, self.family, before, None);
-        let new = self.after.choose(decision, self.family, after, None);
+        let old = self.before.choose(decision, before, None);
+        let new = self.after.choose(decision, after, None);
         let decisive = decisive(old, before).chain(decisive(new, after));
         let excluded = self.members.excluded(sessions, decisive);
         for &member in &excluded {
             let info = sessions.info(member);
-            let old = self
-                .before
-                .choose(decision, self.family, before, Some(info));
-            let new = self.after.choose(decision, self.family, after, Some(info));
+            let old = self.before.choose(decision, before, Some(info));
+            let new = self.after.choose(decision, after, Some(info));
             self.change(Recipients::Only(member), prefix, old.path, new.path);
         }
         if excluded.len() < self.members.all().len() {
@@ -126,7 +121,7 @@ impl<'a> Packer<'a> {
         had: &[u32],
         after: &[Path],
     ) {
-        let new = routes(self.after, decision, self.family, after, member);
+        let new = routes(self.after, decision, after, member);
         if new.is_empty() && had.is_empty() {
             return;
         }
@@ -158,16 +153,15 @@ impl<'a> Packer<'a> {
         after: &[Path],
     ) {
         let sessions = decision.sessions;
-        let Self { family, .. } = *self;
         let [old_view, new_view] = [self.before, self.after];
-        let old = old_view.choose_several(decision, family, before, None);
-        let new = new_view.choose_several(decision, family, after, None);
+        let old = old_view.choose_several(decision, before, None);
+        let new = new_view.choose_several(decision, after, None);
         let decisive = decisive_of_several(&old, before).chain(decisive_of_several(&new, after));
         let excluded = self.members.excluded(sessions, decisive);
         for &member in &excluded {
             let info = Some(sessions.info(member));
-            let old = old_view.choose_several(decision, family, before, info);
-            let new = new_view.choose_several(decision, family, after, info);
+            let old = old_view.choose_several(decision, before, info);
+            let new = new_view.choose_several(decision, after, info);
             let [old, new] =
                 [(before, old), (after, new)].map(|(all, chosen)| numbered(all, &chosen));
             self.change_several(&Recipients::Only(member), prefix, &old, &new);
@@ -196,7 +190,7 @@ impl<'a> Packer<'a> {
                 advertised.add_assign(stream.newly_announced);
                 *advertised -= stream.withdrawn.len();
             }
-            stream.encode(self.family, self.after, |messages| {
+            stream.encode(self.after, |messages| {
                 for &member in &recipients {
                     outbox.push(member, messages.clone());
                 }
@@ -253,13 +247,14 @@ impl<'a> Packer<'a> {
     /// Whether a peer that has the old path would be told nothing new. Attributes are interned:
     /// the same set has the same address.
     fn looks_the_same(&self, old: &Path, new: &Path) -> bool {
-        let own_next_hop = |view: &View| view.own_next_hop(self.family);
-        let outbound = |view: &View| view.outbound(self.family, &new.attributes);
+        let [before, after] = [self.before.view, self.after.view];
+        let family = self.after.family;
+        let own_next_hop = |view: &View| view.own_next_hop(family);
+        let outbound = |view: &View| view.outbound(family, &new.attributes);
         Arc::ptr_eq(&old.attributes, &new.attributes)
-            && self.before.asn == self.after.asn
-            && (!new.is_local() || own_next_hop(self.before) == own_next_hop(self.after))
-            && (self.before.export == self.after.export
-                || outbound(self.before) == outbound(self.after))
+            && before.asn == after.asn
+            && (!new.is_local() || own_next_hop(before) == own_next_hop(after))
+            && (before.export == after.export || outbound(before) == outbound(after))
     }
 }
 
@@ -291,17 +286,16 @@ fn numbered<'p>(all: &'p [Path], chosen: &Ranking<'p>) -> Numbered<'p> {
 /// The routes that a member is sent of these paths, under the identifiers that they are sent with
 /// (0: without ADD-PATH).
 pub(super) fn routes<'p>(
-    view: &View,
+    view: &FamilyView<'_>,
     decision: &Decision<'_>,
-    family: Family,
     paths: &'p [Path],
     member: SessionIndex,
 ) -> Numbered<'p> {
     let info = Some(decision.sessions.info(member));
-    if view.sends_several(family) {
-        numbered(paths, &view.choose_several(decision, family, paths, info))
+    if view.sends_several() {
+        numbered(paths, &view.choose_several(decision, paths, info))
     } else {
-        let choice = view.choose(decision, family, paths, info);
+        let choice = view.choose(decision, paths, info);
         choice.path.into_iter().map(|path| (0, path)).collect()
     }
 }
@@ -318,11 +312,12 @@ impl Stream {
         self.announced[place].1.push(nlri);
     }
 
-    fn encode(&self, family: Family, view: &View, mut send: impl FnMut(Bytes)) {
+    fn encode(&self, to: &FamilyView<'_>, mut send: impl FnMut(Bytes)) {
+        let FamilyView { view, family, .. } = *to;
         let mut buffer = BytesMut::new();
         // With ADD-PATH what comes goes out before what goes: who loses one path of a prefix and
         // gets another one is never without.
-        let withdraws_first = !view.sends_several(family);
+        let withdraws_first = !to.sends_several();
         if withdraws_first && !self.withdrawn.is_empty() {
             encode_withdraw(&view.context, self.withdrawn.iter().copied(), &mut buffer);
         }

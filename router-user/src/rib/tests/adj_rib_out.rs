@@ -1,7 +1,10 @@
 //! What peers are sent: groups, exceptions, packing, dumps.
 
 use super::*;
-use crate::bgp::wire::{NextHop, community};
+use crate::{
+    bgp::wire::{NextHop, community},
+    rib::view::ENCODED,
+};
 
 #[test]
 fn a_route_goes_to_all_but_whom_it_came_from_with_the_asn_prepended() {
@@ -418,6 +421,46 @@ fn attributes_that_leave_no_room_for_a_prefix_are_passed_over() {
     lab.settle();
     assert_eq!(lab.holds(b, "10.250.0.0/16"), None);
     assert!(lab.holds(b, "10.251.0.0/16").is_some());
+}
+
+#[test]
+fn whether_long_attributes_fit_is_worked_out_once_a_batch_and_view() {
+    let mut lab = Lab::new();
+    let source = lab.nva(4);
+    let others = [5, 6, 7].map(|host| lab.nva(host));
+    let announce = |lab: &mut Lab, med| {
+        let bulky = PathAttributes {
+            med: Some(med),
+            communities: (0..900).collect(),
+            ..attributes(&[65010], 4)
+        };
+        for number in 0..200 {
+            lab.announce(source, &format!("10.250.{number}.0/24"), bulky.clone());
+        }
+    };
+    announce(&mut lab, 0);
+    assert_eq!(encoded_during(|| lab.rib.flush()), 1);
+    lab.rib.hold(lab.peers[others[0]].index);
+    announce(&mut lab, 1);
+    let both_sets = encoded_during(|| lab.rib.flush());
+    assert_eq!(both_sets, 2, "also for the one that is held");
+    lab.rib.resume(lab.peers[others[0]].index);
+    assert_eq!(encoded_during(|| lab.settle()), 1);
+
+    let late = lab.source(info(8));
+    assert_eq!(encoded_during(|| lab.join(late)), 1);
+    let index = lab.peers[late].index;
+    let shown = encoded_during(|| assert_eq!(lab.rib.advertised(index, None).count(), 200));
+    assert_eq!(shown, 1);
+    for peer in others.into_iter().chain([late]) {
+        assert_eq!(lab.peers[peer].holds.len(), 200);
+    }
+}
+
+fn encoded_during(act: impl FnOnce()) -> usize {
+    let before = ENCODED.get();
+    act();
+    ENCODED.get() - before
 }
 
 #[test]
