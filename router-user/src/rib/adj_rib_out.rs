@@ -20,7 +20,8 @@ use super::{
 };
 use crate::bgp::wire::{Family, RefreshKind, RouteRefresh, encode_end_of_rib};
 
-/// Slots that one step of a dump covers.
+/// Slots that one step of a dump covers at the most; fewer if they come to many bytes
+/// ([`Packer::is_full`]).
 pub(super) const CHUNK: usize = 16 * 1024;
 
 /// The tables of both families.
@@ -280,6 +281,7 @@ impl AdjRibOut {
         let decision = Decision { sessions, options };
         let mut told = Vec::new();
         while *budget > 0
+            && !packer.is_full()
             && let Some((number, had)) = laggard.take(A::FAMILY)
         {
             let slot = table.slot(number);
@@ -424,28 +426,19 @@ impl AdjRibOut {
         let view = self.view(dump.group).clone();
         loop {
             let Position { family, slot } = dump.position;
-            let end = tables.len(family).min(slot + budget);
             if view.context.families.contains(family) {
                 let shape = Shape {
                     before: None,
                     after: &view,
                     members: &dump.members,
                 };
-                shape.send(
-                    sessions,
-                    options,
-                    tables,
-                    family,
-                    slot..end,
-                    &mut self.outbox,
-                );
-                budget -= end.saturating_sub(slot);
-            }
-            dump.position.slot = end.max(slot);
-            if view.context.families.contains(family) && end < tables.len(family) {
-                return self.dumps.push_back(dump);
-            }
-            if view.context.families.contains(family) {
+                let slots = slot..tables.len(family).min(slot + budget);
+                let next = shape.send(sessions, options, tables, family, slots, &mut self.outbox);
+                budget -= next - slot;
+                dump.position.slot = next;
+                if next < tables.len(family) {
+                    return self.dumps.push_back(dump);
+                }
                 let end_of_rib = end_of_rib(family);
                 for &member in dump.members.all() {
                     self.outbox.push(member, end_of_rib.clone());
@@ -487,7 +480,6 @@ impl AdjRibOut {
             let begin = refresh_message(family, RefreshKind::Begin);
             self.outbox.push(refresh.session, begin);
         }
-        let end = tables.len(family).min(slot + CHUNK);
         let members = Members::new(sessions, &[refresh.session]);
         let advertised = sessions[refresh.session].totals.advertised;
         let shape = Shape {
@@ -495,18 +487,12 @@ impl AdjRibOut {
             after: &view,
             members: &members,
         };
-        shape.send(
-            sessions,
-            options,
-            tables,
-            family,
-            slot..end,
-            &mut self.outbox,
-        );
+        let slots = slot..tables.len(family).min(slot + CHUNK);
+        let next = shape.send(sessions, options, tables, family, slots, &mut self.outbox);
         // These routes were counted when they were sent first.
         sessions.get_mut(refresh.session).totals.advertised = advertised;
-        refresh.position.slot = end;
-        if end < tables.len(family) {
+        refresh.position.slot = next;
+        if next < tables.len(family) {
             return self.refreshes.push_back(refresh);
         }
         if refresh.marked {
@@ -618,6 +604,8 @@ struct Shape<'a> {
 }
 
 impl Shape<'_> {
+    /// Returns the slot to go on from: to members that were sent nothing so far, no more goes at once
+    /// than a step may send.
     fn send(
         &self,
         sessions: &mut Sessions,
@@ -626,7 +614,7 @@ impl Shape<'_> {
         family: Family,
         slots: Range<usize>,
         outbox: &mut Outbox,
-    ) {
+    ) -> usize {
         match family {
             Family::Ipv4Unicast => self.send_slots(sessions, options, &tables.v4, slots, outbox),
             Family::Ipv6Unicast => self.send_slots(sessions, options, &tables.v6, slots, outbox),
@@ -640,21 +628,25 @@ impl Shape<'_> {
         table: &Table<A>,
         slots: Range<usize>,
         outbox: &mut Outbox,
-    ) {
+    ) -> usize {
         let before_view = self.before.unwrap_or(self.after);
         let [before, after] =
             [before_view, self.after].map(|view| FamilyView::new(view, A::FAMILY));
         let mut packer = Packer::new(&before, &after, self.members);
         let decision = Decision { sessions, options };
-        for slot in slots.map(|slot| table.slot(slot)) {
+        let mut next = slots.start;
+        while next < slots.end && !(self.before.is_none() && packer.is_full()) {
+            let slot = table.slot(next);
             let before = if self.before.is_some() {
                 &slot.paths()[..]
             } else {
                 &[]
             };
             packer.add(&decision, slot.prefix(), before, slot.paths());
+            next += 1;
         }
         packer.finish(sessions, outbox);
+        next
     }
 }
 

@@ -23,6 +23,11 @@ use crate::bgp::wire::{Nlri, PathAttributes, encode_announce, encode_withdraw};
 /// are sent.
 const PIECE: usize = 64 * 1024;
 
+/// About how many bytes a step gathers at the most: no session is to be handed much more at once. As
+/// many slots as a step covers come to less with ordinary attributes, so all of them are packed
+/// together.
+const FULL: usize = 4 * 1024 * 1024;
+
 /// Messages for sessions, in the order in which they are to be sent.
 #[derive(Default)]
 pub(super) struct Outbox {
@@ -52,6 +57,8 @@ pub(super) struct Packer<'a> {
     after: &'a FamilyView<'a>,
     members: &'a Members,
     streams: FxHashMap<Recipients, Stream>,
+    /// About how long all messages will be.
+    bytes: usize,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -64,10 +71,18 @@ enum Recipients {
 #[derive(Default)]
 struct Stream {
     withdrawn: Vec<Nlri>,
-    announced: Vec<(Arc<PathAttributes>, Vec<Nlri>)>,
+    announced: Vec<Announced>,
     /// Place in `announced`, by the address of the interned attributes.
     places: FxHashMap<*const PathAttributes, usize>,
     newly_announced: usize,
+}
+
+/// Routes with the same attributes.
+struct Announced {
+    attributes: Arc<PathAttributes>,
+    /// About how long a message with one of them is.
+    message_len: usize,
+    nlri: Vec<Nlri>,
 }
 
 impl<'a> Packer<'a> {
@@ -81,7 +96,13 @@ impl<'a> Packer<'a> {
             after,
             members,
             streams: FxHashMap::default(),
+            bytes: 0,
         }
+    }
+
+    /// Whether what was gathered is as much as a step may send.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= FULL
     }
 
     /// A prefix that changed, or that members were not sent before (`before` empty).
@@ -125,22 +146,16 @@ impl<'a> Packer<'a> {
         if new.is_empty() && had.is_empty() {
             return;
         }
-        let stream = self.streams.entry(Recipients::Only(member)).or_default();
-        for (path_id, path) in &new {
-            let nlri = Nlri {
-                prefix,
-                path_id: *path_id,
-            };
-            stream.announce(nlri, &path.attributes);
-            stream.newly_announced += usize::from(!had.contains(path_id));
+        let recipients = Recipients::Only(member);
+        for &(path_id, path) in &new {
+            let is_new = !had.contains(&path_id);
+            self.announce(recipients.clone(), Nlri { prefix, path_id }, path, is_new);
         }
-        let gone = had
-            .iter()
-            .filter(|had| new.iter().all(|(path_id, _)| path_id != *had));
-        stream.withdrawn.extend(gone.map(|path_id| Nlri {
-            prefix,
-            path_id: *path_id,
-        }));
+        for &path_id in had {
+            if new.iter().all(|(number, _)| *number != path_id) {
+                self.withdraw(recipients.clone(), Nlri { prefix, path_id });
+            }
+        }
     }
 
     /// The same for members that are sent several paths a prefix. A member's view may change, but not
@@ -210,14 +225,16 @@ impl<'a> Packer<'a> {
             if had.is_some_and(|(_, had)| self.looks_the_same(had, path)) {
                 continue;
             }
-            let stream = self.streams.entry(recipients.clone()).or_default();
-            stream.announce(Nlri { prefix, path_id }, &path.attributes);
-            stream.newly_announced += usize::from(had.is_none());
+            self.announce(
+                recipients.clone(),
+                Nlri { prefix, path_id },
+                path,
+                had.is_none(),
+            );
         }
         for &(path_id, _) in old {
             if new.iter().all(|(number, _)| *number != path_id) {
-                let stream = self.streams.entry(recipients.clone()).or_default();
-                stream.withdrawn.push(Nlri { prefix, path_id });
+                self.withdraw(recipients.clone(), Nlri { prefix, path_id });
             }
         }
     }
@@ -232,16 +249,21 @@ impl<'a> Packer<'a> {
         match (old, new) {
             (None, None) => {}
             (Some(old), Some(new)) if self.looks_the_same(old, new) => {}
-            (old, Some(new)) => {
-                let stream = self.streams.entry(recipients).or_default();
-                stream.announce(prefix.into(), &new.attributes);
-                stream.newly_announced += usize::from(old.is_none());
-            }
-            (Some(_), None) => {
-                let stream = self.streams.entry(recipients).or_default();
-                stream.withdrawn.push(prefix.into());
-            }
+            (old, Some(new)) => self.announce(recipients, prefix.into(), new, old.is_none()),
+            (Some(_), None) => self.withdraw(recipients, prefix.into()),
         }
+    }
+
+    fn announce(&mut self, recipients: Recipients, nlri: Nlri, path: &Path, is_new: bool) {
+        let stream = self.streams.entry(recipients).or_default();
+        stream.newly_announced += usize::from(is_new);
+        self.bytes += stream.announce(nlri, &path.attributes, self.after);
+    }
+
+    fn withdraw(&mut self, recipients: Recipients, nlri: Nlri) {
+        let stream = self.streams.entry(recipients).or_default();
+        stream.withdrawn.push(nlri);
+        self.bytes += self.after.nlri_len(&nlri);
     }
 
     /// Whether a peer that has the old path would be told nothing new. Attributes are interned:
@@ -301,15 +323,33 @@ pub(super) fn routes<'p>(
 }
 
 impl Stream {
-    fn announce(&mut self, nlri: Nlri, attributes: &Arc<PathAttributes>) {
+    /// Returns about how many bytes that adds.
+    fn announce(
+        &mut self,
+        nlri: Nlri,
+        attributes: &Arc<PathAttributes>,
+        to: &FamilyView<'_>,
+    ) -> usize {
+        let max = to.view.context.max_message_len();
         let place = *self
             .places
             .entry(Arc::as_ptr(attributes))
             .or_insert_with(|| {
-                self.announced.push((attributes.clone(), Vec::new()));
+                self.announced.push(Announced {
+                    attributes: attributes.clone(),
+                    message_len: to.message_len(attributes).unwrap_or(max),
+                    nlri: Vec::new(),
+                });
                 self.announced.len() - 1
             });
-        self.announced[place].1.push(nlri);
+        let same = &mut self.announced[place];
+        same.nlri.push(nlri);
+        if same.nlri.len() == 1 {
+            return same.message_len;
+        }
+        // Its share of a full message: long attributes leave room for few prefixes.
+        let in_a_message = 1 + max.saturating_sub(same.message_len) / to.nlri_len(&nlri);
+        max / in_a_message
     }
 
     fn encode(&self, to: &FamilyView<'_>, mut send: impl FnMut(Bytes)) {
@@ -321,9 +361,9 @@ impl Stream {
         if withdraws_first && !self.withdrawn.is_empty() {
             encode_withdraw(&view.context, self.withdrawn.iter().copied(), &mut buffer);
         }
-        for (attributes, nlri) in &self.announced {
-            let sent = view.outbound(family, attributes);
-            let nlri = nlri.iter().copied();
+        for same in &self.announced {
+            let sent = view.outbound(family, &same.attributes);
+            let nlri = same.nlri.iter().copied();
             // `View::choose` has passed over what cannot be encoded; were it mistaken, the peer
             // must not keep an older route.
             if let Err(error) = encode_announce(&view.context, &sent, nlri.clone(), &mut buffer) {

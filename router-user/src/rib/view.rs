@@ -13,7 +13,7 @@ use super::{
     path::{Path, SessionIndex, SessionInfo, Sessions, SourceKind},
 };
 use crate::bgp::wire::{
-    Asn, Context, Family, NextHop, PathAttributes, Peering, community, encode_announce,
+    Asn, Context, Family, NextHop, Nlri, PathAttributes, Peering, community, encode_announce,
 };
 
 /// The outbound view of a session. Sessions with equal views form one update group: for each
@@ -98,9 +98,9 @@ impl View {
 pub(super) struct FamilyView<'v> {
     pub(super) view: &'v View,
     pub(super) family: Family,
-    /// Whether attributes so long that they had to be encoded to see it fit, by the address of the
-    /// interned attributes.
-    fitting: RefCell<FxHashMap<*const PathAttributes, bool>>,
+    /// [`FamilyView::message_len`] of attributes so long that they had to be encoded to know, by the
+    /// address of the interned attributes.
+    long: RefCell<FxHashMap<*const PathAttributes, Option<usize>>>,
 }
 
 impl<'v> FamilyView<'v> {
@@ -108,7 +108,7 @@ impl<'v> FamilyView<'v> {
         Self {
             view,
             family,
-            fitting: RefCell::default(),
+            long: RefCell::default(),
         }
     }
 
@@ -187,24 +187,32 @@ impl<'v> FamilyView<'v> {
             && !has(community::NO_ADVERTISE)
             && !(external && !long_lived && has(community::LLGR_STALE))
             && !(external && (has(community::NO_EXPORT) || has(community::NO_EXPORT_SUBCONFED)))
-            && self.fits(&path.attributes)
+            && self.message_len(&path.attributes).is_some()
     }
 
-    /// Whether attributes leave room for a prefix in a message (RFC 4271 §9.2).
-    fn fits(&self, attributes: &Arc<PathAttributes>) -> bool {
+    /// About how long a message with these attributes and one prefix is; `None`: longer than a
+    /// message may be, so they cannot be sent (RFC 4271 §9.2).
+    pub(super) fn message_len(&self, attributes: &Arc<PathAttributes>) -> Option<usize> {
         let key = Arc::as_ptr(attributes);
-        if let Some(fits) = self.fitting.borrow().get(&key) {
-            return *fits;
+        if let Some(len) = self.long.borrow().get(&key) {
+            return *len;
         }
-        if !may_be_too_long(attributes) {
-            return true;
+        let about = len_without_fixed(attributes);
+        if about <= CLOSE {
+            return Some(about + FIXED);
         }
-        let fits = self.is_encodable(attributes);
-        self.fitting.borrow_mut().insert(key, fits);
-        fits
+        let len = self.encoded_len(attributes);
+        self.long.borrow_mut().insert(key, len);
+        len
     }
 
-    fn is_encodable(&self, attributes: &PathAttributes) -> bool {
+    /// How many bytes a prefix takes in a message (RFC 4271 §4.3, RFC 7911 §3).
+    pub(super) fn nlri_len(&self, nlri: &Nlri) -> usize {
+        let path_id = if self.sends_several() { 4 } else { 0 };
+        path_id + 1 + usize::from(nlri.prefix.prefix_len().div_ceil(8))
+    }
+
+    fn encoded_len(&self, attributes: &PathAttributes) -> Option<usize> {
         #[cfg(test)]
         ENCODED.set(ENCODED.get() + 1);
         let longest = match self.family {
@@ -213,7 +221,9 @@ impl<'v> FamilyView<'v> {
         };
         let sent = self.view.outbound(self.family, attributes);
         let nlri = std::iter::once(longest.into());
-        encode_announce(&self.view.context, &sent, nlri, &mut BytesMut::new()).is_ok()
+        let mut message = BytesMut::new();
+        let encoded = encode_announce(&self.view.context, &sent, nlri, &mut message);
+        encoded.is_ok().then_some(message.len())
     }
 }
 
@@ -230,22 +240,25 @@ fn may_go_to(sessions: &Sessions, path: &Path, member: &SessionInfo) -> bool {
         && path.next_hop() != Some(member.id.peer)
 }
 
-/// Whether attributes are so long that they may not fit into a message of 4,096 bytes; cheap, and
-/// true for next to none.
-fn may_be_too_long(attributes: &PathAttributes) -> bool {
-    const CLOSE: usize = 3072;
+/// Attributes of more bytes may not fit into a message of 4,096 bytes; next to none are that long.
+const CLOSE: usize = 3072;
+
+/// About what a message with one prefix takes beside [`len_without_fixed`].
+const FIXED: usize = 128;
+
+/// The bytes of what attributes have any number of; cheap.
+fn len_without_fixed(attributes: &PathAttributes) -> usize {
     let unknown = attributes
         .unknown
         .iter()
         .map(|unknown| unknown.value.len() + 4);
     // To a peer with 2-octet AS numbers each takes six bytes (AS_PATH and AS4_PATH).
-    let bytes = 6 * attributes.as_path.asns().count()
+    6 * attributes.as_path.asns().count()
         + 4 * attributes.communities.len()
         + 8 * attributes.extended_communities.len()
         + 12 * attributes.large_communities.len()
         + 4 * attributes.cluster_list.len()
-        + unknown.sum::<usize>();
-    bytes > CLOSE
+        + unknown.sum::<usize>()
 }
 
 /// Few sessions, sorted.

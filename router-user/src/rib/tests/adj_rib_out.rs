@@ -464,6 +464,80 @@ fn encoded_during(act: impl FnOnce()) -> usize {
 }
 
 #[test]
+fn however_long_the_attributes_a_step_sends_a_few_mebibytes() {
+    // Each prefix has its own; all have the same, which leave room for hardly a prefix a message.
+    for (communities, sets) in [(15_000, 600), (16_366, 1)] {
+        let mut lab = Lab::new();
+        let source = lab.source(info(4));
+        let peer = lab.source(info(5));
+        let index = lab.peers[peer].index;
+        lab.peers[peer].context.extended_message = true;
+        let announce = |lab: &mut Lab, asn| {
+            for number in 0..600 {
+                let long = PathAttributes {
+                    med: Some(number % sets),
+                    communities: (0..communities).collect(),
+                    ..attributes(&[asn], 4)
+                };
+                let net = format!("10.{}.{}.0/24", number / 256, number % 256);
+                lab.announce(source, &net, long);
+            }
+        };
+        announce(&mut lab, 65010);
+        let context = lab.peers[peer].context;
+        lab.rib.join(index, View { context, ..view() });
+        sent_in_small_steps(&mut lab, peer);
+        assert_eq!(lab.peers[peer].ended, Family::ALL);
+
+        lab.rib.refresh(index, Family::Ipv4Unicast, false);
+        sent_in_small_steps(&mut lab, peer);
+
+        lab.rib.hold(index);
+        announce(&mut lab, 65020);
+        lab.rib.resume(index);
+        sent_in_small_steps(&mut lab, peer);
+        assert_eq!(lab.peers[peer].announced, 3 * 600);
+        assert_eq!(lab.peers[peer].holds.len(), 600);
+    }
+}
+
+/// Steps until nothing is left to send to a peer; that is several MiB.
+fn sent_in_small_steps(lab: &mut Lab, peer: usize) {
+    let sent = |lab: &Lab| lab.peers[peer].pieces.iter().map(Bytes::len).sum::<usize>();
+    let start = sent(lab);
+    while lab.rib.is_dumping() {
+        let before = sent(lab);
+        lab.rib.step();
+        lab.deliver();
+        let step = sent(lab) - before;
+        assert!(step <= 5 << 20, "{step} bytes in a step");
+    }
+    let total = sent(lab) - start;
+    assert!(total >= 8 << 20, "{total} bytes in all");
+}
+
+#[test]
+fn a_whole_chunk_of_ordinary_routes_is_packed_together() {
+    const SETS: usize = 8192;
+    let mut lab = Lab::new();
+    let source = lab.source(info(4));
+    for number in 0..CHUNK {
+        let net = format!("20.{}.{}.0/24", number / 256, number % 256);
+        let path = PathAttributes {
+            communities: (0..8).collect(),
+            ..attributes(&[65010, 65020, 65030, (number % SETS) as Asn + 1], 4)
+        };
+        lab.announce(source, &net, path);
+    }
+    let peer = lab.source(info(5));
+    lab.rib.join(lab.peers[peer].index, view());
+    lab.rib.step();
+    lab.deliver();
+    assert_eq!(lab.peers[peer].holds.len(), CHUNK);
+    assert_eq!(lab.peers[peer].updates, SETS + Family::ALL.len());
+}
+
+#[test]
 fn paths_with_their_own_ids_live_side_by_side() {
     let mut lab = Lab::new();
     let [a, b] = [4, 5].map(|host| lab.nva(host));
