@@ -19,7 +19,7 @@ use super::{
     path::{Path, Reasons, SessionIndex, Sessions},
     path_id,
     table::{Address, Table},
-    view::View,
+    view::FamilyView,
 };
 use crate::bgp::wire::{Family, Nlri, PathAttributes, community};
 
@@ -309,7 +309,7 @@ impl Core {
 
     pub(super) fn advertised(
         &self,
-        view: &View,
+        to: &FamilyView<'_>,
         session: SessionIndex,
         prefix: IpNet,
         paths: &[Path],
@@ -318,23 +318,22 @@ impl Core {
             sessions: &self.sessions,
             options: self.options,
         };
-        let family = Family::of(&prefix);
-        if !view.context.families.contains(family) {
+        if !to.is_exchanged() {
             return Vec::new();
         }
         let info = self.sessions.info(session);
-        let several = view.sends_several(family);
+        let several = to.sends_several();
         let sent: Vec<&Path> = if several {
-            let ranking = view.choose_several(&decision, family, paths, Some(info));
+            let ranking = to.choose_several(&decision, paths, Some(info));
             ranking.paths.into_vec()
         } else {
-            let choice = view.choose(&decision, family, paths, Some(info));
+            let choice = to.choose(&decision, paths, Some(info));
             choice.path.into_iter().collect()
         };
         let sent = sent.into_iter().map(|path| AdvertisedView {
             prefix,
             path_id: several.then(|| path_id::sent(paths, path)),
-            attributes: view.outbound(family, &path.attributes),
+            attributes: to.view.outbound(to.family, &path.attributes),
             from: (!path.is_local()).then(|| self.sessions.info(path.session).id.clone()),
         });
         sent.collect()

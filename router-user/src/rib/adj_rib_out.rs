@@ -16,11 +16,12 @@ use super::{
     pack::{Outbox, Packer},
     path::{SessionIndex, Sessions},
     table::{Address, Changed, Table},
-    view::{Members, View},
+    view::{FamilyView, Members, View},
 };
 use crate::bgp::wire::{Family, RefreshKind, RouteRefresh, encode_end_of_rib};
 
-/// Slots that one step of a dump covers.
+/// Slots that one step of a dump covers at the most; fewer if they come to many bytes
+/// ([`Packer::is_full`]).
 pub(super) const CHUNK: usize = 16 * 1024;
 
 /// The tables of both families.
@@ -169,18 +170,26 @@ impl AdjRibOut {
         table: &Table<A>,
         changed: &[Changed],
     ) {
-        let synchronised = self.groups.iter().flatten();
-        let synchronised = synchronised.map(|group| (&group.view, &group.members, usize::MAX));
+        let groups = self.groups.iter().map(Option::as_ref);
+        let views = groups.map(|group| group.map(|group| FamilyView::new(&group.view, A::FAMILY)));
+        let views: Vec<Option<FamilyView<'_>>> = views.collect();
+        let view_of = |group: usize| {
+            let view = views[group].as_ref();
+            view.expect("a group stays while it has members")
+        };
+        let synchronised = self.groups.iter().zip(&views);
+        let synchronised = synchronised
+            .filter_map(|(group, view)| Some((view.as_ref()?, &group.as_ref()?.members)))
+            .map(|(view, members)| (view, members, usize::MAX));
         let dumping = self.dumps.iter().map(|dump| {
-            let group = self.groups[dump.group].as_ref();
-            let view = &group.expect("a dump keeps its group").view;
-            (view, &dump.members, dump.position.covers(A::FAMILY))
+            let covered = dump.position.covers(A::FAMILY);
+            (view_of(dump.group), &dump.members, covered)
         });
         for (view, members, covered) in synchronised.chain(dumping) {
-            if members.is_empty() || !view.context.families.contains(A::FAMILY) {
+            if members.is_empty() || !view.is_exchanged() {
                 continue;
             }
-            let mut packer = Packer::new(A::FAMILY, view, view, members);
+            let mut packer = Packer::new(view, view, members);
             let decision = Decision { sessions, options };
             for change in changed.iter().filter(|change| change.slot < covered) {
                 let slot = table.slot(change.slot);
@@ -190,10 +199,9 @@ impl AdjRibOut {
         }
         let decision = Decision { sessions, options };
         for laggard in &mut self.laggards {
-            let group = self.groups[laggard.group].as_ref();
-            let view = &group.expect("a laggard keeps its group").view;
-            if view.context.families.contains(A::FAMILY) {
-                laggard.note::<A>(&decision, view, changed);
+            let view = view_of(laggard.group);
+            if view.is_exchanged() {
+                laggard.note(&decision, view, table, changed);
             }
         }
     }
@@ -211,8 +219,12 @@ impl AdjRibOut {
         let mut laggard = Laggard::new(session, group);
         if let Some(position) = self.position(session) {
             for family in self.view(group).context.families.iter() {
+                let covered = position.covers(family);
+                match family {
+                    Family::Ipv4Unicast => laggard.owe(&tables.v4, covered),
+                    Family::Ipv6Unicast => laggard.owe(&tables.v6, covered),
+                }
                 if family >= position.family {
-                    laggard.owe(family, position.covers(family)..tables.len(family));
                     laggard.unended = laggard.unended.with(family);
                 }
             }
@@ -264,16 +276,14 @@ impl AdjRibOut {
         budget: &mut usize,
     ) {
         let members = Members::new(sessions, &[laggard.session]);
-        let mut packer = Packer::new(A::FAMILY, view, view, &members);
+        let view = FamilyView::new(view, A::FAMILY);
+        let mut packer = Packer::new(&view, &view, &members);
         let decision = Decision { sessions, options };
         let mut told = Vec::new();
         while *budget > 0
+            && !packer.is_full()
             && let Some((number, had)) = laggard.take(A::FAMILY)
         {
-            // It was free, and the table has been empty since.
-            if number >= table.len() {
-                continue;
-            }
             let slot = table.slot(number);
             packer.renew(
                 &decision,
@@ -416,28 +426,19 @@ impl AdjRibOut {
         let view = self.view(dump.group).clone();
         loop {
             let Position { family, slot } = dump.position;
-            let end = tables.len(family).min(slot + budget);
             if view.context.families.contains(family) {
                 let shape = Shape {
                     before: None,
                     after: &view,
                     members: &dump.members,
                 };
-                shape.send(
-                    sessions,
-                    options,
-                    tables,
-                    family,
-                    slot..end,
-                    &mut self.outbox,
-                );
-                budget -= end.saturating_sub(slot);
-            }
-            dump.position.slot = end.max(slot);
-            if view.context.families.contains(family) && end < tables.len(family) {
-                return self.dumps.push_back(dump);
-            }
-            if view.context.families.contains(family) {
+                let slots = slot..tables.len(family).min(slot + budget);
+                let next = shape.send(sessions, options, tables, family, slots, &mut self.outbox);
+                budget -= next - slot;
+                dump.position.slot = next;
+                if next < tables.len(family) {
+                    return self.dumps.push_back(dump);
+                }
                 let end_of_rib = end_of_rib(family);
                 for &member in dump.members.all() {
                     self.outbox.push(member, end_of_rib.clone());
@@ -479,7 +480,6 @@ impl AdjRibOut {
             let begin = refresh_message(family, RefreshKind::Begin);
             self.outbox.push(refresh.session, begin);
         }
-        let end = tables.len(family).min(slot + CHUNK);
         let members = Members::new(sessions, &[refresh.session]);
         let advertised = sessions[refresh.session].totals.advertised;
         let shape = Shape {
@@ -487,18 +487,12 @@ impl AdjRibOut {
             after: &view,
             members: &members,
         };
-        shape.send(
-            sessions,
-            options,
-            tables,
-            family,
-            slot..end,
-            &mut self.outbox,
-        );
+        let slots = slot..tables.len(family).min(slot + CHUNK);
+        let next = shape.send(sessions, options, tables, family, slots, &mut self.outbox);
         // These routes were counted when they were sent first.
         sessions.get_mut(refresh.session).totals.advertised = advertised;
-        refresh.position.slot = end;
-        if end < tables.len(family) {
+        refresh.position.slot = next;
+        if next < tables.len(family) {
             return self.refreshes.push_back(refresh);
         }
         if refresh.marked {
@@ -610,6 +604,8 @@ struct Shape<'a> {
 }
 
 impl Shape<'_> {
+    /// Returns the slot to go on from: to members that were sent nothing so far, no more goes at once
+    /// than a step may send.
     fn send(
         &self,
         sessions: &mut Sessions,
@@ -618,7 +614,7 @@ impl Shape<'_> {
         family: Family,
         slots: Range<usize>,
         outbox: &mut Outbox,
-    ) {
+    ) -> usize {
         match family {
             Family::Ipv4Unicast => self.send_slots(sessions, options, &tables.v4, slots, outbox),
             Family::Ipv6Unicast => self.send_slots(sessions, options, &tables.v6, slots, outbox),
@@ -632,19 +628,25 @@ impl Shape<'_> {
         table: &Table<A>,
         slots: Range<usize>,
         outbox: &mut Outbox,
-    ) {
+    ) -> usize {
         let before_view = self.before.unwrap_or(self.after);
-        let mut packer = Packer::new(A::FAMILY, before_view, self.after, self.members);
+        let [before, after] =
+            [before_view, self.after].map(|view| FamilyView::new(view, A::FAMILY));
+        let mut packer = Packer::new(&before, &after, self.members);
         let decision = Decision { sessions, options };
-        for slot in slots.map(|slot| table.slot(slot)) {
+        let mut next = slots.start;
+        while next < slots.end && !(self.before.is_none() && packer.is_full()) {
+            let slot = table.slot(next);
             let before = if self.before.is_some() {
                 &slot.paths()[..]
             } else {
                 &[]
             };
             packer.add(&decision, slot.prefix(), before, slot.paths());
+            next += 1;
         }
         packer.finish(sessions, outbox);
+        next
     }
 }
 

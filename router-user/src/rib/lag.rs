@@ -3,9 +3,10 @@
 //! In: slots that changed while a session is held back. Out: what it is to be told once it takes
 //! more. Nothing is queued for it meanwhile: what is kept is two bits a slot, whether it is to be
 //! told anything, and whether it was sent a route there before (with ADD-PATH, the identifiers of
-//! those). So however long it is held and
-//! however often a prefix changes, it costs no more memory, and it is told only how things stand
-//! when it can take them. A slot that it is to be told of is not given to another prefix.
+//! those). So however long it is held and however often a prefix changes, it costs no more memory,
+//! and it is told only how things stand when it can take them. A slot that it is to be told of is
+//! not given to another prefix; an empty one stays only if it was sent a route there, so prefixes
+//! that come and go meanwhile keep none.
 
 use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
@@ -16,7 +17,7 @@ use super::{
     pack::routes,
     path::{Path, SessionIndex},
     table::{Address, Changed, Table},
-    view::View,
+    view::{FamilyView, View},
 };
 use crate::bgp::wire::{Family, FamilySet};
 
@@ -56,6 +57,11 @@ impl Behind {
             _ => _ = self.several.insert(slot, had),
         }
     }
+
+    /// Whether it was sent a route of a slot that is due.
+    fn was_sent(&self, slot: usize) -> bool {
+        self.sent.contains(slot) || self.several.contains_key(&slot)
+    }
 }
 
 impl Laggard {
@@ -70,25 +76,35 @@ impl Laggard {
         }
     }
 
-    /// It is to be told of these slots, in which it was sent nothing yet.
-    pub(super) fn owe(&mut self, family: Family, slots: std::ops::Range<usize>) {
-        for slot in slots {
-            self.behind[family as usize].due.insert(slot);
+    /// It is to be told of the slots from this one on, in which it was sent nothing yet. Not of free
+    /// ones: only a slot with paths, or one that stands because a session is to be told of it, may be
+    /// due, for the table forgets the others.
+    pub(super) fn owe<A: Address>(&mut self, table: &Table<A>, from: usize) {
+        let due = &mut self.behind[A::FAMILY as usize].due;
+        for slot in from..table.len() {
+            if !table.paths(slot).is_empty() {
+                due.insert(slot);
+            }
         }
     }
 
-    /// Notes what a batch changes for it.
+    /// Notes what a batch changes for it. A slot that is left without paths, and in which it was sent
+    /// nothing, is nothing to be told of.
     pub(super) fn note<A: Address>(
         &mut self,
         decision: &Decision<'_>,
-        view: &View,
+        view: &FamilyView<'_>,
+        table: &Table<A>,
         changed: &[Changed],
     ) {
         let behind = &mut self.behind[A::FAMILY as usize];
         for change in changed {
             if !behind.due.contains(change.slot) {
-                let before = routes(view, decision, A::FAMILY, &change.before, self.session);
+                let before = routes(view, decision, &change.before, self.session);
                 behind.owe(change.slot, path_ids(&before));
+            }
+            if table.paths(change.slot).is_empty() && !behind.was_sent(change.slot) {
+                behind.due.remove(change.slot);
             }
         }
     }
@@ -115,17 +131,18 @@ impl Laggard {
         if !after.context.families.contains(A::FAMILY) {
             return;
         }
+        let [before, after] = [before, after].map(|view| FamilyView::new(view, A::FAMILY));
         let behind = &mut self.behind[A::FAMILY as usize];
         for slot in 0..table.len() {
-            let given = |view: &View| {
-                let given = routes(view, decision, A::FAMILY, table.paths(slot), self.session);
+            let given = |view: &FamilyView<'_>| {
+                let given = routes(view, decision, table.paths(slot), self.session);
                 path_ids(&given)
             };
             if behind.due.contains(slot) {
                 continue;
             }
-            let had = given(before);
-            if !had.is_empty() || !given(after).is_empty() {
+            let had = given(&before);
+            if !had.is_empty() || !given(&after).is_empty() {
                 behind.owe(slot, had);
             }
         }
@@ -149,9 +166,8 @@ impl Laggard {
 
     /// Whether it was sent a route of a slot; `None`: what its view gives it.
     pub(super) fn was_sent(&self, family: Family, slot: usize) -> Option<bool> {
-        let Behind { due, sent, several } = &self.behind[family as usize];
-        due.contains(slot)
-            .then(|| sent.contains(slot) || several.contains_key(&slot))
+        let behind = &self.behind[family as usize];
+        behind.due.contains(slot).then(|| behind.was_sent(slot))
     }
 
     /// Whether it has been told everything of a family.

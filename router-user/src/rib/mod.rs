@@ -59,6 +59,7 @@ use decision::{Decision, Rank};
 use learned::LearnedRoutes;
 use path::{Path, Standing};
 use table::{Address, Table};
+use view::FamilyView;
 
 pub use additions::Additions;
 pub use decision::DecisionOptions;
@@ -421,7 +422,9 @@ impl Rib {
         only: Option<IpNet>,
     ) -> impl Iterator<Item = AdvertisedView> {
         let Tables { v4, v6 } = &self.tables;
-        let group = self.core.sessions[session].group;
+        let view = self.core.sessions[session].group;
+        let view = view.map(|group| self.out.view(group));
+        let views = view.map(|view| Family::ALL.map(|family| FamilyView::new(view, family)));
         let position = self.out.position(session);
         let laggard = self.out.laggard(session);
         let sent = move |slot: usize, prefix: &IpNet| {
@@ -434,7 +437,8 @@ impl Rib {
         v4.chain(v6)
             .filter(move |(slot, prefix, _)| sent(*slot, prefix))
             .flat_map(move |(_, prefix, paths)| {
-                let view = group.map(|group| self.out.view(group));
+                let family = Family::of(&prefix) as usize;
+                let view = views.as_ref().map(|views| &views[family]);
                 let sent = view.map(|view| self.core.advertised(view, session, prefix, paths));
                 sent.unwrap_or_default()
             })

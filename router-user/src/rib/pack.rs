@@ -15,13 +15,18 @@ use super::{
     decision::{Choice, Decision, Ranking},
     path::{Path, SessionIndex, Sessions},
     path_id,
-    view::{Members, SessionSet, View},
+    view::{FamilyView, Members, SessionSet, View},
 };
-use crate::bgp::wire::{Family, Nlri, PathAttributes, encode_announce, encode_withdraw};
+use crate::bgp::wire::{Nlri, PathAttributes, encode_announce, encode_withdraw};
 
 /// Encoded messages are handed on in pieces of about this size, so that they are freed as they
 /// are sent.
 const PIECE: usize = 64 * 1024;
+
+/// About how many bytes a step gathers at the most: no session is to be handed much more at once. As
+/// many slots as a step covers come to less with ordinary attributes, so all of them are packed
+/// together.
+const FULL: usize = 4 * 1024 * 1024;
 
 /// Messages for sessions, in the order in which they are to be sent.
 #[derive(Default)]
@@ -46,13 +51,14 @@ impl Outbox {
 
 /// Gathers the changes of one family for the members of one group.
 pub(super) struct Packer<'a> {
-    family: Family,
     /// The view in which members were sent what they have.
-    before: &'a View,
+    before: &'a FamilyView<'a>,
     /// The view from now on; the same unless the configuration changed.
-    after: &'a View,
+    after: &'a FamilyView<'a>,
     members: &'a Members,
     streams: FxHashMap<Recipients, Stream>,
+    /// About how long all messages will be.
+    bytes: usize,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -65,26 +71,38 @@ enum Recipients {
 #[derive(Default)]
 struct Stream {
     withdrawn: Vec<Nlri>,
-    announced: Vec<(Arc<PathAttributes>, Vec<Nlri>)>,
+    announced: Vec<Announced>,
     /// Place in `announced`, by the address of the interned attributes.
     places: FxHashMap<*const PathAttributes, usize>,
     newly_announced: usize,
 }
 
+/// Routes with the same attributes.
+struct Announced {
+    attributes: Arc<PathAttributes>,
+    /// About how long a message with one of them is.
+    message_len: usize,
+    nlri: Vec<Nlri>,
+}
+
 impl<'a> Packer<'a> {
     pub(super) fn new(
-        family: Family,
-        before: &'a View,
-        after: &'a View,
+        before: &'a FamilyView<'a>,
+        after: &'a FamilyView<'a>,
         members: &'a Members,
     ) -> Self {
         Self {
-            family,
             before,
             after,
             members,
             streams: FxHashMap::default(),
+            bytes: 0,
         }
+    }
+
+    /// Whether what was gathered is as much as a step may send.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= FULL
     }
 
     /// A prefix that changed, or that members were not sent before (`before` empty).
@@ -95,20 +113,18 @@ impl<'a> Packer<'a> {
         before: &[Path],
         after: &[Path],
     ) {
-        if self.after.sends_several(self.family) {
+        if self.after.sends_several() {
             return self.add_several(decision, prefix, before, after);
         }
         let sessions = decision.sessions;
-        let old = self.before.choose(decision, self.family, before, None);
-        let new = self.after.choose(decision, self.family, after, None);
+        let old = self.before.choose(decision, before, None);
+        let new = self.after.choose(decision, after, None);
         let decisive = decisive(old, before).chain(decisive(new, after));
         let excluded = self.members.excluded(sessions, decisive);
         for &member in &excluded {
             let info = sessions.info(member);
-            let old = self
-                .before
-                .choose(decision, self.family, before, Some(info));
-            let new = self.after.choose(decision, self.family, after, Some(info));
+            let old = self.before.choose(decision, before, Some(info));
+            let new = self.after.choose(decision, after, Some(info));
             self.change(Recipients::Only(member), prefix, old.path, new.path);
         }
         if excluded.len() < self.members.all().len() {
@@ -126,26 +142,20 @@ impl<'a> Packer<'a> {
         had: &[u32],
         after: &[Path],
     ) {
-        let new = routes(self.after, decision, self.family, after, member);
+        let new = routes(self.after, decision, after, member);
         if new.is_empty() && had.is_empty() {
             return;
         }
-        let stream = self.streams.entry(Recipients::Only(member)).or_default();
-        for (path_id, path) in &new {
-            let nlri = Nlri {
-                prefix,
-                path_id: *path_id,
-            };
-            stream.announce(nlri, &path.attributes);
-            stream.newly_announced += usize::from(!had.contains(path_id));
+        let recipients = Recipients::Only(member);
+        for &(path_id, path) in &new {
+            let is_new = !had.contains(&path_id);
+            self.announce(recipients.clone(), Nlri { prefix, path_id }, path, is_new);
         }
-        let gone = had
-            .iter()
-            .filter(|had| new.iter().all(|(path_id, _)| path_id != *had));
-        stream.withdrawn.extend(gone.map(|path_id| Nlri {
-            prefix,
-            path_id: *path_id,
-        }));
+        for &path_id in had {
+            if new.iter().all(|(number, _)| *number != path_id) {
+                self.withdraw(recipients.clone(), Nlri { prefix, path_id });
+            }
+        }
     }
 
     /// The same for members that are sent several paths a prefix. A member's view may change, but not
@@ -158,16 +168,15 @@ impl<'a> Packer<'a> {
         after: &[Path],
     ) {
         let sessions = decision.sessions;
-        let Self { family, .. } = *self;
         let [old_view, new_view] = [self.before, self.after];
-        let old = old_view.choose_several(decision, family, before, None);
-        let new = new_view.choose_several(decision, family, after, None);
+        let old = old_view.choose_several(decision, before, None);
+        let new = new_view.choose_several(decision, after, None);
         let decisive = decisive_of_several(&old, before).chain(decisive_of_several(&new, after));
         let excluded = self.members.excluded(sessions, decisive);
         for &member in &excluded {
             let info = Some(sessions.info(member));
-            let old = old_view.choose_several(decision, family, before, info);
-            let new = new_view.choose_several(decision, family, after, info);
+            let old = old_view.choose_several(decision, before, info);
+            let new = new_view.choose_several(decision, after, info);
             let [old, new] =
                 [(before, old), (after, new)].map(|(all, chosen)| numbered(all, &chosen));
             self.change_several(&Recipients::Only(member), prefix, &old, &new);
@@ -196,7 +205,7 @@ impl<'a> Packer<'a> {
                 advertised.add_assign(stream.newly_announced);
                 *advertised -= stream.withdrawn.len();
             }
-            stream.encode(self.family, self.after, |messages| {
+            stream.encode(self.after, |messages| {
                 for &member in &recipients {
                     outbox.push(member, messages.clone());
                 }
@@ -216,14 +225,16 @@ impl<'a> Packer<'a> {
             if had.is_some_and(|(_, had)| self.looks_the_same(had, path)) {
                 continue;
             }
-            let stream = self.streams.entry(recipients.clone()).or_default();
-            stream.announce(Nlri { prefix, path_id }, &path.attributes);
-            stream.newly_announced += usize::from(had.is_none());
+            self.announce(
+                recipients.clone(),
+                Nlri { prefix, path_id },
+                path,
+                had.is_none(),
+            );
         }
         for &(path_id, _) in old {
             if new.iter().all(|(number, _)| *number != path_id) {
-                let stream = self.streams.entry(recipients.clone()).or_default();
-                stream.withdrawn.push(Nlri { prefix, path_id });
+                self.withdraw(recipients.clone(), Nlri { prefix, path_id });
             }
         }
     }
@@ -238,28 +249,34 @@ impl<'a> Packer<'a> {
         match (old, new) {
             (None, None) => {}
             (Some(old), Some(new)) if self.looks_the_same(old, new) => {}
-            (old, Some(new)) => {
-                let stream = self.streams.entry(recipients).or_default();
-                stream.announce(prefix.into(), &new.attributes);
-                stream.newly_announced += usize::from(old.is_none());
-            }
-            (Some(_), None) => {
-                let stream = self.streams.entry(recipients).or_default();
-                stream.withdrawn.push(prefix.into());
-            }
+            (old, Some(new)) => self.announce(recipients, prefix.into(), new, old.is_none()),
+            (Some(_), None) => self.withdraw(recipients, prefix.into()),
         }
+    }
+
+    fn announce(&mut self, recipients: Recipients, nlri: Nlri, path: &Path, is_new: bool) {
+        let stream = self.streams.entry(recipients).or_default();
+        stream.newly_announced += usize::from(is_new);
+        self.bytes += stream.announce(nlri, &path.attributes, self.after);
+    }
+
+    fn withdraw(&mut self, recipients: Recipients, nlri: Nlri) {
+        let stream = self.streams.entry(recipients).or_default();
+        stream.withdrawn.push(nlri);
+        self.bytes += self.after.nlri_len(&nlri);
     }
 
     /// Whether a peer that has the old path would be told nothing new. Attributes are interned:
     /// the same set has the same address.
     fn looks_the_same(&self, old: &Path, new: &Path) -> bool {
-        let own_next_hop = |view: &View| view.own_next_hop(self.family);
-        let outbound = |view: &View| view.outbound(self.family, &new.attributes);
+        let [before, after] = [self.before.view, self.after.view];
+        let family = self.after.family;
+        let own_next_hop = |view: &View| view.own_next_hop(family);
+        let outbound = |view: &View| view.outbound(family, &new.attributes);
         Arc::ptr_eq(&old.attributes, &new.attributes)
-            && self.before.asn == self.after.asn
-            && (!new.is_local() || own_next_hop(self.before) == own_next_hop(self.after))
-            && (self.before.export == self.after.export
-                || outbound(self.before) == outbound(self.after))
+            && before.asn == after.asn
+            && (!new.is_local() || own_next_hop(before) == own_next_hop(after))
+            && (before.export == after.export || outbound(before) == outbound(after))
     }
 }
 
@@ -291,44 +308,62 @@ fn numbered<'p>(all: &'p [Path], chosen: &Ranking<'p>) -> Numbered<'p> {
 /// The routes that a member is sent of these paths, under the identifiers that they are sent with
 /// (0: without ADD-PATH).
 pub(super) fn routes<'p>(
-    view: &View,
+    view: &FamilyView<'_>,
     decision: &Decision<'_>,
-    family: Family,
     paths: &'p [Path],
     member: SessionIndex,
 ) -> Numbered<'p> {
     let info = Some(decision.sessions.info(member));
-    if view.sends_several(family) {
-        numbered(paths, &view.choose_several(decision, family, paths, info))
+    if view.sends_several() {
+        numbered(paths, &view.choose_several(decision, paths, info))
     } else {
-        let choice = view.choose(decision, family, paths, info);
+        let choice = view.choose(decision, paths, info);
         choice.path.into_iter().map(|path| (0, path)).collect()
     }
 }
 
 impl Stream {
-    fn announce(&mut self, nlri: Nlri, attributes: &Arc<PathAttributes>) {
+    /// Returns about how many bytes that adds.
+    fn announce(
+        &mut self,
+        nlri: Nlri,
+        attributes: &Arc<PathAttributes>,
+        to: &FamilyView<'_>,
+    ) -> usize {
+        let max = to.view.context.max_message_len();
         let place = *self
             .places
             .entry(Arc::as_ptr(attributes))
             .or_insert_with(|| {
-                self.announced.push((attributes.clone(), Vec::new()));
+                self.announced.push(Announced {
+                    attributes: attributes.clone(),
+                    message_len: to.message_len(attributes).unwrap_or(max),
+                    nlri: Vec::new(),
+                });
                 self.announced.len() - 1
             });
-        self.announced[place].1.push(nlri);
+        let same = &mut self.announced[place];
+        same.nlri.push(nlri);
+        if same.nlri.len() == 1 {
+            return same.message_len;
+        }
+        // Its share of a full message: long attributes leave room for few prefixes.
+        let in_a_message = 1 + max.saturating_sub(same.message_len) / to.nlri_len(&nlri);
+        max / in_a_message
     }
 
-    fn encode(&self, family: Family, view: &View, mut send: impl FnMut(Bytes)) {
+    fn encode(&self, to: &FamilyView<'_>, mut send: impl FnMut(Bytes)) {
+        let FamilyView { view, family, .. } = *to;
         let mut buffer = BytesMut::new();
         // With ADD-PATH what comes goes out before what goes: who loses one path of a prefix and
         // gets another one is never without.
-        let withdraws_first = !view.sends_several(family);
+        let withdraws_first = !to.sends_several();
         if withdraws_first && !self.withdrawn.is_empty() {
             encode_withdraw(&view.context, self.withdrawn.iter().copied(), &mut buffer);
         }
-        for (attributes, nlri) in &self.announced {
-            let sent = view.outbound(family, attributes);
-            let nlri = nlri.iter().copied();
+        for same in &self.announced {
+            let sent = view.outbound(family, &same.attributes);
+            let nlri = same.nlri.iter().copied();
             // `View::choose` has passed over what cannot be encoded; were it mistaken, the peer
             // must not keep an older route.
             if let Err(error) = encode_announce(&view.context, &sent, nlri.clone(), &mut buffer) {

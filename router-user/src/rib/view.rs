@@ -1,6 +1,6 @@
 //! What a session may be sent, and in which form; sessions with equal views share the work.
 
-use std::{collections::hash_map, net::IpAddr};
+use std::{cell::RefCell, collections::hash_map, net::IpAddr, sync::Arc};
 
 use bytes::BytesMut;
 use ipnet::IpNet;
@@ -13,7 +13,7 @@ use super::{
     path::{Path, SessionIndex, SessionInfo, Sessions, SourceKind},
 };
 use crate::bgp::wire::{
-    Asn, Context, Family, NextHop, PathAttributes, Peering, community, encode_announce,
+    Asn, Context, Family, NextHop, Nlri, PathAttributes, Peering, community, encode_announce,
 };
 
 /// The outbound view of a session. Sessions with equal views form one update group: for each
@@ -57,55 +57,6 @@ impl SourceKinds {
 }
 
 impl View {
-    /// The path that is advertised: the best of those that may be sent, to `member` in particular
-    /// if one is given (no path hiding, RFC 7947 §2.3). What the route server originates itself
-    /// wins over all, also where it cannot be expressed: then nothing is advertised.
-    pub(super) fn choose<'p>(
-        &self,
-        decision: &Decision<'_>,
-        family: Family,
-        paths: &'p [Path],
-        member: Option<&SessionInfo>,
-    ) -> Choice<'p> {
-        let mut choice = decision.best(paths, |path| {
-            !self.export.closed && path.is_local()
-                || self.may_carry(decision.sessions, family, path)
-                    && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
-        });
-        let inexpressible = self.own_next_hop(family).is_none();
-        choice.path.take_if(|best| best.is_local() && inexpressible);
-        choice
-    }
-
-    /// With ADD-PATH, the paths that are advertised: the best of those that may be sent, best first
-    /// (RFC 7911 §3), as many as the view allows. Where the route server originates the prefix, its
-    /// own path alone, as in [`View::choose`].
-    pub(super) fn choose_several<'p>(
-        &self,
-        decision: &Decision<'_>,
-        family: Family,
-        paths: &'p [Path],
-        member: Option<&SessionInfo>,
-    ) -> Ranking<'p> {
-        if paths.iter().any(Path::is_local) {
-            let choice = self.choose(decision, family, paths, member);
-            return Ranking {
-                paths: choice.path.into_iter().collect(),
-                hinges_on_losers: choice.hinges_on_losers,
-            };
-        }
-        let may_be_sent = |path: &Path| {
-            self.may_carry(decision.sessions, family, path)
-                && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
-        };
-        decision.ranked(paths, may_be_sent, self.max_paths.max(1).into())
-    }
-
-    /// Whether several paths of a prefix are sent, with path identifiers (RFC 7911).
-    pub(super) fn sends_several(&self, family: Family) -> bool {
-        self.context.add_path_send.contains(family)
-    }
-
     /// The attributes as sent.
     pub(super) fn outbound(&self, family: Family, attributes: &PathAttributes) -> PathAttributes {
         let mut sent = attributes.clone();
@@ -140,36 +91,146 @@ impl View {
             Family::Ipv6Unicast => self.next_hop_v6,
         }
     }
+}
+
+/// What a view makes of the paths of one family, for as long as they stand as they are: a batch, or
+/// a step.
+pub(super) struct FamilyView<'v> {
+    pub(super) view: &'v View,
+    pub(super) family: Family,
+    /// [`FamilyView::message_len`] of attributes so long that they had to be encoded to know, by the
+    /// address of the interned attributes.
+    long: RefCell<FxHashMap<*const PathAttributes, Option<usize>>>,
+}
+
+impl<'v> FamilyView<'v> {
+    pub(super) fn new(view: &'v View, family: Family) -> Self {
+        Self {
+            view,
+            family,
+            long: RefCell::default(),
+        }
+    }
+
+    /// Whether the family is exchanged at all.
+    pub(super) fn is_exchanged(&self) -> bool {
+        self.view.context.families.contains(self.family)
+    }
+
+    /// The path that is advertised: the best of those that may be sent, to `member` in particular
+    /// if one is given (no path hiding, RFC 7947 §2.3). What the route server originates itself
+    /// wins over all, also where it cannot be expressed: then nothing is advertised.
+    pub(super) fn choose<'p>(
+        &self,
+        decision: &Decision<'_>,
+        paths: &'p [Path],
+        member: Option<&SessionInfo>,
+    ) -> Choice<'p> {
+        let mut choice = decision.best(paths, |path| {
+            !self.view.export.closed && path.is_local()
+                || self.may_carry(decision.sessions, path)
+                    && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
+        });
+        let inexpressible = self.view.own_next_hop(self.family).is_none();
+        choice.path.take_if(|best| best.is_local() && inexpressible);
+        choice
+    }
+
+    /// With ADD-PATH, the paths that are advertised: the best of those that may be sent, best first
+    /// (RFC 7911 §3), as many as the view allows. Where the route server originates the prefix, its
+    /// own path alone, as in [`View::choose`].
+    pub(super) fn choose_several<'p>(
+        &self,
+        decision: &Decision<'_>,
+        paths: &'p [Path],
+        member: Option<&SessionInfo>,
+    ) -> Ranking<'p> {
+        if paths.iter().any(Path::is_local) {
+            let choice = self.choose(decision, paths, member);
+            return Ranking {
+                paths: choice.path.into_iter().collect(),
+                hinges_on_losers: choice.hinges_on_losers,
+            };
+        }
+        let may_be_sent = |path: &Path| {
+            self.may_carry(decision.sessions, path)
+                && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
+        };
+        decision.ranked(paths, may_be_sent, self.view.max_paths.max(1).into())
+    }
+
+    /// Whether several paths of a prefix are sent, with path identifiers (RFC 7911).
+    pub(super) fn sends_several(&self) -> bool {
+        self.view.context.add_path_send.contains(self.family)
+    }
 
     /// Whether a learned path may be sent to this group at all.
-    fn may_carry(&self, sessions: &Sessions, family: Family, path: &Path) -> bool {
+    fn may_carry(&self, sessions: &Sessions, path: &Path) -> bool {
+        let View {
+            context,
+            sources,
+            long_lived,
+            export,
+            ..
+        } = self.view;
         let has = |community| path.attributes.has_community(community);
-        let external = self.context.peering == Peering::External;
-        let expressible = match (family, path.attributes.next_hop) {
-            (Family::Ipv4Unicast, Some(NextHop::V6 { .. })) => self.context.extended_next_hop,
+        let external = context.peering == Peering::External;
+        let expressible = match (self.family, path.attributes.next_hop) {
+            (Family::Ipv4Unicast, Some(NextHop::V6 { .. })) => context.extended_next_hop,
             (_, next_hop) => next_hop.is_some(),
         };
         path.is_eligible()
             && expressible
-            && !self.export.closed
-            && self.export.permits(&path.attributes)
-            && self.sources.contains(sessions.info(path.session).kind)
+            && !export.closed
+            && export.permits(&path.attributes)
+            && sources.contains(sessions.info(path.session).kind)
             && !has(community::NO_ADVERTISE)
-            && !(external && !self.long_lived && has(community::LLGR_STALE))
+            && !(external && !long_lived && has(community::LLGR_STALE))
             && !(external && (has(community::NO_EXPORT) || has(community::NO_EXPORT_SUBCONFED)))
-            && (!may_be_too_long(&path.attributes) || self.fits(family, &path.attributes))
+            && self.message_len(&path.attributes).is_some()
     }
 
-    /// Whether attributes leave room for a prefix in a message (RFC 4271 §9.2).
-    fn fits(&self, family: Family, attributes: &PathAttributes) -> bool {
-        let longest = match family {
+    /// About how long a message with these attributes and one prefix is; `None`: longer than a
+    /// message may be, so they cannot be sent (RFC 4271 §9.2).
+    pub(super) fn message_len(&self, attributes: &Arc<PathAttributes>) -> Option<usize> {
+        let key = Arc::as_ptr(attributes);
+        if let Some(len) = self.long.borrow().get(&key) {
+            return *len;
+        }
+        let about = len_without_fixed(attributes);
+        if about <= CLOSE {
+            return Some(about + FIXED);
+        }
+        let len = self.encoded_len(attributes);
+        self.long.borrow_mut().insert(key, len);
+        len
+    }
+
+    /// How many bytes a prefix takes in a message (RFC 4271 §4.3, RFC 7911 §3).
+    pub(super) fn nlri_len(&self, nlri: &Nlri) -> usize {
+        let path_id = if self.sends_several() { 4 } else { 0 };
+        path_id + 1 + usize::from(nlri.prefix.prefix_len().div_ceil(8))
+    }
+
+    fn encoded_len(&self, attributes: &PathAttributes) -> Option<usize> {
+        #[cfg(test)]
+        ENCODED.set(ENCODED.get() + 1);
+        let longest = match self.family {
             Family::Ipv4Unicast => IpNet::from(IpAddr::from([0; 4])),
             Family::Ipv6Unicast => IpNet::from(IpAddr::from([0; 16])),
         };
-        let sent = self.outbound(family, attributes);
+        let sent = self.view.outbound(self.family, attributes);
         let nlri = std::iter::once(longest.into());
-        encode_announce(&self.context, &sent, nlri, &mut BytesMut::new()).is_ok()
+        let mut message = BytesMut::new();
+        let encoded = encode_announce(&self.view.context, &sent, nlri, &mut message);
+        encoded.is_ok().then_some(message.len())
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many times attributes were encoded to see whether they fit.
+    pub(super) static ENCODED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// Whether a learned path may be sent to this one session: not to whom it came from, and not to
@@ -179,22 +240,25 @@ fn may_go_to(sessions: &Sessions, path: &Path, member: &SessionInfo) -> bool {
         && path.next_hop() != Some(member.id.peer)
 }
 
-/// Whether attributes are so long that they may not fit into a message of 4,096 bytes; cheap, and
-/// true for next to none.
-fn may_be_too_long(attributes: &PathAttributes) -> bool {
-    const CLOSE: usize = 3072;
+/// Attributes of more bytes may not fit into a message of 4,096 bytes; next to none are that long.
+const CLOSE: usize = 3072;
+
+/// About what a message with one prefix takes beside [`len_without_fixed`].
+const FIXED: usize = 128;
+
+/// The bytes of what attributes have any number of; cheap.
+fn len_without_fixed(attributes: &PathAttributes) -> usize {
     let unknown = attributes
         .unknown
         .iter()
         .map(|unknown| unknown.value.len() + 4);
     // To a peer with 2-octet AS numbers each takes six bytes (AS_PATH and AS4_PATH).
-    let bytes = 6 * attributes.as_path.asns().count()
+    6 * attributes.as_path.asns().count()
         + 4 * attributes.communities.len()
         + 8 * attributes.extended_communities.len()
         + 12 * attributes.large_communities.len()
         + 4 * attributes.cluster_list.len()
-        + unknown.sum::<usize>();
-    bytes > CLOSE
+        + unknown.sum::<usize>()
 }
 
 /// Few sessions, sorted.

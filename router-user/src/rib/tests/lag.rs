@@ -102,6 +102,44 @@ fn a_refresh_waits_until_a_held_session_takes_more() {
     assert_eq!(lab.peers[slow].announced, 2);
 }
 
+#[test]
+fn prefixes_that_come_and_go_while_a_session_is_held_take_no_room() {
+    let mut lab = Lab::new();
+    let [source, slow, other] = [4, 5, 6].map(|host| lab.nva(host));
+    lab.announce(source, "10.250.0.0/16", attributes(&[65004], 4));
+    lab.announce(source, "10.251.0.0/16", attributes(&[65004], 4));
+    lab.settle();
+    let index = lab.peers[slow].index;
+    lab.rib.hold(index);
+    // The slot of one that it was sent stays until it is told.
+    lab.withdraw(source, "10.251.0.0/16");
+    for round in 0..100 {
+        let nets: Vec<String> = (0..1000)
+            .map(|number| format!("20.{round}.{}.{}/30", number / 64, number % 64 * 4))
+            .collect();
+        for net in &nets {
+            lab.announce(source, net, attributes(&[65004], 4));
+        }
+        lab.rib.flush();
+        for net in &nets {
+            lab.withdraw(source, net);
+        }
+        lab.rib.flush();
+        assert!(lab.rib.tables.v4.len() <= 1002, "round {round}");
+    }
+    lab.announce(source, "10.252.0.0/16", attributes(&[65004], 4));
+    lab.settle();
+    assert_eq!(lab.peers[slow].holds.len(), 2);
+
+    lab.rib.resume(index);
+    lab.settle();
+    assert_eq!(lab.peers[slow].holds, lab.peers[other].holds);
+    assert_eq!(
+        (lab.peers[slow].announced, lab.peers[slow].withdrawn),
+        (3, 1)
+    );
+}
+
 /// What happens to four peers.
 #[derive(Clone, Debug)]
 enum Step {
@@ -220,6 +258,27 @@ fn joined(lab: &mut Lab, peer: usize) -> usize {
 
 #[test]
 fn a_session_held_during_its_dump_outlasts_a_table_that_empties_meanwhile() {
+    let (mut lab, source, slow) = held_during_its_dump_of_a_table_that_emptied();
+    lab.settle();
+    assert_eq!(lab.peers[slow].ended.len(), 2);
+    lab.announce(source, "10.2.0.0/16", attributes(&[65010], 4));
+    lab.settle();
+    assert_eq!(lab.peers[slow].holds.len(), 1);
+}
+
+#[test]
+fn a_session_held_during_its_dump_may_leave_once_the_table_is_empty() {
+    let (mut lab, source, slow) = held_during_its_dump_of_a_table_that_emptied();
+    lab.rib.step();
+    lab.rib.leave(lab.peers[slow].index);
+    lab.join(slow);
+    lab.announce(source, "10.2.0.0/16", attributes(&[65010], 4));
+    lab.settle();
+    assert_eq!(lab.peers[slow].holds.len(), 1);
+}
+
+/// A source and a session that takes more again, after a table of more than a chunk emptied.
+fn held_during_its_dump_of_a_table_that_emptied() -> (Lab, usize, usize) {
     let mut lab = Lab::new();
     let source = lab.source(info(4));
     let slow = lab.source(info(5));
@@ -245,9 +304,5 @@ fn a_session_held_during_its_dump_outlasts_a_table_that_empties_meanwhile() {
     }
     lab.rib.flush();
     lab.rib.resume(lab.peers[slow].index);
-    lab.settle();
-    assert_eq!(lab.peers[slow].ended.len(), 2);
-    lab.announce(source, "10.2.0.0/16", attributes(&[65010], 4));
-    lab.settle();
-    assert_eq!(lab.peers[slow].holds.len(), 1);
+    (lab, source, slow)
 }
