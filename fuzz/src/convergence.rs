@@ -24,7 +24,7 @@ pub fn run(input: &[u8]) {
     let settings = setup::Settings::read(&mut bytes).unwrap_or_default();
     let mut world = World::new(settings);
     world.start();
-    // The bytes are used up: the story is over.
+    // An error: a choice was not possible, and the story ends there.
     let _ = story(&mut bytes, &mut world);
     world.settle();
     world.assert_both_agree();
@@ -44,6 +44,10 @@ pub fn run(input: &[u8]) {
 
 fn story(bytes: &mut Unstructured<'_>, world: &mut World) -> Result<()> {
     for _ in 0..STEPS {
+        // Without this, what is missing would be read as zeros, step after step.
+        if bytes.is_empty() {
+            break;
+        }
         let node = bytes.arbitrary::<u8>()? as usize % 2;
         match bytes.arbitrary::<u8>()? % 16 {
             0..=3 => {

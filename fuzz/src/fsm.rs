@@ -17,7 +17,7 @@ const EVENTS: usize = 400;
 
 /// Events from the bytes, one after the other; after each the machine's rules hold.
 pub fn run(input: &[u8]) {
-    // The bytes are used up: the sequence is over.
+    // An error: a choice was not possible, and the sequence ends there.
     let _ = sequence(&mut Unstructured::new(input));
 }
 
@@ -28,6 +28,10 @@ fn sequence(bytes: &mut Unstructured<'_>) -> Result<()> {
     let mut monitor = Monitor::default();
     let mut now = Instant::now();
     for number in 0..EVENTS {
+        // Without this, what is missing would be read as zeros, event after event.
+        if bytes.is_empty() {
+            break;
+        }
         let millis = match bytes.arbitrary::<u8>()? {
             long @ 200.. => u64::from(long - 199) * 10_000,
             short => u64::from(short) * 20,

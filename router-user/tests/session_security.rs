@@ -5,6 +5,7 @@ mod session_support;
 
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use router_user::bgp::{
     SessionEvent,
     session::{AoAlgorithm, AoKey, Security, SessionConfig},
@@ -12,7 +13,7 @@ use router_user::bgp::{
     wire::{self, Notification},
 };
 use session_support::{Node, RawPeer, free_port, in_private_network, mirrored, session};
-use tokio::{net::TcpStream, sync::mpsc};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::mpsc};
 
 const WRONG: Duration = Duration::from_millis(2500);
 
@@ -272,13 +273,36 @@ async fn hear(near: SessionConfig, far: SessionConfig, set: fn(&socket2::Socket,
     let theirs = Node::with(vec![mirrored(&far)]);
     ours.up(&far.id).await;
 
-    // What comes from farther away later is not heard either.
-    set(&socket2::Socket::from(duplicate(&peer.stream)), 253);
+    // What comes from farther away later is not heard either, however long the peer goes on.
+    let afar = socket2::Socket::from(duplicate(&peer.stream));
+    let down = |event: &SessionEvent| matches!(event, SessionEvent::Down { .. });
+    let four_seconds = Duration::from_secs(4);
+    let (quiet, ()) = tokio::join!(
+        ours.quiet(four_seconds, down),
+        talk(&mut peer, four_seconds)
+    );
+    assert!(quiet, "a peer that is near is heard");
+    set(&afar, 253);
+    let reason = tokio::select! {
+        reason = ours.down(&near.id) => reason,
+        () = talk(&mut peer, session_support::PATIENCE) => panic!("heard from too far away"),
+    };
     assert_eq!(
-        ours.down(&near.id).await,
+        reason,
         router_user::bgp::DownReason::NotificationSent(Notification::hold_timer_expired())
     );
     drop(theirs);
+}
+
+/// Sends keepalives for so long, whoever hears them.
+async fn talk(peer: &mut RawPeer, time: Duration) {
+    let mut keepalive = BytesMut::new();
+    wire::encode_keepalive(&mut keepalive);
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        let _ = peer.stream.write_all(&keepalive).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -69,6 +70,15 @@ impl Target {
             Self::Convergence => "convergence",
         }
     }
+
+    /// The longest input, in bytes: a message and more, or all steps of a story.
+    const fn longest(self) -> u32 {
+        match self {
+            Self::Message | Self::Open | Self::Update => 8192,
+            Self::Fsm => 4096,
+            Self::Convergence => 2048,
+        }
+    }
 }
 
 /// Builds one target with coverage and runs it. New inputs that reach new code gather under
@@ -97,22 +107,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         .arg(format!("-max_total_time={}", arguments.seconds))
         .arg(format!("-timeout={HANG}"))
         .arg(format!("-rss_limit_mb={MEMORY}"))
-        .args(["-max_len=8192", "-print_final_stats=1"]);
+        .arg(format!("-max_len={}", arguments.target.longest()))
+        .arg("-print_final_stats=1");
     if let Some(inputs) = arguments.inputs {
         command.arg(format!("-runs={inputs}"));
     }
+    let start = Instant::now();
     let (succeeded, figures) = watch(&mut command)?;
+    let seconds = start.elapsed().as_secs();
     fs::write(
         folder.join(format!("{name}.json")),
         format!(
-            "{{\"target\":\"{name}\",\"inputs\":{},\"inputs_per_second\":{},\"peak_rss_mb\":{},\
-             \"corpus\":{},\"broken\":{}}}\n",
-            figures.inputs, figures.rate, figures.memory, figures.corpus, !succeeded
+            "{{\"target\":\"{name}\",\"inputs\":{},\"seconds\":{seconds},\
+             \"inputs_per_second\":{},\"peak_rss_mb\":{},\"coverage\":{},\"corpus\":{},\
+             \"broken\":{}}}\n",
+            figures.inputs,
+            figures.rate,
+            figures.memory,
+            figures.coverage,
+            figures.corpus,
+            !succeeded
         ),
     )?;
     println!(
-        "{name}: {} inputs, {} a second, peak memory {} MiB, {} inputs in the corpus",
-        figures.inputs, figures.rate, figures.memory, figures.corpus
+        "{name}: {} inputs in {seconds} s, {} a second, peak memory {} MiB, {} places in the code \
+         reached, {} inputs in the corpus",
+        figures.inputs, figures.rate, figures.memory, figures.coverage, figures.corpus
     );
     if !succeeded {
         bail!(
@@ -158,6 +178,7 @@ struct Figures {
     inputs: u64,
     rate: u64,
     memory: u64,
+    coverage: u64,
     corpus: u64,
 }
 
@@ -176,10 +197,13 @@ impl Figures {
                 "peak_rss_mb" => self.memory = value,
                 _ => {}
             }
-        } else if let Some((_, rest)) = line.split_once(" corp: ") {
-            let count = rest.split(['/', ' ']).next().and_then(number);
-            self.corpus = count.unwrap_or(self.corpus);
         }
+        let after = |name: &str| {
+            let (_, rest) = line.split_once(name)?;
+            rest.split(['/', ' ']).next().and_then(number)
+        };
+        self.coverage = after(" cov: ").unwrap_or(self.coverage);
+        self.corpus = after(" corp: ").unwrap_or(self.corpus);
     }
 }
 
@@ -223,6 +247,7 @@ mod tests {
             inputs: 1_048_576,
             rate: 74_898,
             memory: 70,
+            coverage: 1288,
             corpus: 731,
         };
         assert_eq!(figures, expected);

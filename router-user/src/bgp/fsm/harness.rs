@@ -1,7 +1,7 @@
 //! Two state machines and the network between them, in virtual time.
 //!
 //! TCP is modelled as far as a speaker notices it: connecting takes a round trip, what is sent
-//! arrives in order after the latency, a close arrives after what was sent before it. The network
+//! arrives in order after the latency and some jitter, a close arrives after what was sent before it. The network
 //! can be cut: then nothing arrives any more on the connections that exist, without a word, and
 //! nobody can connect.
 
@@ -29,6 +29,13 @@ pub(super) struct World {
     pub(super) latency: Duration,
     pub(super) nodes: [Node; 2],
     pub(super) cut: bool,
+    /// Each packet takes up to so much longer, whatever others take; those of a connection stay in
+    /// order.
+    pub(super) jitter: Duration,
+    /// Decides how much; not 0.
+    pub(super) random: u64,
+    /// When the last packet for this end of a connection arrives.
+    last: HashMap<ConnectionId, Instant>,
     arrivals: BTreeMap<(Instant, u64), Arrival>,
     connections: HashMap<ConnectionId, Wire>,
     sequence: u64,
@@ -107,6 +114,9 @@ impl World {
             latency: Duration::from_millis(2),
             nodes: [node(a, "10.0.0.1"), node(b, "10.0.0.2")],
             cut: false,
+            jitter: Duration::ZERO,
+            random: 1,
+            last: HashMap::new(),
             arrivals: BTreeMap::new(),
             connections: HashMap::new(),
             sequence: 0,
@@ -221,7 +231,9 @@ impl World {
                         lost: false,
                     },
                 );
-                self.later(Arrival::SynAck(1 - node, attempt, theirs, ours));
+                let at = self.arrival();
+                self.last.insert(theirs, at);
+                self.at(at, Arrival::SynAck(1 - node, attempt, theirs, ours));
                 let local_address = self.nodes[node].address;
                 self.input(
                     node,
@@ -262,7 +274,8 @@ impl World {
                 let attempt = self.sequence;
                 self.nodes[node].attempt = Some(attempt);
                 if !self.cut {
-                    self.later(Arrival::Syn(1 - node, attempt));
+                    let at = self.arrival();
+                    self.at(at, Arrival::Syn(1 - node, attempt));
                 }
             }
             Action::CancelConnect => self.nodes[node].attempt = None,
@@ -324,15 +337,35 @@ impl World {
     }
 
     fn deliver(&mut self, node: usize, event: Event) {
-        if !self.cut {
-            self.later(Arrival::Event(node, event));
+        if self.cut {
+            return;
         }
+        let mut at = self.arrival();
+        if let Event::Received { connection, .. } | Event::Closed { connection, .. } = &event {
+            let last = self.last.entry(*connection).or_insert(at);
+            at = at.max(*last);
+            *last = at;
+        }
+        self.at(at, Arrival::Event(node, event));
     }
 
     fn later(&mut self, arrival: Arrival) {
+        self.at(self.now + self.latency, arrival);
+    }
+
+    fn at(&mut self, at: Instant, arrival: Arrival) {
         self.sequence += 1;
-        self.arrivals
-            .insert((self.now + self.latency, self.sequence), arrival);
+        self.arrivals.insert((at, self.sequence), arrival);
+    }
+
+    /// When a packet that is sent now arrives.
+    fn arrival(&mut self) -> Instant {
+        // xorshift64
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let part = (self.random >> 40) as f64 / f64::from(1_u32 << 24);
+        self.now + self.latency + self.jitter.mul_f64(part)
     }
 
     fn number(&mut self) -> ConnectionId {

@@ -352,6 +352,11 @@ mod tests {
         let notification = Notification::administrative_shutdown(&long);
         assert_eq!(notification.data.len(), 255);
         assert_eq!(notification.shutdown_text(), Some("é".repeat(127).as_str()));
+        let longest = "e".repeat(255);
+        for text in [&longest, &"e".repeat(256)] {
+            let notification = Notification::administrative_shutdown(text);
+            assert_eq!(notification.shutdown_text(), Some(longest.as_str()));
+        }
         assert_eq!(
             Notification::administrative_reset("").data,
             [] as [u8; 0],

@@ -411,7 +411,7 @@ fn a_session_that_ends_takes_its_routes_and_its_messages_with_it() {
 #[test]
 fn attributes_that_leave_no_room_for_a_prefix_are_passed_over() {
     let mut lab = Lab::new();
-    let [a, b] = [4, 5].map(|host| lab.nva(host));
+    let [a, b, c] = [4, 5, 6].map(|host| lab.nva(host));
     let bulky = PathAttributes {
         communities: (0..1012).collect(),
         ..attributes(&[65010], 4)
@@ -421,6 +421,13 @@ fn attributes_that_leave_no_room_for_a_prefix_are_passed_over() {
     lab.settle();
     assert_eq!(lab.holds(b, "10.250.0.0/16"), None);
     assert!(lab.holds(b, "10.251.0.0/16").is_some());
+    lab.announce(c, "10.250.0.0/16", attributes(&[65012, 65012], 6));
+    lab.settle();
+    assert_eq!(
+        lab.holds(b, "10.250.0.0/16"),
+        Some(&attributes(&[ASN, 65012, 65012], 6)),
+        "the next best path"
+    );
 }
 
 #[test]

@@ -45,6 +45,7 @@ proptest! {
     #[test]
     fn two_speakers_always_find_each_other_again(
         latency in 0_u64..2_000,
+        jitter in 0_u64..500,
         ids: [u8; 2],
         seeds: [u64; 2],
         passive in 0_usize..3,
@@ -56,6 +57,8 @@ proptest! {
         (a.passive, b.passive) = (passive == 1, passive == 2);
         let mut world = World::new(a.clone(), b.clone());
         world.latency = Duration::from_millis(latency);
+        world.jitter = Duration::from_millis(jitter);
+        world.random = seeds[0] | 1;
         world.start_both();
         for (mishap, seconds) in mishaps {
             world.run(Duration::from_secs(seconds));

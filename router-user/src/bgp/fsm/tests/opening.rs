@@ -361,26 +361,48 @@ fn two_speakers_that_start_at_about_the_same_time_never_lose_the_first_session()
         for latency in [1, 10, 40] {
             // B starts up to four latencies after A.
             for offset in 0..=4 * latency {
-                let mut a = ours();
-                let mut b = theirs();
-                a.router_id = [10, 0, 0, ids[0]].into();
-                b.router_id = [10, 0, 0, ids[1]].into();
-                let mut world = World::new(a, b);
+                let mut world = with_identifiers(ids);
                 world.latency = Duration::from_millis(latency);
-                world.input(A, Event::Start);
-                world.run(Duration::from_millis(offset));
-                world.input(B, Event::Start);
-                world.run(MINUTE);
-                assert_eq!(
-                    world.states(),
-                    [State::Established; 2],
-                    "{ids:?} {latency} {offset}"
-                );
-                let downs: Vec<_> = world.nodes.iter().flat_map(|node| node.downs()).collect();
-                assert!(downs.is_empty(), "{ids:?} {latency} {offset}: {downs:?}");
+                let what = format!("{ids:?} {latency} {offset}");
+                starts_and_loses_nothing(world, Duration::from_millis(offset), &what);
             }
         }
     }
+}
+
+/// What the two say on one connection overtakes what they say on the other.
+#[test]
+fn a_network_that_delays_packets_as_it_likes_costs_no_first_session() {
+    for ids in [[1, 2], [2, 1]] {
+        for jitter in [10, 20, 50, 200] {
+            for seed in 1..=500_u64 {
+                let mut world = with_identifiers(ids);
+                world.latency = Duration::from_millis(10);
+                world.jitter = Duration::from_millis(jitter);
+                world.random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                let what = format!("{ids:?} {jitter} {seed}");
+                starts_and_loses_nothing(world, Duration::ZERO, &what);
+            }
+        }
+    }
+}
+
+fn with_identifiers(ids: [u8; 2]) -> World {
+    let (mut a, mut b) = (ours(), theirs());
+    a.router_id = [10, 0, 0, ids[0]].into();
+    b.router_id = [10, 0, 0, ids[1]].into();
+    World::new(a, b)
+}
+
+/// B starts some time after A; a minute later both have the first session still.
+fn starts_and_loses_nothing(mut world: World, offset: Duration, what: &str) {
+    world.input(A, Event::Start);
+    world.run(offset);
+    world.input(B, Event::Start);
+    world.run(MINUTE);
+    assert_eq!(world.states(), [State::Established; 2], "{what}");
+    let downs: Vec<_> = world.nodes.iter().flat_map(|node| node.downs()).collect();
+    assert!(downs.is_empty(), "{what}: {downs:?}");
 }
 
 #[test]
