@@ -364,7 +364,7 @@ impl Stream {
         for same in &self.announced {
             let sent = view.outbound(family, &same.attributes);
             let nlri = same.nlri.iter().copied();
-            // `View::choose` has passed over what cannot be encoded; were it mistaken, the peer
+            // `FamilyView::choose` has passed over what cannot be encoded; were it mistaken, the peer
             // must not keep an older route.
             if let Err(error) = encode_announce(&view.context, &sent, nlri.clone(), &mut buffer) {
                 tracing::error!(%error, "a route cannot be sent and is withdrawn instead");

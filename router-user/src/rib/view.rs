@@ -138,7 +138,7 @@ impl<'v> FamilyView<'v> {
 
     /// With ADD-PATH, the paths that are advertised: the best of those that may be sent, best first
     /// (RFC 7911 §3), as many as the view allows. Where the route server originates the prefix, its
-    /// own path alone, as in [`View::choose`].
+    /// own path alone, as in [`FamilyView::choose`].
     pub(super) fn choose_several<'p>(
         &self,
         decision: &Decision<'_>,
