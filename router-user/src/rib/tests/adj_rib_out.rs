@@ -306,6 +306,49 @@ fn changes_during_a_dump_reach_the_session_once_and_in_order() {
 }
 
 #[test]
+fn rfc4760_8_a_session_is_sent_nothing_of_a_family_that_it_does_not_exchange() {
+    let mut lab = Lab::new();
+    let source = lab.nva(4);
+    let ipv4_alone = Context {
+        families: FamilySet::EMPTY.with(Family::Ipv4Unicast),
+        ..context()
+    };
+    let view = View {
+        context: ipv4_alone,
+        ..view()
+    };
+    let ipv6 = PathAttributes {
+        next_hop: Some("fd00:1:0:a::4".parse::<IpAddr>().unwrap().into()),
+        ..attributes(&[65004], 4)
+    };
+    lab.announce(source, "fd00:250::/32", ipv6.clone());
+    let peer = lab.source(info(5));
+    let index = lab.peers[peer].index;
+    lab.rib.join(index, view.clone());
+    lab.settle();
+    assert_eq!(lab.peers[peer].ended, [Family::Ipv4Unicast]);
+
+    lab.announce(source, "fd00:251::/32", ipv6.clone());
+    lab.settle();
+    lab.rib.hold(index);
+    lab.announce(source, "fd00:252::/32", ipv6);
+    lab.announce(source, "10.250.0.0/16", attributes(&[65004], 4));
+    lab.settle();
+    let asn = ASN + 1;
+    lab.rib.set_views(vec![(index, View { asn, ..view })]);
+    lab.rib.resume(index);
+    lab.settle();
+    lab.withdraw(source, "fd00:250::/32");
+    lab.rib.refresh(index, Family::Ipv6Unicast, true);
+    lab.settle();
+    assert_eq!(lab.peers[peer].ended, [Family::Ipv4Unicast]);
+    let held: Vec<&Nlri> = lab.peers[peer].holds.keys().collect();
+    assert_eq!(held, [&prefix("10.250.0.0/16").into()]);
+    assert_eq!(lab.rib.totals(index).advertised, 1);
+    assert_eq!(lab.rib.advertised(index, None).count(), 1);
+}
+
+#[test]
 fn a_refresh_sends_the_family_again_and_withdraws_nothing() {
     let mut lab = Lab::new();
     let [a, b] = [4, 5].map(|host| lab.nva(host));
