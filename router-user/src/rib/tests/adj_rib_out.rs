@@ -1,7 +1,7 @@
 //! What peers are sent: groups, exceptions, packing, dumps.
 
 use super::*;
-use crate::bgp::wire::{NextHop, community};
+use crate::bgp::wire::{NextHop, UnknownAttribute, community};
 
 #[test]
 fn a_route_goes_to_all_but_whom_it_came_from_with_the_asn_prepended() {
@@ -449,6 +449,25 @@ fn a_session_that_ends_takes_its_routes_and_its_messages_with_it() {
 }
 
 #[test]
+fn a_session_that_ends_takes_its_routes_of_either_family_with_it() {
+    for net in ["10.250.0.0/16", "fd00:250::/32"] {
+        let mut lab = Lab::new();
+        let [a, b] = [4, 5].map(|host| lab.nva(host));
+        let path = PathAttributes {
+            next_hop: Some("fd00:1:0:a::4".parse::<IpAddr>().unwrap().into()),
+            ..attributes(&[65010], 4)
+        };
+        lab.announce(a, net, path);
+        lab.settle();
+        lab.rib.remove_session(lab.peers[a].index);
+        lab.settle();
+        assert_eq!(lab.rib.prefixes(None).count(), 0);
+        assert_eq!(lab.rib.attribute_sets(), 0);
+        assert_eq!(lab.peers[b].holds.len(), 0);
+    }
+}
+
+#[test]
 fn attributes_that_leave_no_room_for_a_prefix_are_passed_over() {
     let mut lab = Lab::new();
     let [a, b] = [4, 5].map(|host| lab.nva(host));
@@ -461,6 +480,55 @@ fn attributes_that_leave_no_room_for_a_prefix_are_passed_over() {
     lab.settle();
     assert_eq!(lab.holds(b, "10.250.0.0/16"), None);
     assert!(lab.holds(b, "10.251.0.0/16").is_some());
+}
+
+#[test]
+fn rfc4271_9_2_whatever_the_attributes_take_their_room_with_is_passed_over() {
+    let half: [fn(&mut PathAttributes); 5] = [
+        |path| path.as_path = AsPath::sequence([65010; 525]),
+        |path| path.communities = (0..525).collect(),
+        |path| path.extended_communities = (0..263_u64).map(u64::to_be_bytes).collect(),
+        |path| path.large_communities = (0..175).map(|number| [65010, 0, number]).collect(),
+        |path| path.unknown = vec![unknown(99, 2100)],
+    ];
+    let with = |parts: &[fn(&mut PathAttributes)]| {
+        let mut path = attributes(&[65010], 4);
+        parts.iter().for_each(|add| add(&mut path));
+        path
+    };
+    for (place, first) in half.iter().enumerate() {
+        assert!(is_sent(with(&[*first])));
+        for second in &half[place + 1..] {
+            assert!(!is_sent(with(&[*first, *second])));
+        }
+    }
+    let many = PathAttributes {
+        unknown: (36..=255).map(|code| unknown(code, 16)).collect(),
+        ..attributes(&[65010], 4)
+    };
+    assert!(!is_sent(many), "each has a header");
+}
+
+fn unknown(code: u8, length: usize) -> UnknownAttribute {
+    UnknownAttribute {
+        flags: 0xe0,
+        code,
+        value: vec![0; length].into(),
+    }
+}
+
+/// Whether another peer is sent a route with these attributes.
+fn is_sent(attributes: PathAttributes) -> bool {
+    let mut lab = Lab::new();
+    let [a, b] = [4, 5].map(|host| lab.nva(host));
+    lab.announce(a, "10.250.0.0/16", attributes);
+    lab.settle();
+    let sent = lab.holds(b, "10.250.0.0/16").is_some();
+    assert_eq!(
+        lab.rib.totals(lab.peers[b].index).advertised,
+        usize::from(sent)
+    );
+    sent
 }
 
 #[test]
