@@ -376,6 +376,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn different_paths_have_different_fingerprints() {
+        let paths = (0..50_000_u32).map(|path| (path << 8, 24_u8, 0x7f00_0000_1000_usize));
+        let fingerprints: std::collections::HashSet<u64> =
+            paths.map(|told| fingerprint(&told)).collect();
+        assert_eq!(fingerprints.len(), 50_000);
+    }
+
+    #[test]
     fn every_bit_of_a_fingerprint_depends_on_every_bit_of_the_path() {
         const PATHS: u32 = 2048;
         let told = |address: u32| (address, 24_u8, 0x7f00_0000_1000_usize);
