@@ -369,3 +369,38 @@ pub(super) fn fingerprint(path: &impl Hash) -> u64 {
     hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ hash >> 31
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_paths_have_different_fingerprints() {
+        let paths = (0..50_000_u32).map(|path| (path << 8, 24_u8, 0x7f00_0000_1000_usize));
+        let fingerprints: std::collections::HashSet<u64> =
+            paths.map(|told| fingerprint(&told)).collect();
+        assert_eq!(fingerprints.len(), 50_000);
+    }
+
+    #[test]
+    fn every_bit_of_a_fingerprint_depends_on_every_bit_of_the_path() {
+        const PATHS: u32 = 2048;
+        let told = |address: u32| (address, 24_u8, 0x7f00_0000_1000_usize);
+        for input in 0..32 {
+            let mut flipped = [0; 64];
+            for path in 0..PATHS {
+                let address = path.wrapping_mul(0x9e37_79b1);
+                let other = address ^ 1 << input;
+                let difference = fingerprint(&told(address)) ^ fingerprint(&told(other));
+                for (output, count) in flipped.iter_mut().enumerate() {
+                    *count += difference >> output & 1;
+                }
+            }
+            let half = u64::from(PATHS) / 2;
+            for (output, count) in flipped.into_iter().enumerate() {
+                let often = count.abs_diff(half) < half / 4;
+                assert!(often, "bit {input} flips bit {output} {count} times");
+            }
+        }
+    }
+}

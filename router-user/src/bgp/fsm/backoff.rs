@@ -129,6 +129,17 @@ mod tests {
     }
 
     #[test]
+    fn jitter_is_drawn_with_splitmix64() {
+        let mut backoff = Backoff::new(Duration::from_secs(5), 1_234_567);
+        let published = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+        ];
+        assert_eq!([(); 3].map(|()| backoff.next_random()), published);
+    }
+
+    #[test]
     fn a_configured_delay_longer_than_the_bound_is_kept() {
         let mut backoff = Backoff::new(Duration::from_secs(300), 1);
         assert!(backoff.retry() >= Duration::from_secs(225));

@@ -6,6 +6,7 @@ mod add_path;
 mod anything;
 mod open_message;
 mod opening;
+mod reports;
 mod restart;
 mod timers;
 

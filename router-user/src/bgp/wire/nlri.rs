@@ -226,6 +226,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_a_field_is_counted_exactly() {
+        let bytes = [8, 10, 16, 172, 16, 0];
+        let mut prefixes = Prefixes::parse(&bytes, Family::Ipv4Unicast, false).unwrap();
+        for left in [3, 2, 1, 0] {
+            assert_eq!((prefixes.len(), prefixes.is_empty()), (left, left == 0));
+            assert_eq!(prefixes.next().is_some(), left > 0);
+        }
+    }
+
+    #[test]
     fn rfc4271_4_3_bits_behind_the_prefix_are_without_meaning() {
         let prefixes = Prefixes::parse(&[9, 10, 0xff], Family::Ipv4Unicast, false).unwrap();
         let expected: IpNet = "10.128.0.0/9".parse().unwrap();

@@ -212,6 +212,101 @@ mod tests {
     }
 
     #[test]
+    fn every_subcode_of_the_registry_has_its_name() {
+        for (code, subcodes) in [
+            (
+                1,
+                &[
+                    (1, "connection not synchronized (wrong marker)"),
+                    (2, "bad message length"),
+                    (3, "bad message type"),
+                ][..],
+            ),
+            (
+                2,
+                &[
+                    (0, "malformed optional parameters"),
+                    (1, "unsupported version number"),
+                    (2, "bad peer AS"),
+                    (3, "bad BGP identifier"),
+                    (4, "unsupported optional parameter"),
+                    (5, "authentication failure (deprecated)"),
+                    (6, "unacceptable hold time"),
+                    (7, "unsupported capability"),
+                    (11, "role mismatch"),
+                ],
+            ),
+            (
+                3,
+                &[
+                    (1, "malformed attribute list"),
+                    (2, "unrecognized well-known attribute"),
+                    (3, "missing well-known attribute"),
+                    (4, "attribute flags error"),
+                    (5, "attribute length error"),
+                    (6, "invalid ORIGIN"),
+                    (8, "invalid NEXT_HOP"),
+                    (9, "optional attribute error"),
+                    (10, "invalid network field"),
+                    (11, "malformed AS_PATH"),
+                ],
+            ),
+            (
+                5,
+                &[
+                    (1, "unexpected message in OpenSent"),
+                    (2, "unexpected message in OpenConfirm"),
+                    (3, "unexpected message in Established"),
+                ],
+            ),
+            (
+                6,
+                &[
+                    (1, "maximum number of prefixes reached"),
+                    (2, "administrative shutdown"),
+                    (3, "peer de-configured"),
+                    (4, "administrative reset"),
+                    (5, "connection rejected"),
+                    (6, "other configuration change"),
+                    (7, "connection collision resolution"),
+                    (8, "out of resources"),
+                    (9, "hard reset"),
+                    (10, "BFD down"),
+                ],
+            ),
+            (7, &[(1, "invalid message length")]),
+        ] {
+            for (subcode, name) in subcodes {
+                let text = Notification::new(code, *subcode, []).to_string();
+                let reason = text.split_once(": ").map(|(_, reason)| reason);
+                assert_eq!(reason, Some(*name), "{code}/{subcode}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_data_names_what_the_notification_is_about() {
+        for (code, subcode, data, ending) in [
+            (1, 3, &[9][..], ": bad message type: type 9"),
+            (5, 1, &[4], ": unexpected message in OpenSent: type 4"),
+            (5, 3, &[1], ": unexpected message in Established: type 1"),
+            (5, 4, &[1], ": subcode 4"),
+            (3, 2, &[0x40, 77, 0], ": attribute 77"),
+            (3, 4, &[0, 5, 0], ": LOCAL_PREF"),
+            (3, 6, &[0x40, 1, 1, 3], ": ORIGIN"),
+            (3, 8, &[0x40, 3, 0], ": NEXT_HOP"),
+            (3, 9, &[0x80, 14, 0], ": MP_REACH_NLRI"),
+            (3, 9, &[0x80], ": optional attribute error"),
+            (3, 10, &[0x40, 1], ": invalid network field"),
+            (6, 1, &[0, 25, 70, 0, 0, 0, 5], ": 5 of AFI 25, SAFI 70"),
+            (6, 1, &[0, 1, 1], ": maximum number of prefixes reached"),
+        ] {
+            let text = Notification::new(code, subcode, data).to_string();
+            assert!(text.ends_with(ending), "{text}");
+        }
+    }
+
+    #[test]
     fn a_notification_full_of_capabilities_is_still_one_line_to_read() {
         let text = Notification::new(2, 7, [200, 0].repeat(30_000)).to_string();
         assert!(text.ends_with(" and 29984 more"), "{text}");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    bgp::wire::{NextHop, community},
+    bgp::wire::{NextHop, UnknownAttribute, community},
     rib::view::ENCODED,
 };
 
@@ -309,6 +309,49 @@ fn changes_during_a_dump_reach_the_session_once_and_in_order() {
 }
 
 #[test]
+fn rfc4760_8_a_session_is_sent_nothing_of_a_family_that_it_does_not_exchange() {
+    let mut lab = Lab::new();
+    let source = lab.nva(4);
+    let ipv4_alone = Context {
+        families: FamilySet::EMPTY.with(Family::Ipv4Unicast),
+        ..context()
+    };
+    let view = View {
+        context: ipv4_alone,
+        ..view()
+    };
+    let ipv6 = PathAttributes {
+        next_hop: Some("fd00:1:0:a::4".parse::<IpAddr>().unwrap().into()),
+        ..attributes(&[65004], 4)
+    };
+    lab.announce(source, "fd00:250::/32", ipv6.clone());
+    let peer = lab.source(info(5));
+    let index = lab.peers[peer].index;
+    lab.rib.join(index, view.clone());
+    lab.settle();
+    assert_eq!(lab.peers[peer].ended, [Family::Ipv4Unicast]);
+
+    lab.announce(source, "fd00:251::/32", ipv6.clone());
+    lab.settle();
+    lab.rib.hold(index);
+    lab.announce(source, "fd00:252::/32", ipv6);
+    lab.announce(source, "10.250.0.0/16", attributes(&[65004], 4));
+    lab.settle();
+    let asn = ASN + 1;
+    lab.rib.set_views(vec![(index, View { asn, ..view })]);
+    lab.rib.resume(index);
+    lab.settle();
+    lab.withdraw(source, "fd00:250::/32");
+    lab.rib.refresh(index, Family::Ipv6Unicast, true);
+    lab.settle();
+    assert_eq!(lab.peers[peer].ended, [Family::Ipv4Unicast]);
+    let held: Vec<&Nlri> = lab.peers[peer].holds.keys().collect();
+    assert_eq!(held, [&prefix("10.250.0.0/16").into()]);
+    assert_eq!(lab.rib.totals(index).advertised, 1);
+    assert_eq!(lab.rib.advertised(index, None).count(), 1);
+}
+
+#[test]
 fn a_refresh_sends_the_family_again_and_withdraws_nothing() {
     let mut lab = Lab::new();
     let [a, b] = [4, 5].map(|host| lab.nva(host));
@@ -406,6 +449,25 @@ fn a_session_that_ends_takes_its_routes_and_its_messages_with_it() {
     }
     assert_eq!(lab.peers[b].holds.len(), 0);
     assert_eq!(lab.rib.attribute_sets(), 1, "only b's own route is left");
+}
+
+#[test]
+fn a_session_that_ends_takes_its_routes_of_either_family_with_it() {
+    for net in ["10.250.0.0/16", "fd00:250::/32"] {
+        let mut lab = Lab::new();
+        let [a, b] = [4, 5].map(|host| lab.nva(host));
+        let path = PathAttributes {
+            next_hop: Some("fd00:1:0:a::4".parse::<IpAddr>().unwrap().into()),
+            ..attributes(&[65010], 4)
+        };
+        lab.announce(a, net, path);
+        lab.settle();
+        lab.rib.remove_session(lab.peers[a].index);
+        lab.settle();
+        assert_eq!(lab.rib.prefixes(None).count(), 0);
+        assert_eq!(lab.rib.attribute_sets(), 0);
+        assert_eq!(lab.peers[b].holds.len(), 0);
+    }
 }
 
 #[test]
@@ -542,6 +604,55 @@ fn a_whole_chunk_of_ordinary_routes_is_packed_together() {
     lab.deliver();
     assert_eq!(lab.peers[peer].holds.len(), CHUNK);
     assert_eq!(lab.peers[peer].updates, SETS + Family::ALL.len());
+}
+
+#[test]
+fn rfc4271_9_2_whatever_the_attributes_take_their_room_with_is_passed_over() {
+    let half: [fn(&mut PathAttributes); 5] = [
+        |path| path.as_path = AsPath::sequence([65010; 525]),
+        |path| path.communities = (0..525).collect(),
+        |path| path.extended_communities = (0..263_u64).map(u64::to_be_bytes).collect(),
+        |path| path.large_communities = (0..175).map(|number| [65010, 0, number]).collect(),
+        |path| path.unknown = vec![unknown(99, 2100)],
+    ];
+    let with = |parts: &[fn(&mut PathAttributes)]| {
+        let mut path = attributes(&[65010], 4);
+        parts.iter().for_each(|add| add(&mut path));
+        path
+    };
+    for (place, first) in half.iter().enumerate() {
+        assert!(is_sent(with(&[*first])));
+        for second in &half[place + 1..] {
+            assert!(!is_sent(with(&[*first, *second])));
+        }
+    }
+    let many = PathAttributes {
+        unknown: (36..=255).map(|code| unknown(code, 16)).collect(),
+        ..attributes(&[65010], 4)
+    };
+    assert!(!is_sent(many), "each has a header");
+}
+
+fn unknown(code: u8, length: usize) -> UnknownAttribute {
+    UnknownAttribute {
+        flags: 0xe0,
+        code,
+        value: vec![0; length].into(),
+    }
+}
+
+/// Whether another peer is sent a route with these attributes.
+fn is_sent(attributes: PathAttributes) -> bool {
+    let mut lab = Lab::new();
+    let [a, b] = [4, 5].map(|host| lab.nva(host));
+    lab.announce(a, "10.250.0.0/16", attributes);
+    lab.settle();
+    let sent = lab.holds(b, "10.250.0.0/16").is_some();
+    assert_eq!(
+        lab.rib.totals(lab.peers[b].index).advertised,
+        usize::from(sent)
+    );
+    sent
 }
 
 #[test]

@@ -87,6 +87,27 @@ fn a_session_that_is_held_during_its_first_dump_gets_the_rest_and_end_of_rib_lat
 }
 
 #[test]
+fn what_a_held_session_has_not_been_sent_is_not_shown_as_advertised() {
+    let mut lab = Lab::new();
+    let [source, slow] = [4, 5].map(|host| lab.nva(host));
+    lab.announce(source, "10.250.0.0/16", attributes(&[65004], 4));
+    lab.settle();
+    let index = lab.peers[slow].index;
+    lab.rib.hold(index);
+    lab.announce(source, "10.250.0.0/16", attributes(&[65004, 65005], 4));
+    lab.announce(source, "10.251.0.0/16", attributes(&[65004], 4));
+    lab.settle();
+    let shown = |lab: &Lab| -> Vec<IpNet> {
+        let routes = lab.rib.advertised(index, None);
+        routes.map(|route| route.prefix).collect()
+    };
+    assert_eq!(shown(&lab), [prefix("10.250.0.0/16")]);
+    lab.rib.resume(index);
+    lab.settle();
+    assert_eq!(shown(&lab), ["10.250.0.0/16", "10.251.0.0/16"].map(prefix));
+}
+
+#[test]
 fn a_refresh_waits_until_a_held_session_takes_more() {
     let mut lab = Lab::new();
     let [source, slow] = [4, 5].map(|host| lab.nva(host));

@@ -352,6 +352,34 @@ fn a_message_in_the_wrong_state_is_answered_with_its_subcode() {
 }
 
 #[test]
+fn a_message_in_the_wrong_state_is_named_to_the_operator() {
+    let open = Received::Open(open(2, [2, 2, 2, 2]));
+    for (state, message, said) in [
+        (State::Established, open, "OPEN in state Established"),
+        (
+            State::OpenSent,
+            Received::Update,
+            "UPDATE in state OpenSent",
+        ),
+        (
+            State::OpenSent,
+            Received::Keepalive,
+            "KEEPALIVE in state OpenSent",
+        ),
+        (
+            State::OpenConfirm,
+            Received::RouteRefresh,
+            "ROUTE-REFRESH in state OpenConfirm",
+        ),
+    ] {
+        let (mut fsm, now) = in_state(state);
+        let actions = fsm.handle(received(OUTGOING, message), now);
+        let named = |action: &Action| matches!(action, Action::Report(text) if text.contains(said));
+        assert!(actions.iter().any(named), "{actions:?}");
+    }
+}
+
+#[test]
 fn what_may_arrive_in_established_keeps_the_session() {
     for message in [
         Received::Update,

@@ -115,6 +115,32 @@ fn attempts_to_connect_grow_rarer_but_never_stop() {
 }
 
 #[test]
+fn a_timer_that_is_due_for_something_else_does_not_hasten_the_next_attempt() {
+    let (mut fsm, now) = started(ours());
+    let reason = "refused".to_owned();
+    fsm.handle(Event::ConnectFailed { reason }, now);
+    let again = fsm.next_timeout().expect("the next attempt");
+    assert_eq!(
+        fsm.handle(Event::Timer, again - Duration::from_millis(1)),
+        []
+    );
+    assert_eq!(fsm.next_timeout(), Some(again));
+    assert_eq!(fsm.handle(Event::Timer, again), [Action::Connect]);
+
+    let given_up = fsm.next_timeout().expect("the end of the attempt");
+    let early = given_up - Duration::from_millis(1);
+    assert_eq!(fsm.handle(Event::Timer, early), []);
+
+    let (mut fsm, now) = in_state(State::Established);
+    let notification = Notification::administrative_shutdown("");
+    let idle = Some(MINUTE);
+    fsm.handle(Event::Stop { notification, idle }, now);
+    assert_eq!(fsm.handle(Event::Timer, now + MINUTE / 2), []);
+    assert_eq!(fsm.state(), State::Idle);
+    assert_eq!(fsm.handle(Event::Timer, now + MINUTE), [Action::Connect]);
+}
+
+#[test]
 fn an_attempt_without_answer_is_given_up_and_made_again() {
     let mut fsm = Fsm::new(ours());
     let now = Instant::now();

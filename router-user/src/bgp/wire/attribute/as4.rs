@@ -132,6 +132,22 @@ mod tests {
     }
 
     #[test]
+    fn rfc6793_4_2_3_whole_segments_and_the_beginning_of_the_next_stay_in_front() {
+        let as4_path = || Some(AsPath::sequence([BIG]));
+        for leading in [Set, Sequence, ConfedSequence] {
+            let asns: &[Asn] = if leading == Sequence { &[5] } else { &[5, 6] };
+            let mut path = built(&[(leading, asns), (Set, &[7, 8]), (Sequence, &[10, AS_TRANS])]);
+            merge(&mut path, &mut None, as4_path(), None);
+            let expected = built(&[(leading, asns), (Set, &[7, 8]), (Sequence, &[10, BIG])]);
+            assert_eq!(path, expected);
+        }
+        // A set counts one: it is in the way as a whole, or not at all.
+        let mut path = built(&[(Sequence, &[10]), (Set, &[AS_TRANS, 7, 8])]);
+        merge(&mut path, &mut None, as4_path(), None);
+        assert_eq!(path, AsPath::sequence([10, BIG]));
+    }
+
+    #[test]
     fn rfc6793_4_2_3_leading_confederation_segments_stay() {
         let mut path = built(&[(ConfedSequence, &[64512]), (Sequence, &[AS_TRANS, 30])]);
         merge(

@@ -310,6 +310,23 @@ mod tests {
     }
 
     #[test]
+    fn rfc4271_4_3_and_rfc5065_3_each_type_of_segment_has_its_number() {
+        for (number, kind) in [
+            (1, AsSegmentKind::Set),
+            (2, AsSegmentKind::Sequence),
+            (3, AsSegmentKind::ConfedSequence),
+            (4, AsSegmentKind::ConfedSet),
+        ] {
+            let value = [number, 2, 0xfd, 0xf2, 0xfd, 0xfc];
+            let expected = path(&[(kind, &[65010, 65020])]);
+            assert_eq!(AsPath::parse(&value, false).as_ref(), Ok(&expected));
+            let mut out = BytesMut::new();
+            expected.encode(false, &mut out);
+            assert_eq!(out[..], value);
+        }
+    }
+
+    #[test]
     fn rfc7606_7_2_segments_of_unknown_type_without_numbers_or_cut_off_are_malformed() {
         for (value, fault) in [
             (&[0, 1, 0, 1][..], FaultKind::SegmentType(0)),
