@@ -21,20 +21,8 @@ use wire_support::{
     changes, decode_update, message, split, update,
 };
 
-fn config() -> ProptestConfig {
-    let cases = std::env::var("WAYPOST_WIRE_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(500);
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(wire_support::config(500))]
 
     #[test]
     fn a_stream_is_cut_into_messages_until_it_ends_or_is_refused(

@@ -19,20 +19,8 @@ use router_user::bgp::{
 };
 use wire_support::{PARTIAL, changes, split};
 
-fn config() -> ProptestConfig {
-    let cases = std::env::var("WAYPOST_WIRE_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(300);
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(wire_support::config(300))]
 
     #[test]
     fn an_open_comes_back_equal(open in open()) {

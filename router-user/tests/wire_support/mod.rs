@@ -6,6 +6,7 @@ pub(crate) mod attributes;
 pub(crate) mod mrt;
 
 use bytes::BytesMut;
+use proptest::test_runner::Config;
 use router_user::bgp::{
     RouteChange,
     wire::{
@@ -18,6 +19,19 @@ pub(crate) const OPTIONAL: u8 = 0x80;
 pub(crate) const TRANSITIVE: u8 = 0x40;
 pub(crate) const PARTIAL: u8 = 0x20;
 pub(crate) const EXTENDED_LENGTH: u8 = 0x10;
+
+/// So many cases of each property, or what `WAYPOST_WIRE_CASES` says.
+pub(crate) fn config(cases: u32) -> Config {
+    let told = std::env::var("WAYPOST_WIRE_CASES");
+    Config {
+        cases: told
+            .ok()
+            .and_then(|told| told.parse().ok())
+            .unwrap_or(cases),
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
 
 /// 10.0.0.0/8 in an NLRI or Withdrawn Routes field.
 pub(crate) const TEN: &[u8] = &[8, 10];

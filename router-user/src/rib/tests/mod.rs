@@ -21,6 +21,7 @@ mod decision;
 mod lag;
 mod learned;
 mod long_lived;
+mod room;
 mod smoke;
 mod stale;
 
