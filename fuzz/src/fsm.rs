@@ -6,7 +6,7 @@ use arbitrary::{Result, Unstructured};
 use router_user::bgp::{
     State,
     fsm::{ConnectionId, Event, Fsm, Received, Restarted, Settings, monitor::Monitor},
-    session::{AddPath, Restart, RoleSettings},
+    settings::{AddPath, Restart, RoleSettings},
     wire::{Capability, Family, Notification, Open, Role},
 };
 

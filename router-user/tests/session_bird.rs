@@ -12,7 +12,8 @@ use bytes::BytesMut;
 use ipnet::IpNet;
 use router_user::bgp::{
     DownReason, RouteChange, SessionEvent,
-    session::{Security, SessionConfig, SessionHandle},
+    session::{SessionConfig, SessionHandle},
+    settings::Security,
     speaker::Farewell,
     wire::{self, Context, Family},
 };

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use router_user::bgp::{
     DownReason, SessionCommand, SessionEvent,
-    session::{RoleSettings, SessionConfig},
+    session::SessionConfig,
+    settings::RoleSettings,
     speaker::Selection,
     wire::{Notification, Role, notification::cease},
 };

@@ -8,7 +8,8 @@ use bytes::{BufMut, BytesMut};
 use ipnet::IpNet;
 use router_user::bgp::{
     RouteChange, SessionCommand, SessionEvent,
-    session::{AddPath, SessionConfig},
+    session::SessionConfig,
+    settings::AddPath,
     wire::{self, Context, Family, Nlri, RefreshKind, RouteRefresh},
 };
 use session_support::{Node, RawPeer, announcement, free_port, mirrored, send, session};

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use router_user::bgp::{
     SessionEvent,
-    session::{AoAlgorithm, AoKey, Security, SessionConfig},
+    session::SessionConfig,
+    settings::{AoAlgorithm, AoKey, Security},
     speaker::{Admission, DynamicRange, Farewell, Newcomer, SpeakerError},
     wire::{self, Notification},
 };

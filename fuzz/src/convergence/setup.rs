@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use router_user::{
     bgp::{
         InstanceId, SessionId,
-        session::{AddPath, Restart, SessionConfig},
+        session::SessionConfig,
+        settings::{AddPath, Restart},
         wire::Family,
     },
     config,

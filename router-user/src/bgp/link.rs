@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     fsm::ConnectionId,
     protection::{self, ProtectionError},
-    session::Security,
+    settings::Security,
     socket,
     wire::Context,
 };

@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 use super::{
     protection::{self, Expected, Given},
     rate::Rates,
-    session::Security,
+    settings::Security,
     socket,
 };
 

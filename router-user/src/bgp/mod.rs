@@ -5,6 +5,7 @@
 //! for.
 //!
 //! - [`wire`]: the codec; no sockets, no timers.
+//! - [`settings`]: what an operator may set for a session.
 //! - [`fsm`]: the state machine; (event, now) → actions, no I/O.
 //! - [`session`], `listener`: tokio sockets that drive the state machine.
 //! - [`speaker`]: all sessions together.
@@ -24,6 +25,7 @@ mod listener;
 pub mod protection;
 mod rate;
 pub mod session;
+pub mod settings;
 mod socket;
 pub mod speaker;
 pub mod wire;

@@ -17,7 +17,7 @@ use std::{
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::session::Security;
+use super::settings::Security;
 
 mod hops;
 mod md5;
@@ -87,10 +87,10 @@ pub fn tcp_ao() -> Result<(), ProtectionError> {
     let Ok(secret) = "probe".parse() else {
         return Ok(());
     };
-    let key = super::session::AoKey {
+    let key = super::settings::AoKey {
         id: 0,
         secret,
-        algorithm: super::session::AoAlgorithm::HmacSha1,
+        algorithm: super::settings::AoAlgorithm::HmacSha1,
     };
     let security = Security {
         tcp_ao: vec![key],
@@ -159,7 +159,7 @@ pub(super) fn change(
 /// Whether a live connection can be given the new protection: TCP-AO stays on or off, and a key
 /// of TCP-AO that is kept stays as it is (RFC 5925 §3.1).
 pub(super) fn changes_live(before: &Security, after: &Security) -> bool {
-    let kept = |key: &super::session::AoKey| {
+    let kept = |key: &super::settings::AoKey| {
         let mut others = before.tcp_ao.iter();
         others
             .find(|other| other.id == key.id)
@@ -180,8 +180,8 @@ pub(super) type Expected = Vec<(IpNet, Security)>;
 /// What a listener has been given so far.
 #[derive(Debug, Default)]
 pub(super) struct Given {
-    md5: Vec<(IpNet, super::session::Secret)>,
-    tcp_ao: Vec<(IpNet, super::session::AoKey)>,
+    md5: Vec<(IpNet, super::settings::Secret)>,
+    tcp_ao: Vec<(IpNet, super::settings::AoKey)>,
     hops: Vec<(IpNet, Option<u8>)>,
 }
 

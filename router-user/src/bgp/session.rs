@@ -27,7 +27,9 @@ use super::{
     credit::Credits,
     fsm::{ConnectionId, Event, Fsm, Restarted, Settings},
     link::{self, BURST, LINGER, Link, Progress},
-    protection, socket,
+    protection,
+    settings::Security,
+    socket,
     wire::{Notification, RefreshKind, RouteRefresh},
 };
 use refreshes::Refreshes;
@@ -37,13 +39,9 @@ mod actions;
 mod config;
 mod receive;
 mod refreshes;
-mod settings;
 mod status;
 
 pub use config::SessionConfig;
-pub use settings::{
-    AddPath, AoAlgorithm, AoKey, MAX_SECRET, Restart, RoleSettings, Secret, SecretError, Security,
-};
 
 /// What may wait to be sent to one peer, in bytes; beyond, the session is closed.
 pub const MAX_BACKLOG: usize = 256 << 20;

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{
     protection::{self, HOPS, ProtectionError},
-    session::Security,
+    settings::Security,
 };
 
 /// Connections that wait to be accepted.

@@ -22,7 +22,8 @@ use super::{
     fsm::Restarted,
     listener::{Door, Guest, Listener},
     protection::{self, ProtectionError},
-    session::{Control, Security, Session, SessionConfig},
+    session::{Control, Session, SessionConfig},
+    settings::Security,
     socket,
     wire::notification::cease,
 };

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     bgp::{
-        session::{AddPath, AoAlgorithm, AoKey, Restart, RoleSettings, Secret, Security},
+        settings::{AddPath, AoAlgorithm, AoKey, Restart, RoleSettings, Secret, Security},
         wire::{Asn, Family, FamilySet, Role},
     },
     names::PeerName,

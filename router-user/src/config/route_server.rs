@@ -16,7 +16,7 @@ use super::{
     values::{Address, Name, Prefix, RouterId},
 };
 use crate::{
-    bgp::{InstanceId, session::Security, wire::Asn},
+    bgp::{InstanceId, settings::Security, wire::Asn},
     names::{RouteServerName, VnetName},
 };
 

@@ -21,7 +21,8 @@ use crate::{
     bgp::{
         DownReason, InstanceId, SessionEvent, SessionId,
         fsm::Restarted,
-        session::{AddPath, SessionConfig, SessionHandle},
+        session::{SessionConfig, SessionHandle},
+        settings::AddPath,
         speaker::{Admission, DynamicRange, Farewell, Newcomer, Refusals, Selection, Speaker},
         wire::notification::cease,
     },
@@ -520,7 +521,7 @@ mod tests {
             server.peers[0].max_prefixes = 1;
         }));
         assert!(changed(|server| {
-            server.peers[0].role = Some(crate::bgp::session::RoleSettings {
+            server.peers[0].role = Some(crate::bgp::settings::RoleSettings {
                 role: crate::bgp::wire::Role::Peer,
                 strict: false,
             });

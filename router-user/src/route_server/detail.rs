@@ -7,7 +7,7 @@ use crate::{
     api::types::{PeerDetail, SessionTerms, SessionTimers},
     bgp::{
         DownReason, SessionEvent, SessionId,
-        session::{AoAlgorithm, Security},
+        settings::{AoAlgorithm, Security},
         wire::{Capability, Family, Negotiated, Offer, Role},
     },
     config::{LimitAction, Peer, PeerPolicy},

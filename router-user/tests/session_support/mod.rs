@@ -14,7 +14,8 @@ use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use router_user::bgp::{
     DownReason, InstanceId, RouteChange, SessionCommand, SessionEvent, SessionId, SessionStatus,
-    session::{AddPath, Restart, Security, SessionConfig, SessionHandle},
+    session::{SessionConfig, SessionHandle},
+    settings::{AddPath, Restart, Security},
     speaker::{Speaker, SpeakerError},
     wire::{
         self, AsPath, Capability, Context, Family, Message, Negotiated, Notification, Open,

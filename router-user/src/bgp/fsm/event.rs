@@ -8,7 +8,7 @@ use std::{
 
 use crate::bgp::{
     DownReason,
-    session::{AddPath, Restart, RoleSettings},
+    settings::{AddPath, Restart, RoleSettings},
     wire::{Asn, Family, FamilySet, Negotiated, Notification, Open},
 };
 

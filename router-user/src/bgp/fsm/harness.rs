@@ -16,7 +16,7 @@ use super::{
 };
 use crate::bgp::{
     DownReason, State,
-    session::{AddPath, Restart},
+    settings::{AddPath, Restart},
     wire::Family,
 };
 

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Instant};
 
 use super::Settings;
 use crate::bgp::{
-    session::AddPath,
+    settings::AddPath,
     wire::{AS_TRANS, Capability, Family, Negotiated, Notification, Open, Role},
 };
 

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use socket2::SockAddrStorage;
 
 use super::{Expected, ProtectionError, address_of, set_option};
-use crate::bgp::session::{MAX_SECRET, Secret};
+use crate::bgp::settings::{MAX_SECRET, Secret};
 
 const TCP_MD5SIG_EXT: i32 = 32;
 const TCP_MD5SIG_FLAG_PREFIX: u8 = 1;

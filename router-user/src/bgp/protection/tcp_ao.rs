@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use socket2::SockAddrStorage;
 
 use super::{Expected, ProtectionError, address_of, set_option};
-use crate::bgp::session::{AoAlgorithm, AoKey, MAX_SECRET};
+use crate::bgp::settings::{AoAlgorithm, AoKey, MAX_SECRET};
 
 const TCP_AO_ADD_KEY: i32 = 38;
 const TCP_AO_DEL_KEY: i32 = 39;

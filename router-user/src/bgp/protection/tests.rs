@@ -4,7 +4,7 @@ use super::{
     Given, IpNet, ProtectionError, Security, check, hops, md5,
     tcp_ao::{self, AddKey, DeleteKey, Info},
 };
-use crate::bgp::session::{AoAlgorithm, AoKey, Secret};
+use crate::bgp::settings::{AoAlgorithm, AoKey, Secret};
 
 #[test]
 fn structures_lie_in_memory_as_the_kernel_reads_them() {

@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::{AddPath, Restart, RoleSettings, Security};
 use crate::bgp::{
     SessionId,
     fsm::{Restarted, Settings},
+    settings::{AddPath, Restart, RoleSettings, Security},
     wire::{Asn, Family},
 };
 

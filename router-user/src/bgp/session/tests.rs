@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::bgp::{
     InstanceId, SessionId,
+    settings::{AddPath, Restart, Security},
     wire::{self, Family},
 };
 

@@ -3,7 +3,7 @@
 use super::edited;
 use crate::{
     bgp::{
-        session::AoAlgorithm,
+        settings::AoAlgorithm,
         wire::{Family, Role},
     },
     config::{

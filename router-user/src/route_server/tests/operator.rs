@@ -5,7 +5,7 @@ use crate::{
     api::types::PeerDetail,
     bgp::{
         DownReason,
-        session::Security,
+        settings::Security,
         wire::{Notification, UnknownAttribute},
     },
 };

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::bgp::{
-    session::RoleSettings,
+    settings::RoleSettings,
     wire::{Role, community},
 };
 

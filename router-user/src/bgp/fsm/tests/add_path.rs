@@ -1,7 +1,7 @@
 //! ADD-PATH in OPEN (RFC 7911 §4).
 
 use super::*;
-use crate::bgp::session::AddPath;
+use crate::bgp::settings::AddPath;
 
 #[test]
 fn add_path_is_offered_for_all_families_as_configured() {

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::bgp::{
-    session::RoleSettings,
+    settings::RoleSettings,
     wire::{Context, Message, Role, decode},
 };
 

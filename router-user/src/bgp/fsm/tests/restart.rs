@@ -3,7 +3,7 @@
 use super::*;
 use crate::bgp::{
     fsm::Restarted,
-    session::Restart,
+    settings::Restart,
     wire::{FamilySet, GracefulRestart, Negotiated, Offer},
 };
 
