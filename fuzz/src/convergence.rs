@@ -9,7 +9,8 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 
 use crate::pick;
-use world::{Nva, World};
+use nva::Nva;
+use world::World;
 
 mod nva;
 mod setup;

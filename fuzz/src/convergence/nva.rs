@@ -11,13 +11,15 @@ use router_user::bgp::{
 
 use crate::pick;
 
-use super::world::Nva;
-
 /// NVAs of each speaker.
 pub(super) const NVAS: usize = 3;
 
 /// ASNs of the two speakers.
 pub(super) const SPEAKERS: [Asn; 2] = [65515, 65010];
+
+/// An NVA of a speaker.
+#[derive(Clone, Copy)]
+pub(super) struct Nva(pub(super) usize);
 
 /// The ASN of an NVA.
 pub(super) fn asn(node: usize, nva: Nva) -> Asn {

@@ -14,10 +14,7 @@ use router_user::{
     config,
 };
 
-use super::{
-    nva::{self, NVAS, SPEAKERS},
-    world::Nva,
-};
+use super::nva::{self, NVAS, Nva, SPEAKERS};
 
 /// How the two are configured.
 #[derive(Clone, Copy, Debug, Default)]

@@ -25,7 +25,7 @@ use router_user::{
 };
 
 use super::{
-    nva::{self, Announced, NVAS},
+    nva::{self, Announced, NVAS, Nva},
     setup::{Settings, route_server, session, space, speaker_address, speaker_name},
 };
 
@@ -34,10 +34,6 @@ mod outcome;
 
 /// How long it has to be quiet for at the end: longer than any hold, restart or back-off time.
 const QUIET: Duration = Duration::from_secs(1200);
-
-/// An NVA of a speaker.
-#[derive(Clone, Copy)]
-pub(super) struct Nva(pub(super) usize);
 
 /// The world.
 pub(super) struct World {
