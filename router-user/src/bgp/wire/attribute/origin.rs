@@ -46,3 +46,21 @@ impl fmt::Display for Origin {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_origin_has_its_number_and_its_word_and_a_column_keeps_its_width() {
+        for (number, origin, word) in [
+            (0, Origin::Igp, "igp"),
+            (1, Origin::Egp, "egp"),
+            (2, Origin::Incomplete, "incomplete"),
+        ] {
+            assert_eq!(Origin::parse(&[number]), Ok(origin));
+            assert_eq!(origin.to_string(), word);
+            assert_eq!(format!("{origin:>12}|"), format!("{word:>12}|"));
+        }
+    }
+}
