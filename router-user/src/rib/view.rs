@@ -252,8 +252,10 @@ fn len_without_fixed(attributes: &PathAttributes) -> usize {
         .unknown
         .iter()
         .map(|unknown| unknown.value.len() + 4);
-    // To a peer with 2-octet AS numbers each takes six bytes (AS_PATH and AS4_PATH).
+    // To a peer with 2-octet AS numbers a path is sent twice, as AS_PATH and AS4_PATH: six bytes for
+    // each AS number, and two heads for each segment.
     6 * attributes.as_path.asns().count()
+        + 4 * attributes.as_path.segments.len()
         + 4 * attributes.communities.len()
         + 8 * attributes.extended_communities.len()
         + 12 * attributes.large_communities.len()

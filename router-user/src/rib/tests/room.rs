@@ -1,7 +1,10 @@
 //! How long messages get: what has no room in one, what a step sends.
 
 use super::*;
-use crate::{bgp::wire::UnknownAttribute, rib::view::ENCODED};
+use crate::{
+    bgp::wire::{AsSegment, AsSegmentKind, UnknownAttribute},
+    rib::view::ENCODED,
+};
 
 #[test]
 fn attributes_that_leave_no_room_for_a_prefix_are_passed_over() {
@@ -201,6 +204,13 @@ fn what_does_not_fit_into_a_message_with_2_octet_as_numbers_is_not_counted_as_se
     lab.rib.join(lab.peers[old].index, view);
     lab.announce(source, "10.2.0.0/16", attributes(&[65_536; 750], 4));
     lab.announce(source, "10.3.0.0/16", attributes(&[65_536; 600], 4));
+    let segment = AsSegment {
+        kind: AsSegmentKind::Set,
+        asns: [65_536].into_iter().collect(),
+    };
+    let mut short_segments = attributes(&[], 4);
+    short_segments.as_path.segments = std::iter::repeat_n(segment, 420).collect();
+    lab.announce(source, "10.4.0.0/16", short_segments);
     lab.settle();
     assert_eq!(lab.peers[old].announced, 1);
     assert_eq!(lab.rib.totals(lab.peers[old].index).advertised, 1);
