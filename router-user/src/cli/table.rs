@@ -7,6 +7,7 @@ use crate::api::types::{
     AdvertisedRow, Counters, EffectiveRow, FibGroup, FibNextHop, FibPort, FibRoute, FibView,
     LearnedRow, PeerRow, ReceivedRow, RouteServerStatus, Stale, StaleRoutes,
 };
+use crate::bgp::State;
 use crate::names::RouteServerName;
 
 /// Sessions.
@@ -32,7 +33,10 @@ pub(super) fn peers(rows: &[PeerRow]) -> String {
         rows.iter().map(|row| {
             let dynamic = row.dynamic.then(|| "dynamic".to_owned());
             let stale = row.stale.iter().map(stale_routes);
-            let warnings = row.warnings.iter().chain(&row.last_error).cloned();
+            // Once it is up, the error is over.
+            let error = row.last_error.iter();
+            let error = error.filter(|_| row.state != State::Established);
+            let warnings = row.warnings.iter().chain(error).cloned();
             let notes: Vec<_> = dynamic.into_iter().chain(stale).chain(warnings).collect();
             vec![
                 row.route_server.to_string(),
@@ -514,8 +518,42 @@ fn dash() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{advertised, duration, learned, received};
-    use crate::api::types::{AdvertisedRow, LearnedRow, ReceivedRow};
+    use super::{State, advertised, duration, learned, peers, received};
+    use crate::api::types::{AdvertisedRow, LearnedRow, PeerRow, ReceivedRow};
+
+    #[test]
+    fn the_last_error_is_a_note_only_while_the_session_is_down() {
+        let row = |state| PeerRow {
+            route_server: "rs1".into(),
+            instance: 1,
+            peer: "sdwan".into(),
+            dynamic: false,
+            address: "10.1.10.4".parse().unwrap(),
+            asn: 65010,
+            connection: "Connected".into(),
+            state,
+            since_seconds: None,
+            families: vec![],
+            hold_time: None,
+            received: 0,
+            accepted: 0,
+            advertised: 0,
+            stale: vec![],
+            messages_received: 0,
+            messages_sent: 0,
+            established_count: 1,
+            last_error: Some("connection refused".into()),
+            shutdown: None,
+            drained: false,
+            warnings: vec!["peers with instance 1 only".into()],
+        };
+        let notes = |state| {
+            let text = peers(&[row(state)]);
+            ["connection refused", "instance 1 only"].map(|note| text.contains(note))
+        };
+        assert_eq!(notes(State::Active), [true, true]);
+        assert_eq!(notes(State::Established), [false, true]);
+    }
 
     #[test]
     fn a_table_is_a_heading_and_aligned_columns() {
