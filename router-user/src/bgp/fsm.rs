@@ -191,19 +191,19 @@ impl Fsm {
         context.max_message_len()
     }
 
-    /// Told to stay idle, until then or (`None`) until started.
+    /// Whether it was told to stay idle, for a time or until it is started: it has no connections.
     #[must_use]
-    pub const fn rests(&self) -> Option<Option<Instant>> {
-        match self.activity {
-            Activity::Stopped => Some(None),
-            Activity::Resting(until) => Some(Some(until)),
-            _ => None,
-        }
+    pub const fn rests(&self) -> bool {
+        matches!(self.activity, Activity::Stopped | Activity::Resting(_))
     }
 
-    /// Stays idle until then; a stopped machine.
-    pub fn rest(&mut self, until: Instant) {
-        self.activity = Activity::Resting(until);
+    /// A new machine that stays idle as long as another one that [rests](Self::rests).
+    #[must_use]
+    pub fn resting_like(self, other: &Self) -> Self {
+        Self {
+            activity: other.activity,
+            ..self
+        }
     }
 
     // -- Starting and stopping -----------------------------------------------------------------

@@ -317,16 +317,16 @@ impl Session {
         let before = std::mem::replace(&mut self.config, config);
         let same_peer =
             before.peer() == self.config.peer() && before.peer_asn == self.config.peer_asn;
+        let fsm = machine(&self.config, self.restarted);
         // Another setting is no reason to wake one that was closed for its number of routes.
-        let rest = self.fsm.rests().filter(|_| same_peer && !self.stopped);
-        self.stop(Notification::configuration_change(), None);
-        self.fsm = machine(&self.config, self.restarted);
-        self.check_protection();
-        match rest {
-            _ if self.stopped => {}
-            None => self.event(Event::Start),
-            Some(Some(until)) => self.fsm.rest(until),
-            Some(None) => {}
+        if self.fsm.rests() && (same_peer || self.stopped) {
+            self.fsm = fsm.resting_like(&self.fsm);
+            self.check_protection();
+        } else {
+            self.stop(Notification::configuration_change(), None);
+            self.fsm = fsm;
+            self.check_protection();
+            self.event(Event::Start);
         }
     }
 
