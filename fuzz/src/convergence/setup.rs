@@ -73,19 +73,11 @@ pub(super) fn route_server(number: usize, settings: Settings) -> config::RouteSe
             nva::asn(number, Nva(n)),
         )
     });
+    let instances = [instance(1), instance(2)];
     config::RouteServer {
-        name: speaker_name(number).into(),
-        vnet: "hub".into(),
         asn: SPEAKERS[number],
-        instances: [instance(1), instance(2)],
-        reflect_between_nvas: true,
-        max_paths: 8,
-        restart_time: 120,
-        refresh_time: 600,
-        require_policy: false,
-        connection_rate: 10,
         peers: std::iter::once(far).chain(nvas).collect(),
-        dynamic_peers: vec![],
+        ..config::RouteServer::new(speaker_name(number).into(), "hub".into(), instances)
     }
 }
 

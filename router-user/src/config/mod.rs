@@ -214,6 +214,27 @@ pub struct RouteServer {
     pub dynamic_peers: Vec<DynamicPeers>,
 }
 
+impl RouteServer {
+    /// A route server without peers, with all settings at their defaults.
+    #[must_use]
+    pub const fn new(name: RouteServerName, vnet: VnetName, instances: [Instance; 2]) -> Self {
+        Self {
+            name,
+            vnet,
+            asn: route_server::DEFAULT_ASN,
+            instances,
+            reflect_between_nvas: true,
+            max_paths: 8,
+            restart_time: 120,
+            refresh_time: 600,
+            require_policy: false,
+            connection_rate: 10,
+            peers: Vec::new(),
+            dynamic_peers: Vec::new(),
+        }
+    }
+}
+
 /// `[[route_server.instance]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {

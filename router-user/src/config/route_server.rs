@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// ASN of a route server that names none.
-const DEFAULT_ASN: Asn = 65515;
+pub(super) const DEFAULT_ASN: Asn = 65515;
 
 /// Most ECMP members.
 const MAX_PATHS: u8 = 64;

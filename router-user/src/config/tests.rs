@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    LimitAction, Source, host,
+    LimitAction, Peer, RouteServer, Source, host,
     host::Host,
     parse, parse_with_warnings,
     schema::{self, Schema},
@@ -77,6 +77,20 @@ fn the_example_is_a_whole_configuration_without_warnings() {
         (peer.max_prefixes, peer.limit_action),
         (1000, LimitAction::Teardown)
     );
+}
+
+#[test]
+fn what_a_file_does_not_say_is_at_its_default() {
+    let config = parse(EXAMPLE, "example.toml").unwrap();
+    let read = &config.route_servers[0];
+    let instances = read.instances.clone();
+    let peers = read.peers.iter();
+    let peers = peers.map(|peer| Peer::new(peer.name.clone(), peer.address, peer.asn));
+    let expected = RouteServer {
+        peers: peers.collect(),
+        ..RouteServer::new(read.name.clone(), read.vnet.clone(), instances)
+    };
+    assert_eq!(*read, expected);
 }
 
 #[test]

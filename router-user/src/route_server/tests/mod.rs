@@ -329,24 +329,15 @@ fn config() -> config::RouteServer {
             format!("fd00:1:0:ff::{}", 3 + id).parse().unwrap(),
         ],
     };
+    let instances = [instance(1), instance(2)];
     config::RouteServer {
-        name: "rs1".into(),
-        vnet: "hub".into(),
-        asn: 65515,
-        instances: [instance(1), instance(2)],
-        reflect_between_nvas: true,
-        max_paths: 8,
-        restart_time: 120,
-        refresh_time: 600,
-        require_policy: false,
-        connection_rate: 10,
-        dynamic_peers: vec![],
         peers: vec![
             peer("sdwan", [10, 1, 10, 4], 65010),
             peer("fw", [10, 1, 20, 4], 65020),
             peer("fw2", [10, 1, 20, 5], 65020),
             peer("vpn", [10, 1, 30, 4], 65030),
         ],
+        ..config::RouteServer::new("rs1".into(), "hub".into(), instances)
     }
 }
 

@@ -77,20 +77,7 @@ fn route_server(name: &str, vnet: &str, network: &str) -> RouteServer {
         router_id: format!("{network}.{}", 3 + n).parse().unwrap(),
         addresses: vec![ip(&format!("{network}.{}", 3 + n))],
     };
-    RouteServer {
-        name: name.into(),
-        vnet: vnet.into(),
-        asn: 65515,
-        instances: [instance(1), instance(2)],
-        reflect_between_nvas: true,
-        max_paths: 8,
-        restart_time: 120,
-        refresh_time: 600,
-        require_policy: false,
-        connection_rate: 10,
-        peers: vec![],
-        dynamic_peers: vec![],
-    }
+    RouteServer::new(name.into(), vnet.into(), [instance(1), instance(2)])
 }
 
 /// A prefix with these ECMP members; without any, no candidate's next hop is resolvable.
