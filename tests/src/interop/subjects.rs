@@ -83,6 +83,8 @@ impl Subject for Frr {
     }
 }
 
+const GOBGP_NO_EXTENDED_MESSAGE: &str = "GoBGP 3.10 does not know RFC 8654: docs/sources/configuration.md has no setting for it, and `gobgp neighbor` shows no such capability.";
+
 impl Subject for GoBgp {
     const NAME: &'static str = "GoBGP 3.10";
     const CAPABILITIES: &'static [&'static str] = &[
@@ -96,14 +98,8 @@ impl Subject for GoBgp {
             Feature::TwoOctetAsn,
             "GoBGP always announces 4-octet ASNs: docs/sources/configuration.md has no switch for it.",
         ),
-        lacks(
-            Feature::ExtendedMessageSent,
-            "GoBGP 3.10 does not know RFC 8654: docs/sources/configuration.md has no setting for it, and `gobgp neighbor` shows no such capability.",
-        ),
-        lacks(
-            Feature::ExtendedMessageReceived,
-            "GoBGP 3.10 does not know RFC 8654: docs/sources/configuration.md has no setting for it, and `gobgp neighbor` shows no such capability.",
-        ),
+        lacks(Feature::ExtendedMessageSent, GOBGP_NO_EXTENDED_MESSAGE),
+        lacks(Feature::ExtendedMessageReceived, GOBGP_NO_EXTENDED_MESSAGE),
         lacks(
             Feature::RefreshByDaemon,
             "GoBGP keeps Adj-RIB-In and reads that again: `softresetin` (docs/sources/cli-command-syntax.md, 2.2) sends no ROUTE-REFRESH.",
@@ -123,6 +119,8 @@ impl Subject for GoBgp {
     }
 }
 
+const OPENBGPD_NO_EXTENDED_MESSAGE: &str = "OpenBGPD 7.7 does not know RFC 8654: bgpd.conf(5) of 7.7 has no setting for it under `announce`.";
+
 impl Subject for OpenBgpd {
     const NAME: &'static str = "OpenBGPD 7.7";
     const CAPABILITIES: &'static [&'static str] = &[
@@ -133,13 +131,10 @@ impl Subject for OpenBgpd {
     ];
     const LACKS: &'static [Lack] = &[
         IPV4_TRANSPORT,
-        lacks(
-            Feature::ExtendedMessageSent,
-            "OpenBGPD 7.7 does not know RFC 8654: bgpd.conf(5) of 7.7 has no setting for it under `announce`.",
-        ),
+        lacks(Feature::ExtendedMessageSent, OPENBGPD_NO_EXTENDED_MESSAGE),
         lacks(
             Feature::ExtendedMessageReceived,
-            "OpenBGPD 7.7 does not know RFC 8654: bgpd.conf(5) of 7.7 has no setting for it under `announce`.",
+            OPENBGPD_NO_EXTENDED_MESSAGE,
         ),
         lacks(
             Feature::RefreshByWaypost,

@@ -346,18 +346,23 @@ fn without_graceful_restart_on_both_sides_routes_go_with_the_session() {
     assert!(lab.learned.is_empty(), "we have not offered it");
 }
 
-#[test]
-fn another_router_with_the_same_address_does_not_take_over_what_was_kept() {
+/// The address is taken by somebody else while routes are kept of who had it before.
+fn nothing_is_taken_over_by(other: impl FnOnce(&mut Negotiated)) {
     let says = Says::restart(120);
     let mut lab = lab(&says, &says);
     lab.lose("sdwan");
     let (id, mut negotiated) = lab.negotiated("sdwan", 1);
     negotiated.local = ours().offer();
     negotiated.peer = says.offer();
-    negotiated.peer_router_id = Ipv4Addr::new(192, 0, 2, 99);
+    other(&mut negotiated);
     lab.up_with(id, negotiated);
     lab.settle_now();
     assert!(lab.learned.is_empty());
+}
+
+#[test]
+fn another_router_with_the_same_address_does_not_take_over_what_was_kept() {
+    nothing_is_taken_over_by(|other| other.peer_router_id = Ipv4Addr::new(192, 0, 2, 99));
 }
 
 #[test]

@@ -151,14 +151,5 @@ fn rfc9494_4_2_what_is_fresh_is_kept_again_although_the_long_lived_time_is_over(
 
 #[test]
 fn another_as_at_the_same_address_does_not_take_over_what_was_kept() {
-    let says = Says::restart(120);
-    let mut lab = lab(&says, &says);
-    lab.lose("sdwan");
-    let (id, mut negotiated) = lab.negotiated("sdwan", 1);
-    negotiated.local = ours().offer();
-    negotiated.peer = says.offer();
-    negotiated.peer_asn = 65099;
-    lab.up_with(id, negotiated);
-    lab.settle_now();
-    assert!(lab.learned.is_empty());
+    nothing_is_taken_over_by(|other| other.peer_asn = 65099);
 }
