@@ -29,6 +29,11 @@ const LONGEST_RESTART: Duration = Duration::from_secs(60 * 60);
 /// How long a peer that is back may take until End-of-RIB (RFC 4724 §4.2, RFC 8538 §4.1).
 const SYNCHRONISATION: Duration = Duration::from_secs(180);
 
+/// The same for a family that it does not claim to have kept forwarding for, though it says too that it
+/// has not restarted: so do speakers whose connection broke and nothing else (BIRD). They announce anew
+/// within moments, and to sweep before would turn packets away from a box that never stopped.
+const PROMPT_SYNCHRONISATION: Duration = Duration::from_secs(5);
+
 /// The routes of a session that was lost.
 pub(super) struct Kept {
     /// Where they are in the RIB; also where the session is once it is up again.
@@ -208,8 +213,8 @@ impl RouteServer {
         self.plan_restarts();
     }
 
-    /// A session is up: where its routes are, if some were kept. Those that the peer has not kept
-    /// forwarding for go now.
+    /// A session is up: where its routes are, if some were kept. Those that a peer which restarted has
+    /// not kept forwarding for go now.
     pub(super) fn session_is_back(
         &mut self,
         id: &SessionId,
@@ -227,8 +232,8 @@ impl RouteServer {
             let Some(keeping) = &mut kept.families[family as usize] else {
                 continue;
             };
-            if has_forwarded(negotiated, family, keeping.long_lived) {
-                keeping.synchronised_by = Some(now + SYNCHRONISATION);
+            if let Some(time) = synchronisation(negotiated, family, keeping.long_lived) {
+                keeping.synchronised_by = Some(now + time);
             } else {
                 kept.families[family as usize] = None;
                 let swept = self.rib.sweep_stale(kept.index, family);
@@ -426,16 +431,23 @@ fn loss(negotiated: &Negotiated, family: Family, before: Option<Keeping>, now: I
     }
 }
 
-/// Whether a peer that is back says that it went on forwarding for a family, in the capability that
-/// is asked by now (RFC 4724 §4.2, RFC 9494 §4.2).
-fn has_forwarded(negotiated: &Negotiated, family: Family, long_lived: bool) -> bool {
+/// How long a peer that is back may take until End-of-RIB of a family, by what it says of its
+/// forwarding in the capability that is asked by now (RFC 4724 §4.2, RFC 9494 §4.2); `None` if what
+/// was kept of the family goes at once.
+fn synchronisation(negotiated: &Negotiated, family: Family, long_lived: bool) -> Option<Duration> {
     let Negotiated { local, peer, .. } = negotiated;
+    if !local.restarts(family) || !negotiated.families.contains(&family) {
+        return None;
+    }
+    let restarted = peer.graceful_restart.as_ref()?.restarted;
     let forwarding = if long_lived {
-        let entry = peer.long_lived_family(family);
-        entry.is_some_and(|entry| entry.forwarding)
+        peer.long_lived_family(family)?.forwarding
     } else {
-        let entry = peer.restart_family(family);
-        entry.is_some_and(|entry| entry.forwarding)
+        peer.restart_family(family)?.forwarding
     };
-    forwarding && local.restarts(family) && negotiated.families.contains(&family)
+    match (forwarding, restarted || long_lived) {
+        (true, _) => Some(SYNCHRONISATION),
+        (false, false) => Some(PROMPT_SYNCHRONISATION),
+        (false, true) => None,
+    }
 }

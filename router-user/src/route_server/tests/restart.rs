@@ -49,6 +49,13 @@ impl Says {
         }
     }
 
+    fn restarted(self) -> Self {
+        Self {
+            restarted: true,
+            ..self
+        }
+    }
+
     fn long_lived(self, seconds: u32) -> Self {
         Self {
             long_lived: Family::ALL.map(|family| (family, true, seconds)).to_vec(),
@@ -292,7 +299,8 @@ fn rfc4724_4_2_families_that_a_peer_has_not_forwarded_for_go_when_it_is_back() {
     ] {
         let mut lab = lab(&says, &says);
         lab.lose("sdwan");
-        lab.up_saying("sdwan", 1, &Says::restart(120).families(&families));
+        let back = Says::restart(120).restarted().families(&families);
+        lab.up_saying("sdwan", 1, &back);
         lab.settle_now();
         let left = [SITE, SITE6].map(|net| lab.members(net).is_some());
         assert_eq!(left, stay, "{families:?}");
@@ -305,6 +313,21 @@ fn rfc4724_4_2_families_that_a_peer_has_not_forwarded_for_go_when_it_is_back() {
     lab.up_with(id, negotiated);
     lab.settle_now();
     assert!(lab.learned.is_empty());
+}
+
+#[test]
+fn rfc4724_4_2_a_peer_whose_connection_broke_and_nothing_else_has_a_moment_to_announce_anew() {
+    let says = Says::restart(120);
+    let silent: Vec<_> = Family::ALL.map(|family| (family, false)).to_vec();
+    let mut lab = lab(&says, &says);
+    lab.lose("sdwan");
+    lab.up_saying("sdwan", 1, &says.families(&silent));
+    lab.announce("sdwan", 1, &[SITE6], &site6());
+    lab.pass(4 * SECOND);
+    assert!(lab.members(SITE).is_some());
+    lab.pass(SECOND);
+    assert_eq!(lab.members(SITE), None);
+    assert!(lab.members(SITE6).is_some(), "announced again");
 }
 
 #[test]
