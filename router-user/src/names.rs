@@ -63,6 +63,12 @@ name! {
     InterfaceName;
     /// A BGP peer; unique within its route server.
     PeerName;
+    /// A gateway; unique among the peers of its route server.
+    GatewayName;
+    /// A table of user-defined routes.
+    RouteTableName;
+    /// A route map; unique within its route server.
+    RouteMapName;
     /// A forwarding table, for example `own/6b1c…` or `learned/hub`.
     TableName;
 }

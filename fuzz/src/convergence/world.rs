@@ -21,7 +21,7 @@ use router_user::{
     },
     config,
     rib::LearnedRoute,
-    route_server::{Filter, RouteServer},
+    route_server::{Filter, Report, RouteServer},
 };
 
 use super::{
@@ -459,7 +459,12 @@ impl World {
 
     /// Hands on what the route server has decided.
     fn flush(&mut self, node: usize) {
-        for change in self.nodes[node].server.take_learned() {
+        let reports = self.nodes[node].server.take_reports().into_iter();
+        let changes = reports.filter_map(|report| match report {
+            Report::Changes(changes) => Some(changes),
+            Report::Assign(..) | Report::Drop(_) => None,
+        });
+        for change in changes.flatten() {
             let learned = &mut self.nodes[node].learned;
             match change.route {
                 Some(route) => learned.insert(change.prefix, route),

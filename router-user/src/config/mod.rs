@@ -3,6 +3,7 @@
 //! In: a file. Out: a [`Config`], or every fault found, each with file, line and remedy.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     time::Duration,
@@ -12,28 +13,41 @@ use ipnet::IpNet;
 
 use crate::{
     bgp::{InstanceId, wire::Asn},
-    names::{InterfaceName, MacAddr, RouteServerName, SubnetName, VnetName},
+    names::{InterfaceName, MacAddr, RouteServerName, RouteTableName, SubnetName, VnetName},
 };
 
 mod claims;
+mod custom;
 mod diff;
 mod fault;
+mod gateway;
 pub mod host;
 mod network;
 mod parse;
 mod peer;
+mod peering;
 mod places;
+mod route_map;
 mod route_server;
+mod route_table;
 pub mod schema;
 mod section;
 #[cfg(test)]
 mod tests;
 mod values;
 
+pub use custom::{CustomAdvertised, CustomLearned, Recipient};
 pub use fault::{Fault, Faults};
+pub use gateway::{Gateway, GatewayMembers, Membership, PeerKind};
 pub use parse::{DEFAULT_BPFFS, DEFAULT_SOCKET, parse, parse_with_warnings};
 pub use peer::{DynamicPeers, LimitAction, Peer, PeerPolicy};
+pub use peering::Peering;
 pub use places::Places;
+pub use route_map::{
+    AsPathPattern, AsPathRegex, CommunityValue, Match, PrefixPattern, RouteChanges, RouteMap,
+    RouteMapAction, RouteMapRule, RouteMaps, SourcePattern,
+};
+pub use route_table::{Propagate, RouteTable, UserDefinedNextHop, UserDefinedRoute};
 
 /// A configuration that was read, with what else the file told.
 #[derive(Clone, Debug)]
@@ -108,6 +122,8 @@ pub struct Config {
     pub dataplane: DataplaneConfig,
     /// `[[vnet]]`.
     pub vnets: Vec<Vnet>,
+    /// `[[route_table]]`.
+    pub route_tables: Vec<RouteTable>,
     /// `[[route_server]]`.
     pub route_servers: Vec<RouteServer>,
 }
@@ -154,6 +170,8 @@ pub struct Vnet {
     pub uplink: Vec<IpAddr>,
     /// Its subnets, each within the address space; no two overlap.
     pub subnets: Vec<Subnet>,
+    /// `[[vnet.peering]]`: one for each network on the other side.
+    pub peerings: Vec<Peering>,
 }
 
 /// `[[vnet.subnet]]`.
@@ -168,6 +186,8 @@ pub struct Subnet {
     pub gateways: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<Port>,
+    /// The route table that applies to it.
+    pub route_table: Option<RouteTableName>,
 }
 
 /// `[[vnet.subnet.port]]`: an interface of the gateway host with a virtual machine or an
@@ -208,17 +228,61 @@ pub struct RouteServer {
     pub require_policy: bool,
     /// Connections accepted from one address, a second; default 10.
     pub connection_rate: u16,
+    /// Whether routes pass between NVAs and gateways, and between ExpressRoute and VPN gateways;
+    /// default false.
+    pub branch_to_branch: bool,
+    /// Which kind of source is preferred; default ExpressRoute.
+    pub routing_preference: RoutingPreference,
+    /// MEDs of different neighbour ASes are compared as well; default false.
+    pub always_compare_med: bool,
+    /// As route reflector of gateways that share its ASN (RFC 4456); default: the router id of
+    /// instance 1.
+    pub cluster_id: Ipv4Addr,
+    /// Number of peers beyond which a warning is given; default 8.
+    pub soft_max_peers: u16,
     /// `[[route_server.peer]]`.
     pub peers: Vec<Peer>,
     /// `[[route_server.dynamic_peer]]`.
     pub dynamic_peers: Vec<DynamicPeers>,
+    /// `[[route_server.gateway]]`.
+    pub gateways: Vec<Gateway>,
+    /// `[[route_server.route_map]]`.
+    pub route_maps: Vec<RouteMap>,
+    /// The route maps of peers that name none of their own, by their kind.
+    pub route_maps_of_kind: BTreeMap<PeerKind, RouteMaps>,
+    /// `[[route_server.learned]]`.
+    pub learned: Vec<CustomLearned>,
+    /// `[[route_server.advertised]]`.
+    pub advertised: Vec<CustomAdvertised>,
+}
+
+/// Which kind of source is preferred: step 3 of the decision process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RoutingPreference {
+    /// ExpressRoute before VPN and NVA.
+    #[default]
+    ExpressRoute,
+    /// VPN and NVA before ExpressRoute.
+    VpnGateway,
+    /// None: the AS path decides.
+    AsPath,
 }
 
 impl RouteServer {
     /// A route server without peers, with all settings at their defaults.
     #[must_use]
-    pub const fn new(name: RouteServerName, vnet: VnetName, instances: [Instance; 2]) -> Self {
+    pub fn new(name: RouteServerName, vnet: VnetName, instances: [Instance; 2]) -> Self {
         Self {
+            branch_to_branch: false,
+            routing_preference: RoutingPreference::default(),
+            always_compare_med: false,
+            cluster_id: instances[0].router_id,
+            soft_max_peers: 8,
+            gateways: Vec::new(),
+            route_maps: Vec::new(),
+            route_maps_of_kind: BTreeMap::new(),
+            learned: Vec::new(),
+            advertised: Vec::new(),
             name,
             vnet,
             asn: route_server::DEFAULT_ASN,

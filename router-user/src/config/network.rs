@@ -103,6 +103,7 @@ fn read(
             prefixes: prefixes.iter().map(|prefix| prefix.value.0).collect(),
             uplink: Vec::new(),
             subnets: Vec::new(),
+            peerings: Vec::new(),
         },
         addresses: Claims::of("address"),
         own: Claims::of("address"),
@@ -199,6 +200,7 @@ impl SubnetReader<'_> {
             gateways: self.gateways(section, &label, &prefixes, complete, report),
             prefixes,
             ports: Vec::new(),
+            route_table: None,
         };
         for section in section.subsections("port", &schema::PORT, report) {
             if let Some(port) = self.read_port(&section, &subnet, complete, report) {

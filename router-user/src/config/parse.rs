@@ -66,6 +66,7 @@ pub fn parse_with_warnings(text: &str, file: &str) -> Result<Parsed, Faults> {
         daemon,
         dataplane,
         vnets: networks.into_iter().map(|network| network.vnet).collect(),
+        route_tables: Vec::new(),
         route_servers,
     };
     let warnings: Vec<Fault> = report.finish()?;

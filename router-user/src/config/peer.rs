@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use super::{
+    Membership, PeerKind, RouteMaps,
     claims::Claims,
     fault::Report,
     route_server::usable_asn,
@@ -26,6 +27,8 @@ pub struct Peer {
     pub name: PeerName,
     /// It is not in the file: it came from the prefix of a `[[route_server.dynamic_peer]]`.
     pub dynamic: bool,
+    /// It is a member of a gateway; `None`: an NVA.
+    pub membership: Option<Membership>,
     /// Its address; the instances speak to it from their address of the same family.
     pub address: IpAddr,
     /// Its ASN.
@@ -40,6 +43,11 @@ pub struct Peer {
     pub max_prefixes: u32,
     /// What happens beyond.
     pub limit_action: LimitAction,
+    /// Most routes that it is sent, a session and family; default 1000 for members of gateways, no
+    /// limit for NVAs.
+    pub max_advertised: Option<u32>,
+    /// What happens beyond.
+    pub advertised_limit_action: LimitAction,
     /// After a teardown the session is tried again by itself; default true.
     pub limit_restart: bool,
     /// Families to exchange; default both.
@@ -58,15 +66,26 @@ pub struct Peer {
     pub role: Option<RoleSettings>,
     /// Which of its paths are taken, and how paths are sent to it.
     pub policy: PeerPolicy,
+    /// The route maps of its own; one that it has not is that of its kind
+    /// ([`RouteServer::route_maps_of_kind`](super::RouteServer::route_maps_of_kind)).
+    pub route_maps: RouteMaps,
 }
 
 impl Peer {
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> PeerKind {
+        let membership = self.membership.as_ref();
+        membership.map_or(PeerKind::Nva, |membership| membership.kind)
+    }
+
     /// A peer with all settings at their defaults.
     #[must_use]
     pub fn new(name: PeerName, address: IpAddr, asn: Asn) -> Self {
         Self {
             name,
             dynamic: false,
+            membership: None,
             address,
             asn,
             passive: false,
@@ -74,6 +93,8 @@ impl Peer {
             connect_retry: 5,
             max_prefixes: 1000,
             limit_action: LimitAction::default(),
+            max_advertised: None,
+            advertised_limit_action: LimitAction::default(),
             limit_restart: true,
             families: Family::ALL.into_iter().collect(),
             send_hold_time: 480,
@@ -83,6 +104,7 @@ impl Peer {
             extended_next_hop: true,
             role: None,
             policy: PeerPolicy::default(),
+            route_maps: RouteMaps::default(),
         }
     }
 }
@@ -102,6 +124,13 @@ pub struct PeerPolicy {
     pub as_override: bool,
     /// Outbound, our ASN is not prepended (RFC 7947); default false.
     pub transparent: bool,
+    /// Outbound, ASNs for private use (RFC 6996) are taken out of the path; default false.
+    pub remove_private_as: bool,
+    /// Its routes with the community BLACKHOLE (RFC 7999) drop packets; default false, and the
+    /// community means nothing.
+    pub allow_blackhole: bool,
+    /// Outbound, the default routes are originated; default false.
+    pub default_originate: bool,
 }
 
 impl Default for PeerPolicy {
@@ -113,6 +142,9 @@ impl Default for PeerPolicy {
             max_as_path_length: 255,
             as_override: false,
             transparent: false,
+            remove_private_as: false,
+            allow_blackhole: false,
+            default_originate: false,
         }
     }
 }
@@ -321,6 +353,7 @@ fn policy(section: &Section<'_, '_>, report: &mut Report) -> PeerPolicy {
         ),
         as_override: section.boolean("as_override", defaults.as_override, report),
         transparent: section.boolean("transparent", defaults.transparent, report),
+        ..defaults
     }
 }
 

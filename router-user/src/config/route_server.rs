@@ -101,11 +101,9 @@ impl Reader<'_> {
                 self.places.peers.insert((server, peer.clone()), line);
             }
         }
+        let vnet = self.networks[network?].vnet.name.clone();
         Some(RouteServer {
-            name: name?.value.0.as_str().into(),
-            vnet: self.networks[network?].vnet.name.clone(),
             asn,
-            instances: instances?,
             reflect_between_nvas,
             max_paths,
             restart_time,
@@ -114,6 +112,7 @@ impl Reader<'_> {
             connection_rate: section.number("connection_rate", 1..=1000, 10, report),
             peers: peers.into_iter().map(|(_, peer)| peer).collect(),
             dynamic_peers: dynamic_peers.into_iter().map(|(_, peers)| peers).collect(),
+            ..RouteServer::new(name?.value.0.as_str().into(), vnet, instances?)
         })
     }
 

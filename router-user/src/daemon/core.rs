@@ -22,7 +22,7 @@ use crate::{
     dataplane,
     fib::{Fib, Liveness},
     names::RouteServerName,
-    rib::LearnedChange,
+    route_server::{LearnedUse, Report},
     vnet::Vnets,
 };
 
@@ -45,15 +45,15 @@ pub(super) struct Core {
 pub(super) struct Demand {
     /// It originates these prefixes.
     pub(super) originated: BTreeSet<IpNet>,
-    /// A port's packets take what it learns: all of that is to be told to the core.
-    pub(super) forwarding: bool,
+    /// Who uses what it learns.
+    pub(super) uses: BTreeSet<LearnedUse>,
 }
 
 /// What the networks want of each route server.
 pub(super) type Demands = BTreeMap<RouteServerName, Demand>;
 
 enum CoreOrder {
-    Learned(RouteServerName, Vec<LearnedChange>),
+    Reports(RouteServerName, Vec<Report>),
     Synchronised(RouteServerName),
     Reconfigure(Arc<Config>, oneshot::Sender<Demands>),
     Ask(Question<Core>),
@@ -86,9 +86,9 @@ impl CoreHandle {
         (Self(orders), demands)
     }
 
-    /// A route server has learned.
-    pub(super) fn learned(&self, route_server: RouteServerName, changes: Vec<LearnedChange>) {
-        self.tell(CoreOrder::Learned(route_server, changes));
+    /// A route server has something to tell.
+    pub(super) fn report(&self, route_server: RouteServerName, reports: Vec<Report>) {
+        self.tell(CoreOrder::Reports(route_server, reports));
     }
 
     /// All sessions of a route server have sent End-of-RIB.
@@ -186,8 +186,8 @@ impl Owner {
 
     fn obey(&mut self, order: CoreOrder) {
         match order {
-            CoreOrder::Learned(route_server, changes) => {
-                self.core.vnets.learned(&route_server, changes);
+            CoreOrder::Reports(route_server, reports) => {
+                self.core.vnets.report(&route_server, reports);
             }
             CoreOrder::Synchronised(route_server) => {
                 self.waiting.remove(&route_server);
@@ -236,7 +236,7 @@ impl Owner {
             .map(|name| {
                 let demand = Demand {
                     originated: vnets.advertised_prefixes(&name),
-                    forwarding: vnets.forwards_by(&name),
+                    uses: vnets.uses(&name),
                 };
                 (name, demand)
             })

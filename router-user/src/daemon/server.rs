@@ -28,7 +28,7 @@ use crate::{
     },
     config,
     names::{PeerName, RouteServerName},
-    route_server::RouteServer,
+    route_server::{LearnedUse, RouteServer},
 };
 
 mod peers;
@@ -63,8 +63,8 @@ pub(super) struct Desired {
     pub(super) port: u16,
     /// What it originates.
     pub(super) originated: BTreeSet<IpNet>,
-    /// A port's packets take what it learns.
-    pub(super) forwarding: bool,
+    /// Who uses what it learns.
+    pub(super) uses: BTreeSet<LearnedUse>,
 }
 
 enum ServerOrder {
@@ -110,7 +110,7 @@ impl ServerHandle {
         };
         let server = &mut owner.server.route_server;
         server.set_originated(desired.originated);
-        server.set_forwarding(desired.forwarding, Instant::now());
+        server.set_uses(desired.uses, Instant::now());
         if let Some(until) = restarted.until {
             server.defer_selection(until);
         }
@@ -235,13 +235,13 @@ impl Owner {
                     gateways,
                     port,
                     originated,
-                    forwarding,
+                    uses,
                 } = *desired;
                 self.server.dynamic.configure(&config);
                 (self.config, self.space, self.gateways) = (config, space, gateways);
                 self.port = port;
                 let server = &mut self.server.route_server;
-                server.set_forwarding(forwarding, Instant::now());
+                server.set_uses(uses, Instant::now());
                 let _ = done.send(self.reconfigure(Some(originated)));
             }
             ServerOrder::StopInstance(instance, done) => {
@@ -314,9 +314,9 @@ impl Owner {
     /// Hands on what the last events led to.
     fn hand_on(&mut self) {
         self.send_commands();
-        let learned = self.server.route_server.take_learned();
-        if !learned.is_empty() {
-            self.core.learned(self.name.clone(), learned);
+        let reports = self.server.route_server.take_reports();
+        if !reports.is_empty() {
+            self.core.report(self.name.clone(), reports);
         }
         // After the routes, in the same channel: the core knows them when it hears this.
         if !self.synchronised && self.server.route_server.synchronised() {

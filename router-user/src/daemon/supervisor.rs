@@ -207,7 +207,7 @@ fn desired(config: &Config, server: &config::RouteServer, demands: &Demands) -> 
             .collect(),
         port: config.daemon.bgp_port,
         originated: demand.originated,
-        forwarding: demand.forwarding,
+        uses: demand.uses,
     }
 }
 

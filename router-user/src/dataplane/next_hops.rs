@@ -57,7 +57,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             NextHop::Via { .. } => (next_hop_kind::VIA, maps::NONE),
             NextHop::Attached { vnet } => (next_hop_kind::ATTACHED, self.vnet(vnet)?),
             NextHop::Host => (next_hop_kind::HOST, maps::NONE),
-            NextHop::Discard => (next_hop_kind::DISCARD, maps::NONE),
+            NextHop::Discard | NextHop::Blackhole => (next_hop_kind::DISCARD, maps::NONE),
             NextHop::NoUplink => (next_hop_kind::NO_UPLINK, maps::NONE),
         };
         let via = kind == next_hop_kind::VIA;

@@ -675,6 +675,7 @@ fn route(prefix: &str, group: u64) -> Change {
             group: GroupId(group),
             precedence: Precedence::Learned,
             overriding: false,
+            local: false,
         },
     }
 }
@@ -690,5 +691,6 @@ fn port(name: &str, addresses: &[&str]) -> Change {
         mac: (name != "nva").then_some(MacAddr([2, 0, 0, 0, 1, 1])),
         gateways: Vec::new(),
         ip_forwarding: false,
+        restricted: vec![],
     })
 }

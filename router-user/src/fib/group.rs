@@ -136,6 +136,7 @@ impl NextHop {
             Self::Host => hash.bytes(&[3]),
             Self::Discard => hash.bytes(&[4]),
             Self::NoUplink => hash.bytes(&[5]),
+            Self::Blackhole => hash.bytes(&[6]),
         }
     }
 }

@@ -50,6 +50,8 @@ pub enum NextHop {
     Discard,
     /// `Internet` without an uplink: dropped as `no_uplink`.
     NoUplink,
+    /// A learned route with BLACKHOLE (RFC 7999): dropped as `blackhole`.
+    Blackhole,
 }
 
 impl fmt::Display for NextHop {
@@ -60,6 +62,7 @@ impl fmt::Display for NextHop {
             Self::Host => f.write_str("host"),
             Self::Discard => f.write_str("discard"),
             Self::NoUplink => f.write_str("no uplink"),
+            Self::Blackhole => f.write_str("blackhole"),
         }
     }
 }
@@ -137,6 +140,8 @@ pub struct Route {
     pub precedence: Precedence,
     /// Beats learned routes of any length.
     pub overriding: bool,
+    /// Lies within the network's own space: a source that follows it is at home.
+    pub local: bool,
 }
 
 /// A port and the chain of tables that its packets meet.
@@ -158,6 +163,9 @@ pub struct Port {
     pub gateways: Vec<IpAddr>,
     /// Sources are not checked.
     pub ip_forwarding: bool,
+    /// Networks that take from this port's network only packets whose source is at home
+    /// ([`Route::local`]), sorted.
+    pub restricted: Vec<VnetName>,
 }
 
 /// One step from the present forwarding state towards the desired one. A batch, applied in order,

@@ -28,6 +28,8 @@ pub struct RouteSpec {
     pub precedence: Precedence,
     /// Beats learned routes of any length.
     pub overriding: bool,
+    /// Lies within the network's own space.
+    pub local: bool,
 }
 
 /// The desired forwarding state.
@@ -84,6 +86,7 @@ impl Fib {
             group: self.place_of(&spec.group),
             precedence: spec.precedence,
             overriding: spec.overriding,
+            local: spec.local,
         };
         let before = self.table(table).get(&prefix);
         if before == Some(route) {

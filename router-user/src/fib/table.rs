@@ -99,11 +99,12 @@ impl Table {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Packed {
     group: [u8; 8],
-    /// Precedence in the lower bits, [`OVERRIDING`] above.
+    /// Precedence in the lower bits, [`OVERRIDING`] and [`LOCAL`] above.
     marks: u8,
 }
 
 const OVERRIDING: u8 = 0x80;
+const LOCAL: u8 = 0x40;
 
 impl Packed {
     fn new(route: Route) -> Self {
@@ -114,19 +115,22 @@ impl Packed {
         };
         Self {
             group: route.group.0.to_ne_bytes(),
-            marks: precedence | if route.overriding { OVERRIDING } else { 0 },
+            marks: precedence
+                | if route.overriding { OVERRIDING } else { 0 }
+                | if route.local { LOCAL } else { 0 },
         }
     }
 
     fn route(self) -> Route {
         Route {
             group: GroupId(u64::from_ne_bytes(self.group)),
-            precedence: match self.marks & !OVERRIDING {
+            precedence: match self.marks & !(OVERRIDING | LOCAL) {
                 0 => Precedence::System,
                 1 => Precedence::Learned,
                 _ => Precedence::UserDefined,
             },
             overriding: self.marks & OVERRIDING != 0,
+            local: self.marks & LOCAL != 0,
         }
     }
 }
@@ -144,11 +148,13 @@ mod tests {
             Precedence::Learned,
             Precedence::UserDefined,
         ] {
-            for overriding in [false, true] {
+            for (overriding, local) in [(false, false), (true, false), (false, true), (true, true)]
+            {
                 let route = Route {
                     group: GroupId(0x0123_4567_89ab_cdef),
                     precedence,
                     overriding,
+                    local,
                 };
                 assert_eq!(Packed::new(route).route(), route);
             }

@@ -9,7 +9,7 @@ use std::{mem, sync::Arc};
 use foldhash::HashSet;
 
 use super::{
-    LearnedChange, LearnedNextHop, LearnedRoute,
+    LearnedChange, LearnedNextHop, LearnedRoute, LearnedViewId,
     decision::Decision,
     path::{Judgement, Path, Reasons},
     table::{Address, Changed, Slot, Table},
@@ -60,7 +60,12 @@ impl LearnedRoutes {
             if let Some(route) = self.route(decision, reasons, slot.paths()) {
                 let prefix = slot.prefix();
                 let route = Some(route);
-                self.changes.push(LearnedChange { prefix, route });
+                let view = LearnedViewId::default();
+                self.changes.push(LearnedChange {
+                    view,
+                    prefix,
+                    route,
+                });
             }
         }
     }
@@ -83,6 +88,7 @@ impl LearnedRoutes {
             if before != after {
                 let prefix = slot.prefix();
                 self.changes.push(LearnedChange {
+                    view: LearnedViewId::default(),
                     prefix,
                     route: after,
                 });
@@ -108,7 +114,11 @@ impl LearnedRoutes {
             let new = self.route(after, reasons, slot.paths());
             if old != new {
                 let prefix = slot.prefix();
-                self.changes.push(LearnedChange { prefix, route: new });
+                self.changes.push(LearnedChange {
+                    view: LearnedViewId::default(),
+                    prefix,
+                    route: new,
+                });
             }
         }
     }
@@ -130,6 +140,7 @@ impl LearnedRoutes {
             return any_unresolvable(reasons, paths).then(|| LearnedRoute {
                 members: self.set(&[]),
                 backups: self.set(&[]),
+                blackhole: false,
             });
         }
         let is_member = |path: &Path| {
@@ -140,6 +151,7 @@ impl LearnedRoutes {
         Some(LearnedRoute {
             members: self.set(&members),
             backups: self.set(&backups),
+            blackhole: false,
         })
     }
 

@@ -66,8 +66,8 @@ pub use decision::DecisionOptions;
 pub use export::Export;
 pub use path::{Imported, Judgement, SessionIndex, SessionInfo, SessionTotals, SourceKind};
 pub use types::{
-    AdvertisedView, LearnedChange, LearnedNextHop, LearnedRoute, PathView, PrefixView, Step,
-    Verdict,
+    AdvertisedView, LearnedChange, LearnedNextHop, LearnedRoute, LearnedViewId, PathView,
+    PrefixView, Step, Verdict,
 };
 pub use view::{SourceKinds, View};
 

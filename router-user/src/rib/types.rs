@@ -6,9 +6,16 @@ use ipnet::IpNet;
 
 use crate::bgp::{SessionId, wire::PathAttributes};
 
-/// The ECMP set of one prefix changed.
+/// One of the ways to see what is learned: which sources and which next hops count. Each has routes of
+/// its own. A number is never used a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LearnedViewId(pub u32);
+
+/// The ECMP set of one prefix changed, in one view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LearnedChange {
+    /// The view.
+    pub view: LearnedViewId,
     /// The prefix.
     pub prefix: IpNet,
     /// The new set; `None`: no path is left.
@@ -26,6 +33,9 @@ pub struct LearnedRoute {
     pub members: Arc<[LearnedNextHop]>,
     /// The best paths without the members' next hops: used while no member is alive. May be empty.
     pub backups: Arc<[LearnedNextHop]>,
+    /// Without members because the best path carries BLACKHOLE (RFC 7999): packets are dropped, and
+    /// counted as such.
+    pub blackhole: bool,
 }
 
 /// A next hop of an ECMP set.

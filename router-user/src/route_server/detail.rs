@@ -156,6 +156,9 @@ fn policy(peer: &Peer, require_policy: bool) -> Vec<String> {
         max_as_path_length,
         as_override,
         transparent,
+        remove_private_as,
+        allow_blackhole,
+        default_originate,
     } = peer.policy;
     let role = peer.role.map(|settings| settings.role);
     let strict = peer.role.is_some_and(|settings| settings.strict);
@@ -173,6 +176,9 @@ fn policy(peer: &Peer, require_policy: bool) -> Vec<String> {
         ),
         (as_override, "as_override = true".to_owned()),
         (transparent, "transparent = true".to_owned()),
+        (remove_private_as, "remove_private_as = true".to_owned()),
+        (allow_blackhole, "allow_blackhole = true".to_owned()),
+        (default_originate, "default_originate = true".to_owned()),
         (role.is_some(), format!("role = \"{}\"", role_word(role))),
         (strict, "strict_role = true".to_owned()),
     ]

@@ -26,13 +26,14 @@ use crate::{
     },
     config::{self, LimitAction, PeerPolicy},
     rib::{
-        DecisionOptions, Export, LearnedChange, LearnedRoute, Rib, SessionIndex, SessionInfo,
-        SourceKind, SourceKinds, View,
+        DecisionOptions, Export, LearnedChange, LearnedRoute, LearnedViewId, Rib, SessionIndex,
+        SessionInfo, SourceKind, SourceKinds, View,
     },
 };
 
 mod detail;
 mod import;
+mod learned_use;
 mod limit;
 mod operator;
 mod received;
@@ -50,6 +51,7 @@ use limit::{Refused, Rests};
 use refresh::Allowance;
 use restart::Kept;
 
+pub use learned_use::{LearnedUse, Report};
 pub use operator::Operator;
 pub use refresh::RefreshError;
 pub use rows::Filter;
@@ -65,6 +67,10 @@ pub struct RouteServer {
     config: config::RouteServer,
     rules: ImportRules,
     originated: BTreeSet<IpNet>,
+    /// Who uses what is learned.
+    uses: BTreeSet<LearnedUse>,
+    /// They have not been told which view they take.
+    unassigned: bool,
     rib: Rib,
     sessions: BTreeMap<SessionId, Session>,
     /// The sessions that are up, or whose routes are kept, by their place in the RIB.
@@ -140,6 +146,8 @@ impl RouteServer {
             config: config.clone(),
             rules: reconfigure::import_rules(config, vnet_space, gateways),
             originated: BTreeSet::new(),
+            uses: BTreeSet::new(),
+            unassigned: false,
             rib: Rib::new(options),
             sessions: BTreeMap::new(),
             up: FxHashMap::default(),
@@ -168,10 +176,11 @@ impl RouteServer {
         self.originated = prefixes;
     }
 
-    /// Whether subnets forward by what is learned; if not, little of it is told
-    /// ([`Rib::set_forwarding`]).
-    pub fn set_forwarding(&mut self, forwarding: bool, now: Instant) {
-        self.rib.set_forwarding(forwarding);
+    /// Who uses what is learned; without any, little of it is told ([`Rib::set_forwarding`]).
+    pub fn set_uses(&mut self, uses: BTreeSet<LearnedUse>, now: Instant) {
+        self.rib.set_forwarding(!uses.is_empty());
+        self.uses = uses;
+        self.unassigned = true;
         self.schedule(now);
     }
 
@@ -223,13 +232,27 @@ impl RouteServer {
         self.schedule(now);
     }
 
-    /// What subnets learn, since last asked.
-    pub fn take_learned(&mut self) -> Vec<LearnedChange> {
+    /// What the networks are to know, since last asked.
+    pub fn take_reports(&mut self) -> Vec<Report> {
+        let mut reports = Vec::new();
+        let changes = self.take_learned();
+        if !changes.is_empty() {
+            reports.push(Report::Changes(changes));
+        }
+        if self.unassigned && self.deferred_until.is_none() {
+            self.unassigned = false;
+            let uses = self.uses.iter().cloned();
+            reports.extend(uses.map(|of| Report::Assign(of, LearnedViewId::default())));
+        }
+        reports
+    }
+
+    fn take_learned(&mut self) -> Vec<LearnedChange> {
         let changes = self.rib.take_learned();
         if self.deferred_until.is_some() {
             // Nobody knows of any route yet: what counts is what stands in the end, however often it
             // changes until then.
-            for LearnedChange { prefix, route } in changes {
+            for LearnedChange { prefix, route, .. } in changes {
                 match route {
                     Some(route) => self.withheld.insert(prefix, route),
                     None => self.withheld.remove(&prefix),
@@ -240,7 +263,11 @@ impl RouteServer {
         let withheld = std::mem::take(&mut self.withheld).into_iter();
         let withheld = withheld.map(|(prefix, route)| {
             let route = Some(route);
-            LearnedChange { prefix, route }
+            LearnedChange {
+                view: LearnedViewId::default(),
+                prefix,
+                route,
+            }
         });
         withheld.chain(changes).collect()
     }

@@ -147,6 +147,7 @@ impl LearnedTable {
                     group,
                     precedence: Precedence::Learned,
                     overriding: false,
+                    local: false,
                 };
                 fib.put_route(&self.name, prefix, spec);
             }
@@ -288,6 +289,7 @@ mod tests {
                 weight: 1,
             }]),
             backups: Arc::new([]),
+            blackhole: false,
         }
     }
 }

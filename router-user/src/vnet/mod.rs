@@ -17,10 +17,11 @@ use ipnet::IpNet;
 
 use crate::{
     api::types::{EffectiveRow, LearnedRow},
-    config::Config,
+    config::{Config, Propagate},
     fib::Fib,
     names::{RouteServerName, SubnetName, TableName, VnetName},
     rib::LearnedChange,
+    route_server::{LearnedUse, Report},
 };
 
 mod effective;
@@ -113,9 +114,19 @@ impl Vnets {
         self.retired.extend(retired);
     }
 
-    /// Takes over what a route server has learned, O(1) a change. Changes of a route server that is
-    /// not configured (any more) are ignored.
-    pub fn learned(&mut self, route_server: &RouteServerName, changes: Vec<LearnedChange>) {
+    /// Takes over what a route server tells. What one says that is not configured (any more) is
+    /// ignored.
+    pub fn report(&mut self, route_server: &RouteServerName, reports: Vec<Report>) {
+        for report in reports {
+            match report {
+                Report::Changes(changes) => self.learned(route_server, changes),
+                Report::Assign(..) | Report::Drop(_) => {}
+            }
+        }
+    }
+
+    /// Takes over what a route server has learned, O(1) a change.
+    fn learned(&mut self, route_server: &RouteServerName, changes: Vec<LearnedChange>) {
         let Some(table) = self.learned.get_mut(route_server) else {
             return;
         };
@@ -158,10 +169,27 @@ impl Vnets {
         }
     }
 
-    /// Whether there is a port whose packets take what a route server learns. If not, what it learns
-    /// is not kept; once there is one, all of it is to come again through [`Vnets::learned`].
+    /// Who uses what a route server learns: every distinct use by a port. Without any, what it learns
+    /// is not kept; once there is one, all of it is to come again through [`Vnets::report`].
     #[must_use]
-    pub fn forwards_by(&self, route_server: &RouteServerName) -> bool {
+    pub fn uses(&self, route_server: &RouteServerName) -> BTreeSet<LearnedUse> {
+        let networks = self.networks.values();
+        let users = networks.filter(|network| {
+            network.route_server.as_ref() == Some(route_server)
+                && network
+                    .subnets
+                    .iter()
+                    .any(|subnet| !subnet.ports.is_empty())
+        });
+        let uses = users.map(|network| LearnedUse {
+            propagate: Propagate::ALL,
+            gateway: None,
+            reach: BTreeSet::from([network.name.clone()]),
+        });
+        uses.collect()
+    }
+
+    fn forwards_by(&self, route_server: &RouteServerName) -> bool {
         let mut users = self
             .networks
             .values()

@@ -205,6 +205,7 @@ impl OwnCandidate {
             group: SharedGroup::single(self.row.hop.next_hop(vnet)),
             precedence: self.row.precedence,
             overriding: self.overriding,
+            local: false,
         }
     }
 }

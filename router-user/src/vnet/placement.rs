@@ -77,6 +77,7 @@ impl Placements {
                 mac: port.mac,
                 gateways: subnet.gateways.clone(),
                 ip_forwarding: port.ip_forwarding,
+                restricted: Vec::new(),
             });
         }
         let ports = subnet.ports.iter().map(|port| port.interface.clone());

@@ -156,6 +156,7 @@ pub(crate) fn port(name: &str, subnet: u8) -> Port {
             format!("fd00:1:0:{subnet}::1").parse().unwrap(),
         ],
         ip_forwarding: false,
+        restricted: Vec::new(),
     }
 }
 
@@ -199,6 +200,7 @@ pub(crate) fn route(table: &str, prefix: &str, group: u64) -> Change {
                 Precedence::System
             },
             overriding: table == OWN,
+            local: false,
         },
     }
 }
@@ -225,6 +227,7 @@ pub(crate) fn network() -> Vec<Change> {
         Change::PutPort(port("vm2", 2)),
         Change::PutPort(Port {
             ip_forwarding: true,
+            restricted: Vec::new(),
             mac: None,
             ..port("nva", 10)
         }),

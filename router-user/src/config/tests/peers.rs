@@ -50,6 +50,7 @@ fn each_setting_of_a_peer_is_read() {
         max_as_path_length: 50,
         as_override: true,
         transparent: true,
+        ..PeerPolicy::default()
     };
     assert_eq!(peer.policy, policy);
 }

@@ -346,6 +346,7 @@ fn spec(group: SharedGroup) -> RouteSpec {
         group,
         precedence: Precedence::Learned,
         overriding: false,
+        local: false,
     }
 }
 
@@ -373,5 +374,6 @@ fn port(interface: &str, own_table: &str) -> Port {
         mac: None,
         gateways: vec![],
         ip_forwarding: false,
+        restricted: vec![],
     }
 }

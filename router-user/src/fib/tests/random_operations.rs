@@ -181,6 +181,7 @@ fn route_spec() -> impl Strategy<Value = RouteSpec> {
             }),
             precedence,
             overriding,
+            local: overriding,
         },
     )
 }

@@ -259,7 +259,7 @@ fn losing_one_instance_changes_nothing() {
     lab.announce_to_both("sdwan", &[SITE], &route(&[65010], SDWAN));
     lab.settle();
     lab.down("sdwan", 1);
-    assert_eq!(lab.server.take_learned(), []);
+    assert_eq!(lab.server.take_reports(), []);
     assert!(lab.server.take_commands().is_empty());
     lab.down("sdwan", 2);
     lab.settle();

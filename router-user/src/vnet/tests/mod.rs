@@ -15,7 +15,7 @@ use crate::{
     bgp::InstanceId,
     config::{Config, DaemonConfig, DataplaneConfig, Instance, Port, RouteServer, Subnet, Vnet},
     fib::{Change, tests::kernel::Kernel},
-    rib::{LearnedChange, LearnedNextHop, LearnedRoute},
+    rib::{LearnedChange, LearnedNextHop, LearnedRoute, LearnedViewId},
 };
 
 /// Topology 1: a hub with two subnets of virtual machines and one of appliances.
@@ -30,6 +30,7 @@ fn hub() -> Config {
                 subnet("data", "10.1.2", "vm2", false),
                 subnet("nva", "10.1.10", "sdwan", true),
             ],
+            peerings: vec![],
         }],
         vec![route_server("rs1", "hub", "10.1.255")],
     )
@@ -52,6 +53,7 @@ fn config(vnets: Vec<Vnet>, route_servers: Vec<RouteServer>) -> Config {
             icmp_rate: 100,
         },
         vnets,
+        route_tables: vec![],
         route_servers,
     }
 }
@@ -68,6 +70,7 @@ fn subnet(name: &str, network: &str, interface: &str, ip_forwarding: bool) -> Su
             mac: None,
             ip_forwarding,
         }],
+        route_table: None,
     }
 }
 
@@ -83,6 +86,7 @@ fn route_server(name: &str, vnet: &str, network: &str) -> RouteServer {
 /// A prefix with these ECMP members; without any, no candidate's next hop is resolvable.
 fn learned(prefix: &str, members: &[&str]) -> LearnedChange {
     LearnedChange {
+        view: LearnedViewId::default(),
         prefix: net(prefix),
         route: Some(LearnedRoute {
             members: members
@@ -93,12 +97,14 @@ fn learned(prefix: &str, members: &[&str]) -> LearnedChange {
                 })
                 .collect(),
             backups: Arc::new([]),
+            blackhole: false,
         }),
     }
 }
 
 fn withdrawn(prefix: &str) -> LearnedChange {
     LearnedChange {
+        view: LearnedViewId::default(),
         prefix: net(prefix),
         route: None,
     }

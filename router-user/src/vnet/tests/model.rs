@@ -17,7 +17,7 @@ use crate::{
     api::types::{EffectiveRow, LearnedRow},
     config::Config,
     fib::{Fib, NextHop, Precedence, Route, tests::kernel::Kernel},
-    rib::{LearnedChange, LearnedNextHop, LearnedRoute},
+    rib::{LearnedChange, LearnedNextHop, LearnedRoute, LearnedViewId},
     vnet::{
         ACTIVE, Vnets,
         effective::Subnet,
@@ -138,6 +138,7 @@ fn apply(step: Step, vnets: &mut Vnets, rib: &mut BTreeMap<IpNet, Vec<u8>>) {
         Step::Withdraw(prefix) => {
             rib.remove(&prefix);
             LearnedChange {
+                view: LearnedViewId::default(),
                 prefix,
                 route: None,
             }
@@ -149,10 +150,12 @@ fn apply(step: Step, vnets: &mut Vnets, rib: &mut BTreeMap<IpNet, Vec<u8>>) {
                 weight: 1,
             };
             LearnedChange {
+                view: LearnedViewId::default(),
                 prefix,
                 route: Some(LearnedRoute {
                     members: members.into_iter().map(member).collect(),
                     backups: Arc::new([]),
+                    blackhole: false,
                 }),
             }
         }

@@ -358,7 +358,7 @@ fn what_is_learned_is_kept_only_where_a_port_forwards_by_it() {
         ]
     };
     let mut lab = Lab::new(&without);
-    assert!(!lab.vnets.forwards_by(&"rs1".into()));
+    assert!(lab.vnets.uses(&"rs1".into()).is_empty());
     lab.learn(routes());
     assert_eq!(lab.fib.routes(&table).count(), 0);
     let shown = lab
@@ -372,7 +372,7 @@ fn what_is_learned_is_kept_only_where_a_port_forwards_by_it() {
     );
 
     lab.reconfigure(&with_ports);
-    assert!(lab.vnets.forwards_by(&"rs1".into()));
+    assert!(!lab.vnets.uses(&"rs1".into()).is_empty());
     assert_eq!(lab.fib.routes(&table).count(), 0, "nothing was kept");
     lab.learn(routes());
     assert_eq!(lab.fib.routes(&table).count(), 2);

@@ -1,0 +1,37 @@
+//! Who uses what a route server learns, and how that is handed to them.
+//!
+//! Subnets and gateways' ports differ in what they take of it: by the propagation of their route
+//! table, by what is advertised to their gateway, by the networks in which they can reach next hops.
+//! `vnet` names each distinct such [`LearnedUse`]; the route server groups uses that come to the same
+//! into learned views, hands out the changes of each view, and says which use takes which
+//! ([`Report`]). Memory and work grow with views, not with users.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    config::{PeerKind, Propagate},
+    names::VnetName,
+    rib::{LearnedChange, LearnedViewId},
+};
+
+/// What a user takes of what is learned.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LearnedUse {
+    /// From which kinds of peer routes reach it.
+    pub propagate: Propagate,
+    /// It is a port of a gateway of this kind: it takes what is advertised to that gateway.
+    pub gateway: Option<PeerKind>,
+    /// The networks in which it can reach next hops.
+    pub reach: BTreeSet<VnetName>,
+}
+
+/// What a route server tells the networks; in order.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Report {
+    /// Routes of views changed.
+    Changes(Vec<LearnedChange>),
+    /// All routes of a view that stand have been told; this use takes it from now on.
+    Assign(LearnedUse, LearnedViewId),
+    /// No use takes this view any more: its routes are to go.
+    Drop(LearnedViewId),
+}
