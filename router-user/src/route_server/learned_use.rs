@@ -23,6 +23,9 @@ pub struct LearnedUse {
     pub gateway: Option<PeerKind>,
     /// The networks in which it can reach next hops.
     pub reach: BTreeSet<VnetName>,
+    /// A port's packets take it. If not, only what other routes depend on is told: default routes and
+    /// prefixes without a next hop.
+    pub forwarding: bool,
 }
 
 /// What a route server tells the networks; in order.

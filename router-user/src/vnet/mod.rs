@@ -185,6 +185,7 @@ impl Vnets {
             propagate: Propagate::ALL,
             gateway: None,
             reach: BTreeSet::from([network.name.clone()]),
+            forwarding: true,
         });
         uses.collect()
     }
