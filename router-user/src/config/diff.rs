@@ -1,8 +1,15 @@
 //! What changes from one configuration to the next, in sentences.
 
-use std::fmt::{Debug, Display};
+use std::{
+    collections::HashMap,
+    fmt::{Debug, Display},
+    hash::Hash,
+};
 
-use super::{Config, Port, RouteServer, Subnet, Vnet};
+use super::{
+    Config, CustomAdvertised, PeerKind, Port, Propagate, RouteMaps, RouteServer, RouteTable,
+    Subnet, Vnet,
+};
 
 impl Config {
     /// What `next` changes, a sentence a line; empty if nothing does.
@@ -12,16 +19,25 @@ impl Config {
         compare(
             &self.vnets,
             &next.vnets,
-            |vnet| vnet.name.to_string(),
+            |vnet| &vnet.name,
             &mut |change| match change {
                 Difference::Changed(old, new) => change_vnet(old, new, &mut changes),
                 other => changes.push(format!("network {}", other.told(|vnet| &vnet.name))),
             },
         );
         compare(
+            &self.route_tables,
+            &next.route_tables,
+            |table| &table.name,
+            &mut |change| match change {
+                Difference::Changed(old, new) => change_route_table(old, new, &mut changes),
+                other => changes.push(format!("route table {}", other.told(|table| &table.name))),
+            },
+        );
+        compare(
             &self.route_servers,
             &next.route_servers,
-            |server| server.name.to_string(),
+            |server| &server.name,
             &mut |change| match change {
                 Difference::Changed(old, new) => change_route_server(old, new, &mut changes),
                 other => {
@@ -57,7 +73,7 @@ fn change_vnet(old: &Vnet, new: &Vnet, changes: &mut Vec<String>) {
     compare(
         &old.prefixes,
         &new.prefixes,
-        ToString::to_string,
+        |prefix| *prefix,
         &mut |change| {
             changes.push(format!(
                 "network {name}: prefix {}",
@@ -74,13 +90,22 @@ fn change_vnet(old: &Vnet, new: &Vnet, changes: &mut Vec<String>) {
     compare(
         &old.subnets,
         &new.subnets,
-        |subnet| subnet.name.to_string(),
+        |subnet| &subnet.name,
         &mut |change| match change {
             Difference::Changed(old, new) => change_subnet(name, old, new, changes),
             other => changes.push(format!(
                 "subnet {name}/{}",
                 other.told(|subnet| &subnet.name)
             )),
+        },
+    );
+    compare(
+        &old.peerings,
+        &new.peerings,
+        |peering| &peering.remote,
+        &mut |change| {
+            let told = change.told(|peering| &peering.remote);
+            changes.push(format!("network {name}: peering with {told}"));
         },
     );
 }
@@ -98,6 +123,11 @@ fn change_subnet(vnet: &impl Display, old: &Subnet, new: &Subnet, changes: &mut 
             format!("{:?}", old.gateways),
             format!("{:?}", new.gateways),
         ),
+        (
+            "route table",
+            or_none(old.route_table.as_ref()),
+            or_none(new.route_table.as_ref()),
+        ),
     ] {
         if old != new {
             changes.push(format!("subnet {name}: {what} {old} → {new}"));
@@ -106,10 +136,30 @@ fn change_subnet(vnet: &impl Display, old: &Subnet, new: &Subnet, changes: &mut 
     compare(
         &old.ports,
         &new.ports,
-        |port| port.interface.to_string(),
+        |port| &port.interface,
         &mut |change| {
             let told = change.told(|port: &Port| &port.interface);
             changes.push(format!("port {told}"));
+        },
+    );
+}
+
+fn change_route_table(old: &RouteTable, new: &RouteTable, changes: &mut Vec<String>) {
+    let name = &old.name;
+    if old.propagate != new.propagate {
+        changes.push(format!(
+            "route table {name}: propagate_routes {} → {}",
+            propagated(old.propagate),
+            propagated(new.propagate)
+        ));
+    }
+    compare(
+        &old.routes,
+        &new.routes,
+        |route| route.prefix,
+        &mut |change| {
+            let told = change.told(|route| &route.prefix);
+            changes.push(format!("route table {name}: route {told}"));
         },
     );
 }
@@ -138,33 +188,109 @@ fn change_route_server(old: &RouteServer, new: &RouteServer, changes: &mut Vec<S
         &old.connection_rate,
         &new.connection_rate,
     );
+    setting(
+        "branch_to_branch",
+        &old.branch_to_branch,
+        &new.branch_to_branch,
+    );
+    setting(
+        "routing_preference",
+        &old.routing_preference.word(),
+        &new.routing_preference.word(),
+    );
+    setting(
+        "always_compare_med",
+        &old.always_compare_med,
+        &new.always_compare_med,
+    );
+    setting("cluster_id", &old.cluster_id, &new.cluster_id);
+    setting("soft_max_peers", &old.soft_max_peers, &new.soft_max_peers);
+    for kind in PeerKind::ALL {
+        let (of_old, of_new) = (maps_of(old, kind), maps_of(new, kind));
+        for (direction, old, new) in [
+            ("in", of_old.inbound, of_new.inbound),
+            ("out", of_old.outbound, of_new.outbound),
+        ] {
+            let what = format!("route_maps.{}.{direction}", kind.word());
+            setting(&what, &or_none(old.as_ref()), &or_none(new.as_ref()));
+        }
+    }
+    let mut tell = |what: &str, told: String| {
+        changes.push(format!("route server {name}: {what} {told}"));
+    };
     compare(
         &old.instances,
         &new.instances,
-        |instance| instance.id.to_string(),
-        &mut |change| {
-            let told = change.told(|instance| &instance.id);
-            changes.push(format!("route server {name}: instance {told}"));
-        },
+        |instance| instance.id,
+        &mut |change| tell("instance", change.told(|instance| &instance.id)),
     );
-    compare(
-        &old.peers,
-        &new.peers,
-        |peer| peer.name.to_string(),
-        &mut |change| {
-            let told = change.told(|peer| &peer.name);
-            changes.push(format!("route server {name}: peer {told}"));
-        },
-    );
+    compare(&old.peers, &new.peers, |peer| &peer.name, &mut |change| {
+        tell("peer", change.told(|peer| &peer.name));
+    });
     compare(
         &old.dynamic_peers,
         &new.dynamic_peers,
-        |peers| peers.name.to_string(),
-        &mut |change| {
-            let told = change.told(|peers| &peers.name);
-            changes.push(format!("route server {name}: dynamic peers {told}"));
-        },
+        |peers| &peers.name,
+        &mut |change| tell("dynamic peers", change.told(|peers| &peers.name)),
     );
+    compare(
+        &old.gateways,
+        &new.gateways,
+        |gateway| &gateway.name,
+        &mut |change| tell("gateway", change.told(|gateway| &gateway.name)),
+    );
+    compare(
+        &old.route_maps,
+        &new.route_maps,
+        |map| &map.name,
+        &mut |change| tell("route map", change.told(|map| &map.name)),
+    );
+    compare(
+        &old.learned,
+        &new.learned,
+        |route| route.prefix,
+        &mut |change| tell("static route", change.told(|route| &route.prefix)),
+    );
+    compare(
+        &numbered(&old.advertised),
+        &numbered(&new.advertised),
+        |(number, route)| (route.prefix, *number),
+        &mut |change| tell("advertised route", change.told(|(_, route)| &route.prefix)),
+    );
+}
+
+fn maps_of(server: &RouteServer, kind: PeerKind) -> RouteMaps {
+    let maps = server.route_maps_of_kind.get(&kind);
+    maps.cloned().unwrap_or_default()
+}
+
+/// Routes of one prefix are told apart by their order.
+fn numbered(routes: &[CustomAdvertised]) -> Vec<(usize, &CustomAdvertised)> {
+    let mut seen = HashMap::new();
+    let number = |route: &CustomAdvertised| {
+        let times = seen.entry(route.prefix).or_insert(0);
+        *times += 1;
+        *times
+    };
+    let numbers: Vec<usize> = routes.iter().map(number).collect();
+    numbers.into_iter().zip(routes).collect()
+}
+
+fn or_none<T: Display>(name: Option<&T>) -> String {
+    name.map_or_else(|| "none".to_owned(), ToString::to_string)
+}
+
+/// As the configuration has it.
+fn propagated(propagate: Propagate) -> String {
+    match propagate {
+        Propagate::ALL => "true".to_owned(),
+        Propagate::NONE => "false".to_owned(),
+        some => {
+            let kinds = PeerKind::ALL.into_iter().filter(|kind| some.from(*kind));
+            let words: Vec<_> = kinds.map(PeerKind::word).collect();
+            format!("{words:?}")
+        }
+    }
 }
 
 /// One thing of a list, by its key.
@@ -184,23 +310,28 @@ impl<T> Difference<'_, T> {
     }
 }
 
-/// Tells each difference of two lists whose things are known by `key`.
-fn compare<'c, T: PartialEq + Debug>(
+/// Tells each difference of two lists whose things are known by `key`: what is gone or changed in the
+/// old order, then what is new in the new one.
+fn compare<'c, T: PartialEq + Debug, K: Hash + Eq>(
     old: &'c [T],
     new: &'c [T],
-    key: impl Fn(&T) -> String,
+    key: impl Fn(&'c T) -> K,
     tell: &mut dyn FnMut(Difference<'c, T>),
 ) {
-    for before in old {
-        match new.iter().find(|after| key(after) == key(before)) {
-            None => tell(Difference::Removed(before)),
-            Some(after) if after != before => tell(Difference::Changed(before, after)),
+    let by_key = |things: &'c [T]| -> HashMap<K, &'c T> {
+        things.iter().map(|thing| (key(thing), thing)).collect()
+    };
+    let (before, after) = (by_key(old), by_key(new));
+    for thing in old {
+        match after.get(&key(thing)) {
+            None => tell(Difference::Removed(thing)),
+            Some(next) if *next != thing => tell(Difference::Changed(thing, next)),
             Some(_) => {}
         }
     }
-    for after in new {
-        if !old.iter().any(|before| key(before) == key(after)) {
-            tell(Difference::Added(after));
+    for thing in new {
+        if !before.contains_key(&key(thing)) {
+            tell(Difference::Added(thing));
         }
     }
 }
