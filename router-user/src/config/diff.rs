@@ -341,49 +341,164 @@ mod tests {
     use crate::config::parse;
 
     const EXAMPLE: &str = include_str!("../../../docs/example.toml");
+    const HUB: &str = include_str!("tests/hub.toml");
 
     #[test]
     fn each_change_is_one_sentence() {
-        let old = parse(EXAMPLE, "old").unwrap();
+        each_is_told(
+            EXAMPLE,
+            &[
+                (
+                    "prefixes = [\"10.1.0.0/16\"",
+                    "prefixes = [\"10.1.0.0/16\", \"10.7.0.0/16\"",
+                    "network hub: prefix 10.7.0.0/16 added",
+                ),
+                (
+                    "name = \"data\"",
+                    "name = \"db\"",
+                    "subnet hub/data removed",
+                ),
+                (
+                    "interface = \"fw\"",
+                    "interface = \"fw9\"",
+                    "port fw9 added",
+                ),
+                (
+                    "ip_forwarding = true",
+                    "ip_forwarding = false",
+                    "port sdwan changed",
+                ),
+                (
+                    "asn = 65515",
+                    "asn = 65000",
+                    "route server rs1: asn 65515 → 65000",
+                ),
+                (
+                    "asn = 65010",
+                    "asn = 65012",
+                    "route server rs1: peer sdwan changed",
+                ),
+                (
+                    "name = \"rs1\"",
+                    "name = \"rs9\"",
+                    "route server rs1 removed",
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn each_change_of_peerings_gateways_maps_and_routes_is_one_sentence() {
+        each_is_told(
+            HUB,
+            &[
+                (
+                    "\nallow_forwarded_traffic = true",
+                    "",
+                    "network hub: peering with spoke2 changed",
+                ),
+                (
+                    "route_table = \"to-spokes\"",
+                    "",
+                    "subnet hub/gateways: route table to-spokes → none",
+                ),
+                (
+                    "[\"nva\", \"vpn\"]\n\n",
+                    "false\n\n",
+                    "route table spoke-routes: propagate_routes [\"nva\", \"vpn\"] → false",
+                ),
+                (
+                    "next_hop_type = \"internet\"",
+                    "next_hop_type = \"none\"",
+                    "route table spoke-routes: route 0.0.0.0/0 changed",
+                ),
+                (
+                    "prefix = \"10.3.0.0/16\"",
+                    "prefix = \"10.3.1.0/24\"",
+                    "route table spoke-routes: route 10.3.1.0/24 added",
+                ),
+                (
+                    "[[route_server]]",
+                    "[[route_table]]\nname = \"spare\"\n[[route_server]]",
+                    "route table spare added",
+                ),
+                (
+                    "branch_to_branch = true",
+                    "branch_to_branch = false",
+                    "route server rs1: branch_to_branch true → false",
+                ),
+                (
+                    "routing_preference = \"as_path\"",
+                    "routing_preference = \"vpn_gateway\"",
+                    "route server rs1: routing_preference as_path → vpn_gateway",
+                ),
+                (
+                    "always_compare_med = true",
+                    "",
+                    "route server rs1: always_compare_med true → false",
+                ),
+                (
+                    "cluster_id = \"10.1.255.9\"",
+                    "",
+                    "route server rs1: cluster_id 10.1.255.9 → 10.1.255.4",
+                ),
+                (
+                    "soft_max_peers = 2",
+                    "soft_max_peers = 3",
+                    "route server rs1: soft_max_peers 2 → 3",
+                ),
+                (
+                    "in = \"from-nva\"",
+                    "",
+                    "route server rs1: route_maps.nva.in from-nva → none",
+                ),
+                (
+                    "allow_blackhole = true",
+                    "",
+                    "route server rs1: peer sdwan changed",
+                ),
+                (
+                    "max_members = 2",
+                    "max_members = 3",
+                    "route server rs1: gateway vpn1 changed",
+                ),
+                (
+                    "local_pref = 200",
+                    "local_pref = 201",
+                    "route server rs1: route map from-nva changed",
+                ),
+                (
+                    "regex ^65010_",
+                    "regex ^65011_",
+                    "route server rs1: route map from-nva changed",
+                ),
+                (
+                    "[\"10.2.1.10\", \"10.1.10.4\"]",
+                    "[\"10.2.1.10\"]",
+                    "route server rs1: static route 10.9.0.0/16 changed",
+                ),
+                (
+                    "med = 10\n",
+                    "",
+                    "route server rs1: advertised route 10.99.0.0/16 changed",
+                ),
+                (
+                    "[[route_server.advertised]]",
+                    "[[route_server.advertised]]\nprefix = \"10.98.0.0/16\"\nto = [\"nva\"]\n\
+                     [[route_server.advertised]]",
+                    "route server rs1: advertised route 10.98.0.0/16 added",
+                ),
+            ],
+        );
+    }
+
+    /// Each row: what is changed in the text, and the sentence that tells it.
+    fn each_is_told(base: &str, rows: &[(&str, &str, &str)]) {
+        let old = parse(base, "old").unwrap();
         assert!(old.changes(&old).is_empty());
-        for (from, to, told) in [
-            (
-                "prefixes = [\"10.1.0.0/16\"",
-                "prefixes = [\"10.1.0.0/16\", \"10.7.0.0/16\"",
-                "network hub: prefix 10.7.0.0/16 added",
-            ),
-            (
-                "name = \"data\"",
-                "name = \"db\"",
-                "subnet hub/data removed",
-            ),
-            (
-                "interface = \"fw\"",
-                "interface = \"fw9\"",
-                "port fw9 added",
-            ),
-            (
-                "ip_forwarding = true",
-                "ip_forwarding = false",
-                "port sdwan changed",
-            ),
-            (
-                "asn = 65515",
-                "asn = 65000",
-                "route server rs1: asn 65515 → 65000",
-            ),
-            (
-                "asn = 65010",
-                "asn = 65012",
-                "route server rs1: peer sdwan changed",
-            ),
-            (
-                "name = \"rs1\"",
-                "name = \"rs9\"",
-                "route server rs1 removed",
-            ),
-        ] {
-            let new = parse(&EXAMPLE.replacen(from, to, 1), "new").unwrap();
+        for (from, to, told) in rows {
+            assert!(base.contains(from), "{from}");
+            let new = parse(&base.replacen(from, to, 1), "new").unwrap();
             let changes = old.changes(&new);
             assert!(
                 changes.iter().any(|change| change == told),

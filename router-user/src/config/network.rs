@@ -173,9 +173,9 @@ fn read(
     let name = section.required_text::<Name>("name", report);
     let before = report.faults();
     let prefixes = section.required_list::<Prefix>("prefixes", report);
-    let complete = report.faults() == before;
     refuse_overlaps(&prefixes, report);
     refuse_special(&prefixes, report);
+    let complete = report.faults() == before;
     let vnet = Vnet {
         name: name.as_ref().map_or(NAMELESS, |name| &name.value.0).into(),
         prefixes: prefixes.iter().map(|prefix| prefix.value.0).collect(),

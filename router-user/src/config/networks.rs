@@ -188,7 +188,8 @@ impl Networks {
         }));
         for overlap in overlaps {
             let (a, b) = (overlap.outer.1, overlap.inner.1);
-            if a != b && told.insert((a.min(b), a.max(b))) {
+            let complete = self.all[a].complete && self.all[b].complete;
+            if a != b && complete && told.insert((a.min(b), a.max(b))) {
                 self.refuse_overlap(index, &overlap, report);
             }
         }
