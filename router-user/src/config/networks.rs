@@ -1,6 +1,9 @@
 //! All networks of a file: who is peered with whom, and which addresses one reaches.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
@@ -152,6 +155,12 @@ impl Networks {
             );
         }
         found
+    }
+
+    /// Whether an address lies in this network or in one that it is peered with, as far as is known.
+    pub(super) fn may_reach(&self, index: usize, address: IpAddr) -> bool {
+        let reach = &self.reach[index];
+        !reach.complete || reach.space.of_address(address).is_some()
     }
 
     /// No machine has the gateway host's own addresses. Asked once all of them are claimed.

@@ -72,8 +72,8 @@ pub fn parse_with_warnings(text: &str, file: &str) -> Result<Parsed, Faults> {
     let config = Config {
         daemon,
         dataplane,
+        route_tables: tables.finish(&networks, &mut report),
         vnets: networks.into_vnets(),
-        route_tables: tables.finish(&mut report),
         route_servers,
     };
     let warnings: Vec<Fault> = report.finish()?;

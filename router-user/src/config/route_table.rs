@@ -1,6 +1,9 @@
 //! `[[route_table]]`: user-defined routes, and which learned ones reach a subnet.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
@@ -8,6 +11,7 @@ use super::{
     PeerKind,
     claims::Claims,
     fault::{self, Report},
+    networks::Networks,
     schema,
     section::{Located, Section},
     values::{Address, Name, Prefix, refuse_next_hop},
@@ -118,10 +122,20 @@ const HOP_TYPES: [(&str, HopType); 5] = [
 #[derive(Debug, Default)]
 pub(super) struct RouteTables {
     tables: Vec<(usize, RouteTable)>,
+    appliances: Vec<Appliance>,
     /// Names of all of them, those with faults included, and whether a subnet uses them.
     used: HashMap<RouteTableName, bool>,
     /// The name of one could not be read: it may be the one that a subnet means.
     nameless: bool,
+}
+
+/// The next hop of one of their routes.
+#[derive(Debug)]
+struct Appliance {
+    table: RouteTableName,
+    prefix: IpNet,
+    address: IpAddr,
+    at: usize,
 }
 
 impl RouteTables {
@@ -135,7 +149,7 @@ impl RouteTables {
             let table = RouteTable {
                 name: label.as_str().into(),
                 propagate: propagate(&section, report),
-                routes: routes(&section, &label, report),
+                routes: all.routes(&section, &label, report),
             };
             let Some(name) = name else {
                 all.nameless = true;
@@ -174,8 +188,8 @@ impl RouteTables {
         Some(name)
     }
 
-    /// The tables; those that no subnet uses deserve a warning.
-    pub(super) fn finish(self, report: &mut Report) -> Vec<RouteTable> {
+    /// The tables. Those that no subnet uses deserve a warning, as do appliances out of reach.
+    pub(super) fn finish(self, networks: &Networks, report: &mut Report) -> Vec<RouteTable> {
         for (at, table) in &self.tables {
             if !self.used[&table.name] {
                 report.warning(
@@ -185,7 +199,74 @@ impl RouteTables {
                 );
             }
         }
+        self.warn_of_unreached(networks, report);
         self.tables.into_iter().map(|(_, table)| table).collect()
+    }
+
+    fn routes(
+        &mut self,
+        table: &Section<'_, '_>,
+        label: &str,
+        report: &mut Report,
+    ) -> Vec<UserDefinedRoute> {
+        let mut prefixes = Claims::of("prefix");
+        let mut routes = Vec::new();
+        for section in table.subsections("route", &schema::USER_DEFINED_ROUTE, report) {
+            let prefix = section.required_text::<Prefix>("prefix", report);
+            if let Some(prefix) = &prefix {
+                let owner = format!("a route of table {label}");
+                prefixes.claim(prefix.value.0, owner, prefix.at, report);
+            }
+            let prefix = prefix.map(|prefix| prefix.value.0);
+            let next_hop = next_hop(&section, prefix, label, report);
+            let (Some(prefix), Some(next_hop)) = (prefix, next_hop) else {
+                continue;
+            };
+            if let UserDefinedNextHop::VirtualAppliance(address) = next_hop {
+                self.appliances.push(Appliance {
+                    table: label.into(),
+                    prefix,
+                    address,
+                    at: section.place("next_hop"),
+                });
+            }
+            routes.push(UserDefinedRoute { prefix, next_hop });
+        }
+        routes.sort_by_key(|route| route.prefix);
+        routes
+    }
+
+    /// A network whose packets do not reach a route's appliance has it as an invalid one.
+    fn warn_of_unreached(&self, networks: &Networks, report: &mut Report) {
+        let mut users: HashMap<&RouteTableName, BTreeSet<usize>> = HashMap::new();
+        for (index, network) in networks.iter().enumerate() {
+            let subnets = network.vnet.subnets.iter();
+            for table in subnets.filter_map(|subnet| subnet.route_table.as_ref()) {
+                users.entry(table).or_default().insert(index);
+            }
+        }
+        for appliance in &self.appliances {
+            let users = users.get(&appliance.table).into_iter().flatten();
+            let without: Vec<_> = users
+                .filter(|network| !networks.may_reach(**network, appliance.address))
+                .map(|network| &networks.at(*network).vnet.name)
+                .collect();
+            if without.is_empty() {
+                continue;
+            }
+            report.warning(
+                appliance.at,
+                format!(
+                    "next hop {} of route {} of table {} lies neither in network {} nor in one \
+                     that is peered with it: the route is invalid there",
+                    appliance.address,
+                    appliance.prefix,
+                    appliance.table,
+                    fault::known(without)
+                ),
+                "give the address of an appliance that can be reached, or add the peering",
+            );
+        }
     }
 }
 
@@ -209,25 +290,6 @@ fn propagate(section: &Section<'_, '_>, report: &mut Report) -> Propagate {
         }
     }
     propagate
-}
-
-fn routes(table: &Section<'_, '_>, label: &str, report: &mut Report) -> Vec<UserDefinedRoute> {
-    let mut prefixes = Claims::of("prefix");
-    let mut routes = Vec::new();
-    for section in table.subsections("route", &schema::USER_DEFINED_ROUTE, report) {
-        let prefix = section.required_text::<Prefix>("prefix", report);
-        if let Some(prefix) = &prefix {
-            let owner = format!("a route of table {label}");
-            prefixes.claim(prefix.value.0, owner, prefix.at, report);
-        }
-        let prefix = prefix.map(|prefix| prefix.value.0);
-        let next_hop = next_hop(&section, prefix, label, report);
-        if let (Some(prefix), Some(next_hop)) = (prefix, next_hop) {
-            routes.push(UserDefinedRoute { prefix, next_hop });
-        }
-    }
-    routes.sort_by_key(|route| route.prefix);
-    routes
 }
 
 fn next_hop(

@@ -342,12 +342,13 @@ fn a_peering_with_one_side_and_a_table_of_no_subnet_are_warnings() {
     );
     let told = warnings(&one_sided);
     assert_eq!(
-        told,
-        [
-            "x.toml:34: network hub is peered with spoke1, but spoke1 not with hub: no packet crosses; \
-          add a [[vnet.peering]] with remote = \"hub\" to network spoke1"
-        ]
+        told[0],
+        "x.toml:34: network hub is peered with spoke1, but spoke1 not with hub: no packet crosses; \
+         add a [[vnet.peering]] with remote = \"hub\" to network spoke1"
     );
+    let unreached = "next hop 10.1.10.4 of route 10.3.0.0/16 of table spoke-routes lies neither";
+    assert!(told[1].contains(unreached), "{told:?}");
+    assert_eq!(told.len(), 2, "{told:?}");
     let told = warnings(&changed(HUB, "route_table = \"to-spokes\"\n", ""));
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
@@ -365,6 +366,21 @@ fn a_peering_with_one_side_and_a_table_of_no_subnet_are_warnings() {
             "x.toml:35: network hub lets spoke1 use its route server, but has none; attach"
         ),
         "{told:?}"
+    );
+}
+
+#[test]
+fn an_appliance_that_a_network_does_not_reach_is_a_warning() {
+    let other = "[[vnet]]\nname = \"other\"\nprefixes = [\"10.7.0.0/16\"]\n[[vnet.subnet]]\n\
+                 name = \"apps\"\nprefixes = [\"10.7.1.0/24\"]\nroute_table = \"spoke-routes\"\n";
+    let told = warnings(&format!("{HUB}{other}"));
+    assert_eq!(
+        told,
+        [
+            "x.toml:79: next hop 10.1.10.4 of route 10.3.0.0/16 of table spoke-routes lies neither in \
+             network other nor in one that is peered with it: the route is invalid there; \
+             give the address of an appliance that can be reached, or add the peering"
+        ]
     );
 }
 

@@ -142,6 +142,12 @@ fn faults_of_route_maps_are_told() {
                 "gateway er1: route map from-nva sets a weight (line 161), which nobody is sent; use it inbound",
             ),
             (
+                "out = \"to-nva\"",
+                "out = \"from-nva\"",
+                "out = \"from-nva\"",
+                "route_maps.nva: route map from-nva sets a weight (line 161), which nobody is sent",
+            ),
+            (
                 "name = \"from-sdwan\"",
                 "name = \"from-nva\"\n[[route_server.route_map]]\nname = \"from-sdwan\"",
                 "»name = \"from-nva\"\n[[route_server.route_map]]",
