@@ -209,13 +209,13 @@ impl Decision<'_> {
         let best = survivors.first().map(|path| path.rank);
         let mut verdicts: Vec<Verdict> = paths
             .iter()
-            .map(|path| match reasons.judgement(path.standing) {
-                Judgement::Eligible => {
+            .map(|path| match reasons.fault(path.standing) {
+                Some(Judgement::Unresolvable(reason) | Judgement::Rejected(reason)) => {
+                    Verdict::Rejected(reason.clone())
+                }
+                Some(Judgement::Eligible(_)) | None => {
                     let step = best.and_then(|best| path.rank.differs_in(best));
                     step.map_or(Verdict::Best, Verdict::Lost)
-                }
-                Judgement::Unresolvable(reason) | Judgement::Rejected(reason) => {
-                    Verdict::Rejected(reason.clone())
                 }
             })
             .collect();

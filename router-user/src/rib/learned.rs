@@ -190,7 +190,9 @@ fn is_mark<A: Address>(reasons: &Reasons, slot: &Slot<A>, change: &Changed) -> b
 
 fn any_unresolvable(reasons: &Reasons, paths: &[Path]) -> bool {
     paths.iter().any(|path| {
-        !path.is_eligible()
-            && matches!(reasons.judgement(path.standing), Judgement::Unresolvable(_))
+        matches!(
+            reasons.fault(path.standing),
+            Some(Judgement::Unresolvable(_))
+        )
     })
 }

@@ -16,7 +16,7 @@
 //! in `vnet`. Peers are sent the best of all paths that they may receive; there what is originated
 //! here wins (step 0), so a learned path of the same prefix is never advertised.
 //!
-//! - `attributes`: equal attribute sets are one allocation; `additions`: what import adds to them.
+//! - `attributes`: equal attribute sets are one allocation, which knows what import made it of.
 //! - `table`: prefixes and their paths, in slots; `adj_rib_in`: how sessions change them.
 //! - `decision`: which path wins, and why the others lose.
 //! - `learned`: what subnets learn.
@@ -25,6 +25,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
+    num::NonZeroU8,
     ops::Deref,
     sync::Arc,
 };
@@ -34,7 +35,6 @@ use ipnet::IpNet;
 
 use crate::bgp::wire::{Family, Nlri, PathAttributes};
 
-mod additions;
 mod adj_rib_in;
 mod adj_rib_out;
 mod attributes;
@@ -52,7 +52,6 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use additions::Added;
 use adj_rib_in::Core;
 use adj_rib_out::{AdjRibOut, CHUNK, Tables};
 use decision::{Decision, Rank};
@@ -61,10 +60,11 @@ use path::{Path, Standing};
 use table::{Address, Table};
 use view::FamilyView;
 
-pub use additions::Additions;
 pub use decision::DecisionOptions;
 pub use export::Export;
-pub use path::{Imported, Judgement, SessionIndex, SessionInfo, SessionTotals, SourceKind};
+pub use path::{
+    Imported, Judgement, SessionIndex, SessionInfo, SessionTotals, SourceKind, Zone, ZoneSet,
+};
 pub use types::{
     AdvertisedView, LearnedChange, LearnedNextHop, LearnedRoute, LearnedViewId, PathView,
     PrefixView, Step, Verdict,
@@ -121,14 +121,15 @@ impl Rib {
         }
     }
 
-    /// The one allocation for these attributes and what import adds to them, to be given to
-    /// [`Rib::announce`].
-    pub fn intern(&mut self, received: Arc<PathAttributes>, additions: Additions) -> Interned {
-        let (attributes, added) = additions.apply(received);
-        Interned {
-            attributes: self.core.attributes.intern(attributes),
-            added,
-        }
+    /// The one allocation for what import made of these attributes, to be given to
+    /// [`Rib::announce`]. `imported` is `received` itself where it changed nothing.
+    pub fn intern(
+        &mut self,
+        received: Arc<PathAttributes>,
+        imported: Arc<PathAttributes>,
+        weight: Option<NonZeroU8>,
+    ) -> Interned {
+        self.core.intern(received, imported, weight)
     }
 
     /// Gives attributes back that [`Rib::intern`] gave out.
@@ -145,14 +146,14 @@ impl Rib {
         judgement: &Judgement,
     ) -> bool {
         let Self { tables, core, .. } = self;
-        let standing = core.reasons.standing(judgement).with(attributes.added);
+        let standing = core.reasons.standing(judgement);
         let rank = Rank::learned(attributes, core.sessions.info(session).class);
         let path = Path {
             attributes: attributes.attributes.clone(),
             rank,
             path_id: nlri.path_id,
             session,
-            standing,
+            standing: standing.with_changed(attributes.changed),
         };
         match nlri.prefix {
             IpNet::V4(net) => core.announce(&mut tables.v4, net.addr(), net.prefix_len(), path),
@@ -230,11 +231,12 @@ impl Rib {
     }
 
     /// Imports every path of a session again, from its attributes as received; only those of which
-    /// import makes something else now change.
+    /// import makes something else now change. Paths with the same attributes follow each other often:
+    /// `import` does well to give out one allocation for all of them.
     pub fn reimport(
         &mut self,
         session: SessionIndex,
-        mut import: impl FnMut(Family, &PathAttributes) -> Imported,
+        mut import: impl FnMut(IpNet, &Arc<PathAttributes>) -> Imported,
     ) {
         let Self { tables, core, .. } = self;
         core.reimport(&mut tables.v4, session, &mut import);
@@ -243,14 +245,13 @@ impl Rib {
 
     /// The route server originates a prefix from now on (origin IGP, next hop by view).
     pub fn originate(&mut self, prefix: IpNet) {
-        let attributes = self.intern(Arc::default(), Additions::default());
         let Self { tables, core, .. } = self;
         let path = Path {
-            attributes: attributes.attributes,
+            attributes: core.attributes.intern(Arc::default()),
             rank: Rank::ORIGINATED,
             path_id: 0,
             session: SessionIndex::LOCAL,
-            standing: Standing::ELIGIBLE,
+            standing: Standing::LOCAL,
         };
         match prefix {
             IpNet::V4(net) => core.announce(&mut tables.v4, net.addr(), net.prefix_len(), path),
@@ -406,6 +407,12 @@ impl Rib {
         self.core.attributes.len()
     }
 
+    /// The zones in which next hops of eligible paths lie.
+    #[must_use]
+    pub fn zones_in_use(&self) -> ZoneSet {
+        self.core.zones.in_use()
+    }
+
     /// The learned paths of all prefixes, or of `only`.
     pub fn prefixes(&self, only: Option<IpNet>) -> impl Iterator<Item = PrefixView> {
         let Tables { v4, v6 } = &self.tables;
@@ -448,7 +455,8 @@ impl Rib {
 /// Attributes that are shared by all paths that carry them.
 pub struct Interned {
     attributes: Arc<PathAttributes>,
-    added: Added,
+    /// They are not those received, or have a weight.
+    changed: bool,
 }
 
 impl Deref for Interned {

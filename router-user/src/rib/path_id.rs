@@ -149,7 +149,7 @@ mod tests {
             rank: Rank::ORIGINATED,
             path_id,
             session: SessionIndex(session),
-            standing: Standing::ELIGIBLE,
+            standing: Standing::LOCAL,
         }
     }
 }

@@ -309,7 +309,7 @@ mod tests {
             rank: Rank::ORIGINATED,
             path_id,
             session: SessionIndex::LOCAL,
-            standing: Standing::ELIGIBLE,
+            standing: Standing::LOCAL,
         }
     }
 }

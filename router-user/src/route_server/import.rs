@@ -4,14 +4,19 @@
 //! ([`Imported`]). A refused path stays visible with the reason, which names the setting where there
 //! is one; the texts are few and fixed, since the RIB keeps one copy of each.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
+use rustc_hash::FxHashMap;
 
+use super::additions::Additions;
 use crate::{
     bgp::wire::{AsPath, Asn, Family, NextHop, PathAttributes, Role},
     config::PeerPolicy,
-    rib::{Additions, Imported, Judgement},
+    rib::{Imported, Judgement, Zone},
 };
 
 /// The rules of one route server.
@@ -42,6 +47,11 @@ pub(super) struct PeerRules {
     pub(super) drained: bool,
 }
 
+/// What has become of attribute sets of one session: the paths of a chunk share theirs, and what import
+/// makes of them.
+#[derive(Default)]
+pub(super) struct Memo(FxHashMap<(*const PathAttributes, Family), (Arc<PathAttributes>, Imported)>);
+
 /// A path whose ONLY_TO_CUSTOMER shows that it took a wrong turn.
 const LEAK: &str = "route leak: ONLY_TO_CUSTOMER from a customer or route-server client (RFC 9234)";
 
@@ -49,17 +59,26 @@ const LEAK: &str = "route leak: ONLY_TO_CUSTOMER from a customer or route-server
 const PEER_LEAK: &str = "route leak: ONLY_TO_CUSTOMER of another AS than the peer's own (RFC 9234)";
 
 impl ImportRules {
-    /// What becomes of a path of this family from an eBGP peer.
-    pub(super) fn import(
+    /// What becomes of a path to this prefix from an eBGP peer.
+    pub(super) fn import<'m>(
         &self,
         peer: &PeerRules,
-        family: Family,
-        attributes: &PathAttributes,
-    ) -> Imported {
-        Imported {
-            judgement: self.judge(peer, family, attributes),
-            additions: peer.additions(),
-        }
+        prefix: IpNet,
+        received: &Arc<PathAttributes>,
+        memo: &'m mut Memo,
+    ) -> &'m Imported {
+        let family = Family::of(&prefix);
+        let known = memo.0.entry((Arc::as_ptr(received), family));
+        let (_, imported) = known.or_insert_with(|| {
+            let imported = Imported {
+                judgement: self.judge(peer, family, received),
+                attributes: peer.additions().apply(received),
+                weight: None,
+            };
+            // While it is held, no other set has its address.
+            (received.clone(), imported)
+        });
+        imported
     }
 
     /// How a path is judged by its attributes as received.
@@ -79,7 +98,7 @@ impl ImportRules {
         }
         let next_hop = attributes.next_hop.map(NextHop::address);
         if next_hop.is_some_and(|address| self.space.iter().any(|net| net.contains(&address))) {
-            Judgement::Eligible
+            Judgement::Eligible(Zone(0))
         } else {
             Judgement::Unresolvable(
                 "next hop is outside the virtual network and those peered with it".into(),
@@ -202,10 +221,11 @@ mod tests {
 
     const V4: Family = Family::Ipv4Unicast;
     const V6: Family = Family::Ipv6Unicast;
+    const ELIGIBLE: Judgement = Judgement::Eligible(Zone(0));
 
     #[test]
     fn a_path_from_its_peer_with_a_next_hop_in_the_network_is_eligible() {
-        assert_eq!(judge(&[65010, 65011], "10.1.10.4"), Judgement::Eligible);
+        assert_eq!(judge(&[65010, 65011], "10.1.10.4"), ELIGIBLE);
     }
 
     #[test]
@@ -228,7 +248,7 @@ mod tests {
         let mut peer = nva();
         assert_rejected(rules().judge(&peer, V4, &attributes), "AS_SET");
         peer.policy.allow_as_set = true;
-        assert_eq!(rules().judge(&peer, V4, &attributes), Judgement::Eligible);
+        assert_eq!(rules().judge(&peer, V4, &attributes), ELIGIBLE);
     }
 
     #[test]
@@ -254,7 +274,7 @@ mod tests {
         for path in [&[65011, 65010][..], &[]] {
             let attributes = attributes(path, "10.1.10.4");
             let judgement = rules().judge(&lenient, V4, &attributes);
-            assert_eq!(judgement, Judgement::Eligible);
+            assert_eq!(judgement, ELIGIBLE);
         }
     }
 
@@ -263,7 +283,7 @@ mod tests {
         let mut peer = nva();
         peer.policy.allow_own_as = 2;
         let judge = |path: &[Asn]| rules().judge(&peer, V4, &attributes(path, "10.1.10.4"));
-        assert_eq!(judge(&[65010, 65515, 65011, 65515]), Judgement::Eligible);
+        assert_eq!(judge(&[65010, 65515, 65011, 65515]), ELIGIBLE);
         assert_rejected(judge(&[65010, 65515, 65515, 65515]), "more than 2 times");
     }
 
@@ -278,7 +298,7 @@ mod tests {
             asns: smallvec![65030],
         });
         let judge = |path: &PathAttributes| rules().judge(&peer, V4, path);
-        assert_eq!(judge(&path), Judgement::Eligible);
+        assert_eq!(judge(&path), ELIGIBLE);
         path.as_path.segments[1].asns.push(65031);
         assert_rejected(judge(&path), "more than 3 ASNs (max_as_path_length)");
     }
@@ -314,12 +334,12 @@ mod tests {
             ] {
                 let mut attributes = attributes(&[65010], "10.1.10.4");
                 attributes.only_to_customer = marked;
-                let imported = rules().import(&peer, V4, &attributes);
-                let expected = adds.then_some(65010);
-                assert_eq!(imported.additions.only_to_customer, expected, "{role:?}");
+                let imported = import(&peer, attributes);
+                let expected = marked.or(adds.then_some(65010));
+                assert_eq!(imported.attributes.only_to_customer, expected, "{role:?}");
                 match fault {
                     Some(fault) => assert_rejected(imported.judgement, fault),
-                    None => assert_eq!(imported.judgement, Judgement::Eligible, "{role:?}"),
+                    None => assert_eq!(imported.judgement, ELIGIBLE, "{role:?}"),
                 }
             }
         }
@@ -332,9 +352,10 @@ mod tests {
             ..nva()
         };
         let attributes = attributes(&[65010], "10.1.10.4");
-        let imported = rules().import(&peer, V4, &attributes);
-        assert_eq!(imported.judgement, Judgement::Eligible);
-        assert!(imported.additions.graceful_shutdown);
+        let imported = import(&peer, attributes);
+        assert_eq!(imported.judgement, ELIGIBLE);
+        let tag = crate::bgp::wire::community::GRACEFUL_SHUTDOWN;
+        assert!(imported.attributes.has_community(tag));
     }
 
     #[test]
@@ -370,8 +391,7 @@ mod tests {
         );
         let third_party = judge(&[65010], "10.1.10.200");
         assert_eq!(
-            third_party,
-            Judgement::Eligible,
+            third_party, ELIGIBLE,
             "within the network, any address will do"
         );
     }
@@ -379,9 +399,34 @@ mod tests {
     #[test]
     fn an_ipv4_route_may_have_an_ipv6_next_hop_but_not_the_other_way_round() {
         let v6 = attributes(&[65010], "fd00:1:0:a::4");
-        assert_eq!(rules().judge(&nva(), V4, &v6), Judgement::Eligible);
+        assert_eq!(rules().judge(&nva(), V4, &v6), ELIGIBLE);
         let v4 = attributes(&[65010], "10.1.10.4");
         assert_rejected(rules().judge(&nva(), V6, &v4), "IPv4 address");
+    }
+
+    #[test]
+    fn one_set_of_attributes_costs_one_import_a_family() {
+        let drained = PeerRules {
+            drained: true,
+            ..nva()
+        };
+        let received = Arc::new(attributes(&[65010], "fd00:1:0:a::4"));
+        let mut memo = Memo::default();
+        let mut made = |prefix: &str| {
+            let prefix = prefix.parse().unwrap();
+            let imported = rules().import(&drained, prefix, &received, &mut memo);
+            imported.attributes.clone()
+        };
+        let first = made("10.250.0.0/16");
+        assert!(Arc::ptr_eq(&first, &made("10.251.0.0/16")));
+        assert!(!Arc::ptr_eq(&first, &made("fd00:250::/32")));
+    }
+
+    fn import(peer: &PeerRules, attributes: PathAttributes) -> Imported {
+        let prefix = "10.250.0.0/16".parse().unwrap();
+        let mut memo = Memo::default();
+        let imported = rules().import(peer, prefix, &Arc::new(attributes), &mut memo);
+        imported.clone()
     }
 
     fn judge(path: &[Asn], next_hop: &str) -> Judgement {

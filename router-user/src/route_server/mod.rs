@@ -31,6 +31,7 @@ use crate::{
     },
 };
 
+mod additions;
 mod detail;
 mod import;
 mod learned_use;
@@ -46,7 +47,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use import::{ImportRules, PeerRules};
+use import::{ImportRules, Memo, PeerRules};
 use limit::{Refused, Rests};
 use refresh::Allowance;
 use restart::Kept;
@@ -378,20 +379,26 @@ impl RouteServer {
         for change in changes {
             match change {
                 RouteChange::Announce { attributes, nlri } => {
-                    let received = attributes.clone();
-                    let attributes = self.rib.intern(attributes, up.rules.additions());
-                    let mut judgements = [None, None];
+                    let mut memo = Memo::default();
+                    let mut interned = [None, None];
                     for nlri in nlri {
-                        let family = Family::of(&nlri.prefix);
-                        let judgement = judgements[family as usize]
-                            .get_or_insert_with(|| self.rules.judge(&up.rules, family, &received));
-                        let new = self.rib.announce(up.index, nlri, &attributes, judgement);
+                        let prefix = nlri.prefix;
+                        let imported = self.rules.import(&up.rules, prefix, &attributes, &mut memo);
+                        let family = Family::of(&prefix) as usize;
+                        let interned = interned[family].get_or_insert_with(|| {
+                            let made = imported.attributes.clone();
+                            self.rib.intern(attributes.clone(), made, imported.weight)
+                        });
+                        let judgement = &imported.judgement;
+                        let new = self.rib.announce(up.index, nlri, interned, judgement);
                         if new && noted {
                             added.push(nlri);
                         }
                     }
-                    drop(received);
-                    self.rib.release(attributes);
+                    drop((memo, attributes));
+                    for interned in interned.into_iter().flatten() {
+                        self.rib.release(interned);
+                    }
                 }
                 RouteChange::Withdraw { nlri, malformed } => {
                     if let Some(what) = malformed {

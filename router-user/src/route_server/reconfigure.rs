@@ -8,7 +8,11 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Operator, RouteServer, Session, import::ImportRules, limit::Rests};
+use super::{
+    Operator, RouteServer, Session,
+    import::{ImportRules, Memo},
+    limit::Rests,
+};
 use crate::{
     bgp::{SessionId, SessionStatus},
     config,
@@ -108,8 +112,10 @@ impl RouteServer {
             };
             let before = std::mem::replace(rules, now);
             if all || before != now {
-                self.rib.reimport(*index, |family, attributes| {
-                    self.rules.import(&now, family, attributes)
+                let mut memo = Memo::default();
+                self.rib.reimport(*index, |prefix, received| {
+                    let imported = self.rules.import(&now, prefix, received, &mut memo);
+                    imported.clone()
                 });
             }
         }

@@ -207,9 +207,7 @@ fn backups_are_the_best_paths_without_the_members_next_hops() {
 fn without_a_resolvable_next_hop_the_learned_route_has_no_members() {
     let mut lab = Lab::new();
     let source = lab.source(info(4));
-    let path = lab
-        .rib
-        .intern(Arc::new(attributes(&[65010], 4)), Additions::default());
+    let path = lab.intern(attributes(&[65010], 4));
     let index = lab.peers[source].index;
     let announce = |lab: &mut Lab, judgement| {
         lab.rib
@@ -223,7 +221,7 @@ fn without_a_resolvable_next_hop_the_learned_route_has_no_members() {
     let gone = announce(&mut lab, Judgement::Rejected("loop".into()));
     assert_eq!(gone, Some(None), "a rejected path is no candidate");
 
-    let there = announce(&mut lab, Judgement::Eligible).flatten();
+    let there = announce(&mut lab, Judgement::Eligible(Zone(0))).flatten();
     assert_eq!(hosts(&there.expect("a route").members), [4]);
 }
 

@@ -307,10 +307,9 @@ fn held_during_its_dump_of_a_table_that_emptied() -> (Lab, usize, usize) {
     let nets: Vec<IpNet> = (0..20_000u32)
         .map(|number| IpNet::new(Ipv4Addr::from((20 << 24) + (number << 8)).into(), 24).unwrap())
         .collect();
-    let path = Arc::new(attributes(&[65010], 4));
-    let path = lab.rib.intern(path, Additions::default());
+    let path = lab.intern(attributes(&[65010], 4));
     for net in &nets {
-        let eligible = Judgement::Eligible;
+        let eligible = Judgement::Eligible(Zone(0));
         lab.rib.announce(index, (*net).into(), &path, &eligible);
     }
     lab.rib.release(path);

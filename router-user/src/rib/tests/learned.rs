@@ -12,7 +12,7 @@ fn where_nobody_forwards_only_defaults_and_unresolvable_prefixes_are_told() {
     judge(&mut lab, peer, "10.9.0.0/16", &unresolvable());
     assert_eq!(told(&mut lab), ["+0.0.0.0/0", "?10.9.0.0/16"]);
 
-    judge(&mut lab, peer, "10.9.0.0/16", &Judgement::Eligible);
+    judge(&mut lab, peer, "10.9.0.0/16", &Judgement::Eligible(Zone(0)));
     lab.withdraw(peer, "0.0.0.0/0");
     lab.withdraw(peer, "10.250.0.0/16");
     assert_eq!(told(&mut lab), ["+10.9.0.0/16", "-0.0.0.0/0"]);
@@ -73,9 +73,7 @@ fn told(lab: &mut Lab) -> Vec<String> {
 }
 
 fn judge(lab: &mut Lab, peer: usize, net: &str, judgement: &Judgement) {
-    let interned = lab
-        .rib
-        .intern(Arc::new(attributes(&[65004], 4)), Additions::default());
+    let interned = lab.intern(attributes(&[65004], 4));
     let index = lab.peers[peer].index;
     lab.rib
         .announce(index, prefix(net).into(), &interned, judgement);

@@ -18,6 +18,7 @@ use crate::bgp::{
 mod add_path;
 mod adj_rib_out;
 mod decision;
+mod import;
 mod lag;
 mod learned;
 mod long_lived;
@@ -115,11 +116,17 @@ impl Lab {
     }
 
     fn announce_path(&mut self, peer: usize, nlri: Nlri, attributes: PathAttributes) {
-        let attributes = self.rib.intern(Arc::new(attributes), Additions::default());
+        let attributes = self.intern(attributes);
         let index = self.peers[peer].index;
         self.rib
-            .announce(index, nlri, &attributes, &Judgement::Eligible);
+            .announce(index, nlri, &attributes, &Judgement::Eligible(Zone(0)));
         self.rib.release(attributes);
+    }
+
+    /// Attributes that import does not change.
+    fn intern(&mut self, attributes: PathAttributes) -> Interned {
+        let attributes = Arc::new(attributes);
+        self.rib.intern(attributes.clone(), attributes, None)
     }
 
     fn withdraw(&mut self, peer: usize, net: &str) {

@@ -16,14 +16,12 @@ fn a_hundred_thousand_prefixes_from_eight_peers_reach_all_of_them() {
             // Paths get longer from one peer to the next: the first peer's are used.
             let path = vec![65000 + u32::from(host); place + 1];
             let path = [path, vec![4_200_000_000 + batch]].concat();
-            let path = lab
-                .rib
-                .intern(Arc::new(attributes(&path, host)), Additions::default());
+            let path = lab.intern(attributes(&path, host));
             for number in batch * 1000..(batch + 1) * 1000 {
                 let address = Ipv4Addr::from((20 << 24) + (number << 8));
                 let net = IpNet::new(address.into(), 24).unwrap();
                 lab.rib
-                    .announce(index, net.into(), &path, &Judgement::Eligible);
+                    .announce(index, net.into(), &path, &Judgement::Eligible(Zone(0)));
             }
             lab.rib.release(path);
             for (index, piece) in lab.rib.take_messages() {

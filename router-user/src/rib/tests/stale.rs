@@ -96,9 +96,10 @@ fn the_mark_stays_when_a_path_is_judged_again_and_a_refused_one_is_swept_too() {
     lab.announce(a, "10.2.0.0/16", attributes(&[65010], 4));
     lab.rib.mark_stale(index, V4);
     let refused = Judgement::Rejected("loop".into());
-    lab.rib.reimport(index, |_, _| Imported {
+    lab.rib.reimport(index, |_, received| Imported {
         judgement: refused.clone(),
-        additions: Additions::default(),
+        attributes: received.clone(),
+        weight: None,
     });
     assert_eq!(lab.rib.stale(index), [1, 0]);
     let shown = lab.rib.prefixes(None).next().unwrap().paths.remove(0);
