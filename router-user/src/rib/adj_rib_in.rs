@@ -16,6 +16,7 @@ use super::{
     AdvertisedView, Imported, Interned, PathView, PrefixView, Zone, ZoneSet,
     attributes::Interner,
     decision::{Decision, DecisionOptions, Rank},
+    learned::{Basis, Scope},
     path::{Path, Reasons, SessionIndex, Sessions},
     path_id,
     table::{Address, Table},
@@ -319,12 +320,51 @@ impl Core {
         }
     }
 
-    pub(super) fn view(&self, prefix: IpNet, paths: &[Path]) -> PrefixView {
-        let decision = Decision {
+    /// Gives the paths of sessions their sessions' class from this slot on, until so many slots have
+    /// changed; the slot to go on from.
+    pub(super) fn reclassify<A: Address>(
+        &self,
+        table: &mut Table<A>,
+        from: usize,
+        moved: &[bool],
+        mut most: usize,
+    ) -> usize {
+        let mut next = from;
+        while next < table.len() && most > 0 {
+            let moves = |path: &Path| {
+                let moved = moved.get(usize::from(path.session.0));
+                moved.is_some_and(|moved| *moved)
+            };
+            if table.paths(next).iter().any(moves) {
+                for path in table.paths_mut(next).iter_mut().filter(|path| moves(path)) {
+                    let class = self.sessions.info(path.session).class;
+                    path.rank = path.rank.with_class(class);
+                }
+                most -= 1;
+            }
+            next += 1;
+        }
+        next
+    }
+
+    pub(super) fn decision(&self) -> Decision<'_> {
+        Decision {
             sessions: &self.sessions,
             options: self.options,
-        };
-        let verdicts = decision.verdicts(paths, &self.reasons);
+        }
+    }
+
+    /// What is learned depends on this.
+    pub(super) fn basis(&self) -> Basis<'_> {
+        Basis {
+            decision: self.decision(),
+            reasons: &self.reasons,
+            attributes: &self.attributes,
+        }
+    }
+
+    pub(super) fn view(&self, prefix: IpNet, paths: &[Path], scope: Option<&Scope>) -> PrefixView {
+        let verdicts = self.decision().verdicts(paths, &self.reasons, scope);
         let learned = paths
             .iter()
             .zip(verdicts)
@@ -351,10 +391,7 @@ impl Core {
         prefix: IpNet,
         paths: &[Path],
     ) -> Vec<AdvertisedView> {
-        let decision = Decision {
-            sessions: &self.sessions,
-            options: self.options,
-        };
+        let decision = self.decision();
         if !to.is_exchanged() {
             return Vec::new();
         }

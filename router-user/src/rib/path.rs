@@ -44,6 +44,8 @@ pub struct SessionInfo {
     pub ebgp: bool,
     /// A gateway: exempt from step 8.
     pub gateway: bool,
+    /// Packets to its routes with the community BLACKHOLE are dropped (RFC 7999).
+    pub may_blackhole: bool,
 }
 
 /// Where a next hop lies: the network, as `route_server` numbers them, 0 its own. At most
@@ -281,6 +283,17 @@ impl Sessions {
 
     pub(super) fn info(&self, index: SessionIndex) -> &SessionInfo {
         &self[index].info
+    }
+
+    /// Gives sessions the class that they are to have now; which of them got another one, by index.
+    pub(super) fn reclassify(&mut self, class: impl Fn(&SessionInfo) -> u8) -> Vec<bool> {
+        let sessions = self.0.iter_mut().map(|session| {
+            session.as_mut().is_some_and(|Session { info, .. }| {
+                let class = class(info);
+                std::mem::replace(&mut info.class, class) != class
+            })
+        });
+        sessions.collect()
     }
 
     pub(super) fn get_mut(&mut self, index: SessionIndex) -> &mut Session {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::{
     Export,
-    decision::{Choice, DEFAULT_LOCAL_PREF, Decision, Ranking},
+    decision::{Choice, DEFAULT_LOCAL_PREF, Decision, DecisionOptions, Ranking},
     path::{Path, SessionIndex, SessionInfo, Sessions, SourceKind},
 };
 use crate::bgp::wire::{
@@ -45,13 +45,18 @@ pub struct View {
 pub struct SourceKinds(u8);
 
 impl SourceKinds {
+    /// Every kind.
+    pub const ALL: Self = Self(u8::MAX);
+
     /// This set and `kind`.
     #[must_use]
     pub const fn with(self, kind: SourceKind) -> Self {
         Self(self.0 | 1 << kind.0)
     }
 
-    const fn contains(self, kind: SourceKind) -> bool {
+    /// Whether `kind` is in it.
+    #[must_use]
+    pub const fn contains(self, kind: SourceKind) -> bool {
         self.0 & 1 << kind.0 != 0
     }
 }
@@ -98,6 +103,8 @@ impl View {
 pub(super) struct FamilyView<'v> {
     pub(super) view: &'v View,
     pub(super) family: Family,
+    /// By which configuration of the decision process it chooses, if not by today's.
+    options: Option<DecisionOptions>,
     /// [`FamilyView::message_len`] of attributes so long that they had to be encoded to know, by the
     /// address of the interned attributes.
     long: RefCell<FxHashMap<*const PathAttributes, Option<usize>>>,
@@ -108,7 +115,21 @@ impl<'v> FamilyView<'v> {
         Self {
             view,
             family,
+            options: None,
             long: RefCell::default(),
+        }
+    }
+
+    /// Chooses by this configuration of the decision process, whatever is today's.
+    pub(super) fn decided_by(self, options: DecisionOptions) -> Self {
+        let options = Some(options);
+        Self { options, ..self }
+    }
+
+    fn decision<'s>(&self, today: &Decision<'s>) -> Decision<'s> {
+        Decision {
+            options: self.options.unwrap_or(today.options),
+            ..*today
         }
     }
 
@@ -126,6 +147,7 @@ impl<'v> FamilyView<'v> {
         paths: &'p [Path],
         member: Option<&SessionInfo>,
     ) -> Choice<'p> {
+        let decision = self.decision(decision);
         let mut choice = decision.best(paths, |path| {
             !self.view.export.closed && path.is_local()
                 || self.may_carry(decision.sessions, path)
@@ -152,6 +174,7 @@ impl<'v> FamilyView<'v> {
                 hinges_on_losers: choice.hinges_on_losers,
             };
         }
+        let decision = self.decision(decision);
         let may_be_sent = |path: &Path| {
             self.may_carry(decision.sessions, path)
                 && member.is_none_or(|member| may_go_to(decision.sessions, path, member))

@@ -26,8 +26,8 @@ use crate::{
     },
     config::{self, LimitAction, PeerPolicy},
     rib::{
-        DecisionOptions, Export, LearnedChange, LearnedRoute, LearnedViewId, Rib, SessionIndex,
-        SessionInfo, SourceKind, SourceKinds, View,
+        Export, LearnedChange, LearnedRoute, LearnedView, LearnedViewId, Rib, SessionIndex,
+        SessionInfo, SourceKind, SourceKinds, View, Zone, ZoneSet,
     },
 };
 
@@ -139,10 +139,7 @@ impl RouteServer {
     /// gateway host's addresses in it, which are no next hops.
     #[must_use]
     pub fn new(config: &config::RouteServer, vnet_space: &[IpNet], gateways: &[IpAddr]) -> Self {
-        let options = DecisionOptions {
-            max_paths: config.max_paths.into(),
-            always_compare_med: false,
-        };
+        let options = reconfigure::decision_options(config);
         let mut this = Self {
             config: config.clone(),
             rules: reconfigure::import_rules(config, vnet_space, gateways),
@@ -161,6 +158,8 @@ impl RouteServer {
             deferred_until: None,
             withheld: foldhash::HashMap::default(),
         };
+        this.rib
+            .set_learned_view(LearnedViewId(0), &learned_view(true));
         this.configure_sessions();
         this
     }
@@ -177,9 +176,10 @@ impl RouteServer {
         self.originated = prefixes;
     }
 
-    /// Who uses what is learned; without any, little of it is told ([`Rib::set_forwarding`]).
+    /// Who uses what is learned; without any, little of it is told ([`LearnedView::marks_only`]).
     pub fn set_uses(&mut self, uses: BTreeSet<LearnedUse>, now: Instant) {
-        self.rib.set_forwarding(!uses.is_empty());
+        let view = learned_view(!uses.is_empty());
+        self.rib.set_learned_view(LearnedViewId(0), &view);
         self.uses = uses;
         self.unassigned = true;
         self.schedule(now);
@@ -326,6 +326,7 @@ impl RouteServer {
                 class: NVA_CLASS,
                 ebgp: negotiated.local_asn != negotiated.peer_asn,
                 gateway: false,
+                may_blackhole: false,
             }),
         };
         let session = self.sessions.get_mut(id).expect("looked up above");
@@ -537,6 +538,15 @@ impl Session {
             role: self.peer.role.map(|settings| settings.role),
             graceful_shutdown: self.operator.drained,
         }
+    }
+}
+
+/// All that is learned.
+fn learned_view(forwarding: bool) -> LearnedView {
+    LearnedView {
+        sources: SourceKinds::ALL,
+        reach: ZoneSet::from([Zone(0)]),
+        marks_only: !forwarding,
     }
 }
 

@@ -15,7 +15,7 @@ impl RouteServer {
     #[must_use]
     pub fn received_rows(&self, filter: &Filter) -> Vec<ReceivedRow> {
         let mut rows: Vec<ReceivedRow> = Vec::new();
-        for prefix in self.rib.prefixes(filter.prefix) {
+        for prefix in self.rib.prefixes(filter.prefix, None) {
             let wanted = prefix
                 .paths
                 .iter()

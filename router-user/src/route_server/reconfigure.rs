@@ -16,6 +16,7 @@ use super::{
 use crate::{
     bgp::{SessionId, SessionStatus},
     config,
+    rib::DecisionOptions,
 };
 
 impl RouteServer {
@@ -36,7 +37,7 @@ impl RouteServer {
         self.apply_rules(import_rules(config, vnet_space, gateways));
         self.apply_limits(now);
         self.apply_views();
-        self.rib.set_max_paths(config.max_paths.into());
+        self.rib.set_options(decision_options(config));
         self.schedule(now);
     }
 
@@ -143,6 +144,14 @@ fn allows_more(before: &config::Peer, after: &config::Peer) -> bool {
     after.max_prefixes > before.max_prefixes
         || after.limit_action != before.limit_action
         || (after.limit_restart && !before.limit_restart)
+}
+
+/// What of the decision process is configured.
+pub(super) fn decision_options(config: &config::RouteServer) -> DecisionOptions {
+    DecisionOptions {
+        max_paths: config.max_paths.into(),
+        ..DecisionOptions::default()
+    }
 }
 
 /// What the import checks depend on.

@@ -43,7 +43,7 @@ impl RouteServer {
     #[must_use]
     pub fn learned_rows(&self, filter: &Filter, now: Instant) -> Vec<LearnedRow> {
         let mut rows: Vec<LearnedRow> = Vec::new();
-        for prefix in self.rib.prefixes(filter.prefix) {
+        for prefix in self.rib.prefixes(filter.prefix, None) {
             for path in prefix
                 .paths
                 .iter()
@@ -294,6 +294,7 @@ impl RouteServer {
             Verdict::Multipath => ("multipath", Some("equal to the best path".to_owned())),
             Verdict::Lost(step) => ("lost", Some(step.loses().to_owned())),
             Verdict::NotNeeded(why) => ("lost", Some(format!("equal to the best path, but {why}"))),
+            Verdict::Excluded(why) => ("excluded", Some((*why).to_owned())),
             Verdict::Rejected(why) => ("rejected", Some(why.to_string())),
         };
         if prefix.originated && *verdict == Verdict::Best {

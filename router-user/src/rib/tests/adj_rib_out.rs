@@ -128,7 +128,7 @@ fn what_is_originated_wins_over_what_is_learned() {
     assert_eq!(lab.holds(b, "10.1.0.0/16"), Some(&own));
     let seen = lab
         .rib
-        .prefixes(Some(prefix("10.1.0.0/16")))
+        .prefixes(Some(prefix("10.1.0.0/16")), None)
         .next()
         .unwrap();
     assert!(seen.originated);
@@ -461,7 +461,7 @@ fn a_session_that_ends_takes_its_routes_of_either_family_with_it() {
         lab.settle();
         lab.rib.remove_session(lab.peers[a].index);
         lab.settle();
-        assert_eq!(lab.rib.prefixes(None).count(), 0);
+        assert_eq!(lab.rib.prefixes(None, None).count(), 0);
         assert_eq!(lab.rib.attribute_sets(), 0);
         assert_eq!(lab.peers[b].holds.len(), 0);
     }

@@ -168,7 +168,7 @@ fn then_the_shorter_cluster_list_then_the_lowest_peer_address_is_advertised() {
 #[test]
 fn the_ecmp_set_has_one_member_a_next_hop_and_at_most_max_paths() {
     let mut lab = Lab::new();
-    lab.rib.set_max_paths(2);
+    lab.rib.set_options(at_most(2));
     for (host, next_hop) in [(4, 40), (5, 40), (6, 60), (7, 70)] {
         let source = lab.source(info(host));
         lab.announce(source, NET, attributes(&[65010], next_hop));
@@ -184,7 +184,7 @@ fn the_ecmp_set_has_one_member_a_next_hop_and_at_most_max_paths() {
     assert_eq!(hosts(&route.members), [40, 60]);
     assert_eq!(hosts(&route.backups), [70]);
 
-    lab.rib.set_max_paths(3);
+    lab.rib.set_options(at_most(3));
     let route = lab.learned();
     assert_eq!(hosts(&route.members), [40, 60, 70]);
     assert_eq!(hosts(&route.backups), [0_u8; 0]);
@@ -264,6 +264,13 @@ fn make_worse(attributes: &mut PathAttributes, info: &mut SessionInfo, step: Ste
     }
 }
 
+fn at_most(max_paths: usize) -> DecisionOptions {
+    DecisionOptions {
+        max_paths,
+        ..DecisionOptions::default()
+    }
+}
+
 fn verdict_of_second(paths: [PathAttributes; 2]) -> Verdict {
     let mut lab = Lab::new();
     for (host, attributes) in [4, 5].into_iter().zip(paths) {
@@ -290,7 +297,7 @@ impl Lab {
     }
 
     fn sorted(&self) -> Vec<PathView> {
-        let view = self.rib.prefixes(Some(prefix(NET))).next();
+        let view = self.rib.prefixes(Some(prefix(NET)), None).next();
         let mut paths = view.expect("the prefix is known").paths;
         paths.sort_by_key(|path| path.session.peer);
         paths

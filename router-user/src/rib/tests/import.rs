@@ -145,7 +145,7 @@ fn imported(
 /// A peer's path as people see it.
 fn shown(lab: &Lab, peer: usize) -> PathView {
     let session = &lab.rib.core.sessions.info(lab.peers[peer].index).id;
-    let views = lab.rib.prefixes(Some(prefix(NET)));
+    let views = lab.rib.prefixes(Some(prefix(NET)), None);
     let mut paths = views.flat_map(|view| view.paths);
     paths
         .find(|path| path.session == *session)

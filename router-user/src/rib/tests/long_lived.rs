@@ -60,7 +60,7 @@ fn rfc9494_4_4_what_is_kept_for_long_loses_to_any_other_path_and_wins_again_once
     lab.announce(a, "10.2.0.0/16", attributes(&[65010], 4));
     lab.announce(b, "10.2.0.0/16", attributes(&[65020, 65021], 5));
     let best = |lab: &Lab| {
-        let view = lab.rib.prefixes(None).next().unwrap();
+        let view = lab.rib.prefixes(None, None).next().unwrap();
         let best = view.paths.iter().find(|path| path.verdict == Verdict::Best);
         best.unwrap().session.peer
     };

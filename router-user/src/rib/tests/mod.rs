@@ -25,6 +25,7 @@ mod long_lived;
 mod room;
 mod smoke;
 mod stale;
+mod views;
 
 /// The route server's ASN in these tests.
 const ASN: Asn = 65515;
@@ -52,10 +53,10 @@ struct Peer {
 
 impl Lab {
     fn new() -> Self {
-        Self {
-            rib: Rib::new(DecisionOptions::default()),
-            peers: Vec::new(),
-        }
+        let mut rib = Rib::new(DecisionOptions::default());
+        rib.set_learned_view(LearnedViewId(0), &learned_view());
+        let peers = Vec::new();
+        Self { rib, peers }
     }
 
     /// An NVA 10.1.10.`host` that sends and is sent routes.
@@ -217,6 +218,7 @@ fn info(host: u8) -> SessionInfo {
         class: 1,
         ebgp: true,
         gateway: false,
+        may_blackhole: false,
     }
 }
 
@@ -241,6 +243,15 @@ fn view() -> View {
         export: Export::default(),
         next_hop_v4: Some(IpAddr::from([10, 1, 255, 4]).into()),
         next_hop_v6: None,
+    }
+}
+
+/// All sources, the route server's own network.
+fn learned_view() -> LearnedView {
+    LearnedView {
+        sources: SourceKinds::ALL,
+        reach: ZoneSet::from([Zone(0)]),
+        marks_only: false,
     }
 }
 

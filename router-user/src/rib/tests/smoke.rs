@@ -35,7 +35,7 @@ fn a_hundred_thousand_prefixes_from_eight_peers_reach_all_of_them() {
         assert_eq!(totals.received, [PREFIXES as usize, 0]);
         assert_eq!(totals.advertised, PREFIXES as usize);
     }
-    assert_eq!(lab.rib.prefixes(None).count(), PREFIXES as usize);
+    assert_eq!(lab.rib.prefixes(None, None).count(), PREFIXES as usize);
     assert!(bytes.iter().all(|bytes| *bytes > 0));
     assert!(lab.rib.attribute_sets() <= 800);
 
@@ -48,5 +48,5 @@ fn a_hundred_thousand_prefixes_from_eight_peers_reach_all_of_them() {
         lab.rib.remove_session(lab.peers[peer].index);
     }
     assert_eq!(lab.rib.attribute_sets(), 0);
-    assert_eq!(lab.rib.prefixes(None).count(), 0);
+    assert_eq!(lab.rib.prefixes(None, None).count(), 0);
 }
