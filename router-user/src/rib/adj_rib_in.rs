@@ -13,10 +13,11 @@ use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
-    AdvertisedView, Imported, Interned, PathView, PrefixView, Zone, ZoneSet,
+    AdvertisedView, Imported, Interned, LocalSource, PathView, PrefixView, Zone, ZoneSet,
     attributes::Interner,
     decision::{Decision, DecisionOptions, Rank},
     learned::{Basis, Scope},
+    outbound::Outgoing,
     path::{Path, Reasons, SessionIndex, Sessions},
     path_id,
     table::{Address, Table},
@@ -379,7 +380,9 @@ impl Core {
         });
         PrefixView {
             prefix,
-            originated: paths.iter().any(Path::is_local),
+            originated: paths
+                .iter()
+                .any(|path| path.local_source() == Some(LocalSource::NETWORKS)),
             paths: learned.collect(),
         }
     }
@@ -398,17 +401,23 @@ impl Core {
         let info = self.sessions.info(session);
         let several = to.sends_several();
         let sent: Vec<&Path> = if several {
-            let ranking = to.choose_several(&decision, paths, Some(info));
+            let ranking = to.choose_several(&decision, prefix, paths, Some(info));
             ranking.paths.into_vec()
         } else {
-            let choice = to.choose(&decision, paths, Some(info));
+            let choice = to.choose(&decision, prefix, paths, Some(info));
             choice.path.into_iter().collect()
         };
-        let sent = sent.into_iter().map(|path| AdvertisedView {
-            prefix,
-            path_id: several.then(|| path_id::sent(paths, path)),
-            attributes: to.view.outbound(to.family, &path.attributes),
-            from: (!path.is_local()).then(|| self.sessions.info(path.session).id.clone()),
+        let sent = sent.into_iter().filter_map(|path| {
+            let Outgoing {
+                attributes,
+                provenance,
+            } = to.outgoing(&self.sessions, prefix, path)?;
+            Some(AdvertisedView {
+                prefix,
+                path_id: several.then(|| path_id::sent(paths, path)),
+                attributes: to.view.outbound(to.family, &attributes, provenance),
+                from: (!path.is_local()).then(|| self.sessions.info(path.session).id.clone()),
+            })
         });
         sent.collect()
     }

@@ -144,7 +144,7 @@ impl AdjRibOut {
         }
         self.outbox.forget(session);
         self.drop_unused_groups();
-        sessions.get_mut(session).totals.advertised = 0;
+        sessions.get_mut(session).totals.advertised = [0; 2];
     }
 
     /// A session asked for a family again.

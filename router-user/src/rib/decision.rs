@@ -5,15 +5,12 @@
 //! not a total order. The age of a path never decides, so the result does not depend on the order
 //! in which paths came.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-};
+use std::net::{IpAddr, Ipv4Addr};
 
 use smallvec::SmallVec;
 
 use super::{
-    Step, Verdict,
+    LocalSource, Step, Verdict,
     learned::Scope,
     path::{Judgement, Path, Reasons, Sessions},
 };
@@ -63,8 +60,10 @@ const RANK_BITS: [(Step, u32, u32); 7] = [
 ];
 
 impl Rank {
-    /// The rank of what the route server originates itself.
-    pub(super) const ORIGINATED: Self = Self(0);
+    /// The rank of what the route server originates itself, by its sources' numbers.
+    pub(super) const fn originated(source: LocalSource) -> Self {
+        Self(source.0 as u64)
+    }
 
     /// The rank of a learned path from a source of this class.
     pub(super) fn learned(attributes: &PathAttributes, class: u8) -> Self {
@@ -182,8 +181,7 @@ impl Decision<'_> {
             });
             self.sort(&mut round);
             for path in round {
-                let says_the_same =
-                    |better: &&Path| Arc::ptr_eq(&better.attributes, &path.attributes);
+                let says_the_same = |better: &&Path| better.same_attributes(path);
                 if ranked.len() < count && !ranked.iter().any(says_the_same) {
                     ranked.push(path);
                 }

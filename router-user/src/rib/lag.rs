@@ -100,7 +100,8 @@ impl Laggard {
         let behind = &mut self.behind[A::FAMILY as usize];
         for change in changed {
             if !behind.due.contains(change.slot) {
-                let before = routes(view, decision, &change.before, self.session);
+                let prefix = table.slot(change.slot).prefix();
+                let before = routes(view, decision, prefix, &change.before, self.session);
                 behind.owe(change.slot, path_ids(&before));
             }
             if table.paths(change.slot).is_empty() && !behind.was_sent(change.slot) {
@@ -137,7 +138,8 @@ impl Laggard {
         let behind = &mut self.behind[A::FAMILY as usize];
         for slot in 0..table.len() {
             let given = |view: &FamilyView<'_>| {
-                let given = routes(view, decision, table.paths(slot), self.session);
+                let prefix = table.slot(slot).prefix();
+                let given = routes(view, decision, prefix, table.paths(slot), self.session);
                 path_ids(&given)
             };
             if behind.due.contains(slot) {

@@ -20,8 +20,8 @@
 //! - `table`: prefixes and their paths, in slots; `adj_rib_in`: how sessions change them.
 //! - `decision`: which path wins, and why the others lose.
 //! - `learned`: what subnets learn, in each of several views; `next_hops`: the route of one prefix.
-//! - `view`, `export`, `pack`, `path_id`, `shape`, `adj_rib_out`: what peers are sent; `lag`: those
-//!   that do not keep up.
+//! - `view`, `local`, `policy`, `export`, `outbound`: which paths a group of peers is sent, and as
+//!   what; `pack`, `path_id`, `shape`, `adj_rib_out`: how; `lag`: those that do not keep up.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -42,10 +42,13 @@ mod decision;
 mod export;
 mod lag;
 mod learned;
+mod local;
 mod next_hops;
+mod outbound;
 mod pack;
 mod path;
 mod path_id;
+mod policy;
 mod shape;
 mod table;
 mod types;
@@ -64,9 +67,11 @@ use view::FamilyView;
 
 pub use decision::DecisionOptions;
 pub use export::Export;
+pub use local::{LocalSet, LocalSource};
 pub use path::{
     Imported, Judgement, SessionIndex, SessionInfo, SessionTotals, SourceKind, Zone, ZoneSet,
 };
+pub use policy::{Evaluation, ExportPolicy, Source};
 pub use types::{
     AdvertisedView, LearnedChange, LearnedNextHop, LearnedRoute, LearnedView, LearnedViewId,
     PathView, PrefixView, Step, Verdict,
@@ -245,13 +250,20 @@ impl Rib {
         core.reimport(&mut tables.v6, session, &mut import);
     }
 
-    /// The route server originates a prefix from now on (origin IGP, next hop by view).
-    pub fn originate(&mut self, prefix: IpNet) {
+    /// The route server originates a prefix from now on, with these attributes, those that it had
+    /// before notwithstanding; without NEXT_HOP, the next hop is the one of each view. Several of its
+    /// sources may hold one prefix.
+    pub fn originate(
+        &mut self,
+        source: LocalSource,
+        prefix: IpNet,
+        attributes: Arc<PathAttributes>,
+    ) {
         let Self { tables, core, .. } = self;
         let path = Path {
-            attributes: core.attributes.intern(Arc::default()),
-            rank: Rank::ORIGINATED,
-            path_id: 0,
+            attributes: core.attributes.intern(attributes),
+            rank: Rank::originated(source),
+            path_id: source.0.into(),
             session: SessionIndex::LOCAL,
             standing: Standing::LOCAL,
         };
@@ -261,9 +273,10 @@ impl Rib {
         };
     }
 
-    /// The route server no longer originates a prefix.
-    pub fn cease_originating(&mut self, prefix: IpNet) {
-        self.withdraw(SessionIndex::LOCAL, prefix.into());
+    /// A source of the route server's own no longer holds a prefix.
+    pub fn cease_originating(&mut self, source: LocalSource, prefix: IpNet) {
+        let path_id = source.0.into();
+        self.withdraw(SessionIndex::LOCAL, Nlri { prefix, path_id });
     }
 
     /// A session is sent routes from now on: first the table, in [steps](Rib::step), each family

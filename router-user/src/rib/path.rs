@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, net::Ipv4Addr, num::NonZeroU8, syn
 
 use smallvec::SmallVec;
 
-use super::decision::Rank;
+use super::{LocalSource, decision::Rank};
 use crate::bgp::{
     SessionId,
     wire::{NextHop, PathAttributes},
@@ -211,6 +211,20 @@ impl Path {
         self.session == SessionIndex::LOCAL
     }
 
+    /// Which of the route server's own sources it is of.
+    pub(super) fn local_source(&self) -> Option<LocalSource> {
+        let number = || u8::try_from(self.path_id).expect("the number of a source");
+        self.is_local().then(|| LocalSource(number()))
+    }
+
+    /// Whether a peer sees the same of both after import. Attributes are interned: only sets that
+    /// import made may be equal and yet not the same.
+    pub(super) fn same_attributes(&self, other: &Self) -> bool {
+        let changed = self.standing.is_changed() || other.standing.is_changed();
+        Arc::ptr_eq(&self.attributes, &other.attributes)
+            || changed && self.attributes == other.attributes
+    }
+
     pub(super) fn is_eligible(&self) -> bool {
         self.standing.zone().is_some()
     }
@@ -251,8 +265,8 @@ pub struct SessionTotals {
     pub stale: [usize; 2],
     /// Of those received, eligible.
     pub accepted: usize,
-    /// Routes sent and not withdrawn.
-    pub advertised: usize,
+    /// Routes sent and not withdrawn: IPv4, IPv6.
+    pub advertised: [usize; 2],
     /// Sum of the hashes of the eligible paths: two sessions that were told the same things have the
     /// same, in whatever order they were told. What is rejected does not count: a peer reflects what
     /// one instance told it to the other, and such loops differ by instance.

@@ -83,7 +83,8 @@ pub struct PathView {
 pub struct PrefixView {
     /// The prefix.
     pub prefix: IpNet,
-    /// The route server originates it: no learned path of it is advertised.
+    /// It is one of the networks' own, which the route server originates: no learned path of it is
+    /// advertised.
     pub originated: bool,
     /// Its learned paths.
     pub paths: Vec<PathView>,

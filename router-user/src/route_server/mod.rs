@@ -26,8 +26,8 @@ use crate::{
     },
     config::{self, LimitAction, PeerPolicy},
     rib::{
-        Export, LearnedChange, LearnedRoute, LearnedView, LearnedViewId, Rib, SessionIndex,
-        SessionInfo, SourceKind, SourceKinds, View, Zone, ZoneSet,
+        Export, LearnedChange, LearnedRoute, LearnedView, LearnedViewId, LocalSet, LocalSource,
+        Rib, SessionIndex, SessionInfo, SourceKind, SourceKinds, View, Zone, ZoneSet,
     },
 };
 
@@ -168,10 +168,12 @@ impl RouteServer {
     /// networks that use it. They go out to all peers; only what changed is sent.
     pub fn set_originated(&mut self, prefixes: BTreeSet<IpNet>) {
         for prefix in self.originated.difference(&prefixes) {
-            self.rib.cease_originating(*prefix);
+            self.rib.cease_originating(LocalSource::NETWORKS, *prefix);
         }
         for prefix in prefixes.difference(&self.originated) {
-            self.rib.originate(*prefix);
+            let attributes = Arc::default();
+            self.rib
+                .originate(LocalSource::NETWORKS, *prefix, attributes);
         }
         self.originated = prefixes;
     }
@@ -528,6 +530,7 @@ impl Session {
         let PeerPolicy {
             as_override,
             transparent,
+            remove_private_as,
             ..
         } = self.peer.policy;
         Export {
@@ -535,6 +538,7 @@ impl Session {
             closed: config.require_policy,
             transparent,
             replaced_asn: as_override.then_some(self.peer.asn),
+            remove_private_as,
             role: self.peer.role.map(|settings| settings.role),
             graceful_shutdown: self.operator.drained,
         }
@@ -605,5 +609,9 @@ fn view(
         export,
         next_hop_v4: v4.map(|address| (*address).into()),
         next_hop_v6: v6.map(|address| (*address).into()),
+        locals: LocalSet::NETWORKS,
+        cluster_id: None,
+        until: [None; 2],
+        policy: None,
     }
 }

@@ -127,7 +127,7 @@ impl RouteServer {
             hold_time: negotiated.map(|agreed| agreed.hold_time),
             received: totals.received.iter().sum(),
             accepted: totals.accepted,
-            advertised: totals.advertised,
+            advertised: totals.advertised.iter().sum(),
             stale: session.stale_routes(&self.rib, now),
             messages_received: session.status.messages_received,
             messages_sent: session.status.messages_sent,

@@ -111,7 +111,8 @@ fn zones_are_in_use_while_an_eligible_path_has_its_next_hop_there() {
     assert_eq!(zones(&lab), [4094]);
     lab.withdraw(a, NET);
     assert_eq!(zones(&lab), [0; 0]);
-    lab.rib.originate(prefix(NET));
+    lab.rib
+        .originate(LocalSource::NETWORKS, prefix(NET), Arc::default());
     assert_eq!(zones(&lab), [0; 0], "what is originated has none");
 }
 

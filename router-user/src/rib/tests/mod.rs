@@ -22,6 +22,9 @@ mod import;
 mod lag;
 mod learned;
 mod long_lived;
+mod own_routes;
+mod policy;
+mod reflection;
 mod room;
 mod smoke;
 mod stale;
@@ -243,6 +246,10 @@ fn view() -> View {
         export: Export::default(),
         next_hop_v4: Some(IpAddr::from([10, 1, 255, 4]).into()),
         next_hop_v6: None,
+        locals: LocalSet::NETWORKS,
+        cluster_id: None,
+        until: [None; 2],
+        policy: None,
     }
 }
 

@@ -63,7 +63,8 @@ fn a_next_hop_out_of_reach_leads_nowhere_unless_another_one_does_not() {
     judge(&mut lab, b, attributes(&[65010, 65010], 5), Zone(0));
     let expected = ["v0 10.250.0.0/16 [5]", "v7 10.250.0.0/16 [5]"];
     assert_eq!(told(&mut lab), expected);
-    lab.rib.originate(prefix("10.9.0.0/16"));
+    lab.rib
+        .originate(LocalSource::NETWORKS, prefix("10.9.0.0/16"), Arc::default());
     assert_eq!(told(&mut lab), [""; 0], "what is originated is not learned");
 }
 
