@@ -29,7 +29,7 @@ use crate::{
     bgp::{InstanceId, State},
     config::RouteServer,
     names::{PeerName, RouteServerName, SubnetName, VnetName},
-    route_server::Filter,
+    route_server::{Filter, STATIC_PEER},
 };
 
 /// What the API's requests reach.
@@ -97,8 +97,9 @@ impl Control {
                     .filter(|_| !filter.longer)
                     .map(|prefix| prefix.trunc()),
             };
+            // Which rows are this peer's is known to the route server.
             let filter = RouteFilter {
-                peer: peer.map(|peer| peer.to_string()),
+                peer: None,
                 ..filter.clone()
             };
             let rows = rows.clone();
@@ -207,8 +208,8 @@ impl Backend for Control {
     }
 
     async fn peers(&self, filter: RouteFilter) -> Answer<Vec<PeerRow>> {
-        self.gather(filter, |server, _, filter| {
-            let mut rows = server.route_server.peer_rows(Instant::now());
+        self.gather(filter, |server, narrow, filter| {
+            let mut rows = server.route_server.peer_rows_of(narrow, Instant::now());
             rows.retain(|row| filter.takes_peer(row));
             for row in &mut rows {
                 let instance = InstanceId(row.instance);
@@ -505,15 +506,23 @@ fn peers_meant(
             let found = peers
                 .find(|peer| peer.name.as_str() == wanted || Some(peer.address) == address)
                 .map(|peer| peer.name.clone())
-                .or_else(|| dynamic::meant(server, wanted))?;
+                .or_else(|| dynamic::meant(server, wanted))
+                .or_else(|| {
+                    let is_static = !server.learned.is_empty() && wanted == STATIC_PEER;
+                    is_static.then(|| wanted.into())
+                })?;
             Some((server.name.clone(), Some(found)))
         })
         .collect();
     if meant.is_empty() {
         let peers = servers.iter().flat_map(|server| {
             let fixed = server.peers.iter().map(|peer| peer.name.to_string());
+            let gateways = server.gateways.iter();
+            let gateways = gateways.map(|gateway| format!("{} (a gateway)", gateway.name));
             let ranges = server.dynamic_peers.iter();
-            fixed.chain(ranges.map(|range| format!("{}-ADDRESS (of {})", range.name, range.prefix)))
+            fixed
+                .chain(gateways)
+                .chain(ranges.map(|range| format!("{}-ADDRESS (of {})", range.name, range.prefix)))
         });
         return Err(ApiError::not_found(
             format!("there is no peer \"{wanted}\""),

@@ -40,6 +40,7 @@ mod adj_rib_out;
 mod attributes;
 mod decision;
 mod export;
+mod fit;
 mod lag;
 mod learned;
 mod local;

@@ -59,7 +59,7 @@ pub struct View {
 }
 
 /// A set of [`SourceKind`]s.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct SourceKinds(u8);
 
 impl SourceKinds {

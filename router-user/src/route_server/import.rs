@@ -1,22 +1,22 @@
-//! Which announced paths a route server takes (import checks), and what it adds to them.
+//! Which announced paths a route server takes (import checks), and what it makes of them.
 //!
 //! In: the attributes of a path and the rules of the peer that sent it. Out: what becomes of it
 //! ([`Imported`]). A refused path stays visible with the reason, which names the setting where there
 //! is one; the texts are few and fixed, since the RIB keeps one copy of each.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
 use ipnet::IpNet;
-use rustc_hash::FxHashMap;
 
-use super::additions::Additions;
+use super::space::{Place, Space};
 use crate::{
-    bgp::wire::{AsPath, Asn, Family, NextHop, PathAttributes, Role},
-    config::PeerPolicy,
-    rib::{Imported, Judgement, Zone},
+    bgp::wire::{AsPath, Asn, Family, NextHop, PathAttributes, Role, community},
+    config::{PeerKind, PeerPolicy},
+    rib::{Imported, Judgement},
 };
 
 /// The rules of one route server.
@@ -26,10 +26,12 @@ pub(super) struct ImportRules {
     pub(super) asn: Asn,
     /// The addresses of its instances.
     pub(super) own_addresses: Vec<IpAddr>,
-    /// The gateway host's addresses in the network's subnets.
-    pub(super) gateways: Vec<IpAddr>,
+    /// Their router ids.
+    pub(super) router_ids: BTreeSet<Ipv4Addr>,
+    /// Its cluster, as route reflector (RFC 4456).
+    pub(super) cluster_id: Ipv4Addr,
     /// Where next hops can be resolved: its network and those peered with it.
-    pub(super) space: Vec<IpNet>,
+    pub(super) space: Space,
     /// Without a policy nothing is taken (RFC 8212).
     pub(super) require_policy: bool,
 }
@@ -39,6 +41,8 @@ pub(super) struct ImportRules {
 pub(super) struct PeerRules {
     /// The peer's ASN.
     pub(super) asn: Asn,
+    /// What it is.
+    pub(super) kind: PeerKind,
     /// What is configured for its paths.
     pub(super) policy: PeerPolicy,
     /// Our role towards it (RFC 9234).
@@ -47,11 +51,6 @@ pub(super) struct PeerRules {
     pub(super) drained: bool,
 }
 
-/// What has become of attribute sets of one session: the paths of a chunk share theirs, and what import
-/// makes of them.
-#[derive(Default)]
-pub(super) struct Memo(FxHashMap<(*const PathAttributes, Family), (Arc<PathAttributes>, Imported)>);
-
 /// A path whose ONLY_TO_CUSTOMER shows that it took a wrong turn.
 const LEAK: &str = "route leak: ONLY_TO_CUSTOMER from a customer or route-server client (RFC 9234)";
 
@@ -59,26 +58,18 @@ const LEAK: &str = "route leak: ONLY_TO_CUSTOMER from a customer or route-server
 const PEER_LEAK: &str = "route leak: ONLY_TO_CUSTOMER of another AS than the peer's own (RFC 9234)";
 
 impl ImportRules {
-    /// What becomes of a path to this prefix from an eBGP peer.
-    pub(super) fn import<'m>(
+    /// What becomes of a path of a peer to this prefix.
+    pub(super) fn import(
         &self,
         peer: &PeerRules,
         prefix: IpNet,
         received: &Arc<PathAttributes>,
-        memo: &'m mut Memo,
-    ) -> &'m Imported {
-        let family = Family::of(&prefix);
-        let known = memo.0.entry((Arc::as_ptr(received), family));
-        let (_, imported) = known.or_insert_with(|| {
-            let imported = Imported {
-                judgement: self.judge(peer, family, received),
-                attributes: peer.additions().apply(received),
-                weight: None,
-            };
-            // While it is held, no other set has its address.
-            (received.clone(), imported)
-        });
-        imported
+    ) -> Imported {
+        Imported {
+            judgement: self.judge(peer, Family::of(&prefix), received),
+            attributes: peer.change(received),
+            weight: None,
+        }
     }
 
     /// How a path is judged by its attributes as received.
@@ -88,21 +79,32 @@ impl ImportRules {
         family: Family,
         attributes: &PathAttributes,
     ) -> Judgement {
+        let internal = peer.asn == self.asn;
         let fault = self
             .path_fault(peer, &attributes.as_path)
+            .or_else(|| internal.then(|| self.reflection_fault(attributes))?)
             .or_else(|| Some(peer.leak(attributes.only_to_customer)?.to_owned()))
             .or_else(|| self.next_hop_fault(family, attributes.next_hop))
             .or_else(|| self.policy_fault());
-        if let Some(reason) = fault {
-            return Judgement::Rejected(reason.into());
+        match (fault, attributes.next_hop) {
+            (Some(reason), _) => Judgement::Rejected(reason.into()),
+            (None, Some(next_hop)) => self.resolve(next_hop.address()),
+            (None, None) => Judgement::Rejected("it has no next hop".into()),
         }
-        let next_hop = attributes.next_hop.map(NextHop::address);
-        if next_hop.is_some_and(|address| self.space.iter().any(|net| net.contains(&address))) {
-            Judgement::Eligible(Zone(0))
-        } else {
-            Judgement::Unresolvable(
-                "next hop is outside the virtual network and those peered with it".into(),
-            )
+    }
+
+    /// How a route learned by hand is judged, which has nothing but a next hop.
+    pub(super) fn judge_static(&self, family: Family, next_hop: IpAddr) -> Judgement {
+        match self.next_hop_fault(family, Some(next_hop.into())) {
+            Some(reason) => Judgement::Rejected(reason.into()),
+            None => self.resolve(next_hop),
+        }
+    }
+
+    fn resolve(&self, next_hop: IpAddr) -> Judgement {
+        match self.space.place(next_hop) {
+            Place::Within(zone) => Judgement::Eligible(zone),
+            Place::Beyond(reason) => Judgement::Unresolvable(reason),
         }
     }
 
@@ -142,7 +144,8 @@ impl ImportRules {
                 ),
             });
         }
-        if enforce_first_as && path.first_as() != Some(peer.asn) {
+        let external = peer.asn != self.asn;
+        if external && enforce_first_as && path.first_as() != Some(peer.asn) {
             return Some(
                 "the AS path does not begin with the peer's own ASN (enforce_first_as)".into(),
             );
@@ -153,6 +156,24 @@ impl ImportRules {
             ));
         }
         None
+    }
+
+    /// RFC 4456 §8: what was reflected here before has come back.
+    fn reflection_fault(&self, attributes: &PathAttributes) -> Option<String> {
+        let originator = attributes.originator_id;
+        let own = originator.filter(|originator| self.router_ids.contains(originator));
+        let cluster_id = self.cluster_id;
+        if let Some(originator) = own {
+            return Some(format!(
+                "loop: ORIGINATOR_ID {originator} is the route server's own router id (RFC 4456)"
+            ));
+        }
+        attributes.cluster_list.contains(&cluster_id).then(|| {
+            format!(
+                "loop: the route server's own cluster {cluster_id} is in CLUSTER_LIST (RFC 4456, \
+                 cluster_id)"
+            )
+        })
     }
 
     /// RFC 8212 §2: there is no import policy to be configured yet, so that none is.
@@ -173,7 +194,7 @@ impl ImportRules {
     fn address_fault(&self, address: IpAddr) -> Option<&'static str> {
         if self.own_addresses.contains(&address) {
             Some("next hop is the route server's own address")
-        } else if self.gateways.contains(&address) {
+        } else if self.space.is_gateway(address) {
             Some("next hop is the gateway of a subnet, the gateway host's own address")
         } else if address.is_unspecified() {
             Some("next hop is the unspecified address")
@@ -198,17 +219,26 @@ impl PeerRules {
         }
     }
 
-    /// What is added to its paths.
-    pub(super) fn additions(&self) -> Additions {
+    /// The attributes of its paths after import; the same allocation if nothing changes.
+    pub(super) fn change(&self, received: &Arc<PathAttributes>) -> Arc<PathAttributes> {
         // RFC 9234 §5, ingress rule 3.
         let from_above = matches!(
             self.role,
             Some(Role::Customer | Role::Peer | Role::RouteServerClient)
         );
-        Additions {
-            only_to_customer: from_above.then_some(self.asn),
-            graceful_shutdown: self.drained,
+        let marks = from_above && received.only_to_customer.is_none();
+        let tags = self.drained && !received.has_community(community::GRACEFUL_SHUTDOWN);
+        if !marks && !tags {
+            return received.clone();
         }
+        let mut changed = PathAttributes::clone(received);
+        if marks {
+            changed.only_to_customer = Some(self.asn);
+        }
+        if tags {
+            changed.add_community(community::GRACEFUL_SHUTDOWN);
+        }
+        Arc::new(changed)
     }
 }
 
@@ -217,11 +247,15 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
-    use crate::bgp::wire::{AsSegment, AsSegmentKind};
+    use crate::{
+        bgp::wire::{AsSegment, AsSegmentKind},
+        rib::Zone,
+        route_server::space::{OWN, Surroundings, Zones},
+    };
 
+    const ELIGIBLE: Judgement = Judgement::Eligible(OWN);
     const V4: Family = Family::Ipv4Unicast;
     const V6: Family = Family::Ipv6Unicast;
-    const ELIGIBLE: Judgement = Judgement::Eligible(Zone(0));
 
     #[test]
     fn a_path_from_its_peer_with_a_next_hop_in_the_network_is_eligible() {
@@ -334,7 +368,7 @@ mod tests {
             ] {
                 let mut attributes = attributes(&[65010], "10.1.10.4");
                 attributes.only_to_customer = marked;
-                let imported = import(&peer, attributes);
+                let imported = import(&peer, &attributes);
                 let expected = marked.or(adds.then_some(65010));
                 assert_eq!(imported.attributes.only_to_customer, expected, "{role:?}");
                 match fault {
@@ -352,10 +386,18 @@ mod tests {
             ..nva()
         };
         let attributes = attributes(&[65010], "10.1.10.4");
-        let imported = import(&peer, attributes);
+        let imported = import(&peer, &attributes);
         assert_eq!(imported.judgement, ELIGIBLE);
-        let tag = crate::bgp::wire::community::GRACEFUL_SHUTDOWN;
-        assert!(imported.attributes.has_community(tag));
+        assert_eq!(
+            imported.attributes.communities,
+            [community::GRACEFUL_SHUTDOWN]
+        );
+        let received = imported.attributes;
+        let again = peer.change(&received);
+        assert!(
+            Arc::ptr_eq(&again, &received),
+            "a second time changes nothing"
+        );
     }
 
     #[test]
@@ -383,17 +425,61 @@ mod tests {
     }
 
     #[test]
-    fn a_next_hop_outside_the_network_is_not_resolvable_but_no_fault() {
-        let judgement = judge(&[65010], "192.0.2.1");
-        assert!(
-            matches!(judgement, Judgement::Unresolvable(_)),
-            "{judgement:?}"
-        );
+    fn a_next_hop_is_resolved_in_the_network_that_it_lies_in() {
         let third_party = judge(&[65010], "10.1.10.200");
         assert_eq!(
             third_party, ELIGIBLE,
             "within the network, any address will do"
         );
+        let peered = judge(&[65010], "10.2.0.4");
+        assert_eq!(peered, Judgement::Eligible(Zone(1)));
+        for (next_hop, reason) in [
+            (
+                "10.3.0.4",
+                "network \"spoke2\", which is not peered with \"hub\"",
+            ),
+            ("192.0.2.1", "outside the virtual network"),
+        ] {
+            let Judgement::Unresolvable(told) = judge(&[65010], next_hop) else {
+                panic!("{next_hop} leads nowhere, but is no fault");
+            };
+            assert!(told.contains(reason), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_gateways_address_in_a_peered_network_is_no_next_hop_either() {
+        assert_rejected(judge(&[65010], "10.2.0.1"), "gateway of a subnet");
+    }
+
+    #[test]
+    fn a_gateway_of_the_own_as_needs_no_asn_in_its_paths() {
+        let judge = |path: &[Asn]| rules().judge(&internal(), V4, &attributes(path, "10.1.10.4"));
+        assert_eq!(judge(&[]), ELIGIBLE);
+        assert_eq!(judge(&[64999]), ELIGIBLE);
+        assert_rejected(judge(&[64999, 65515]), "loop");
+    }
+
+    #[test]
+    fn rfc4456_8_what_was_reflected_here_is_a_loop_when_it_comes_back() {
+        let mut path = attributes(&[64999], "10.1.10.4");
+        path.originator_id = Some([10, 1, 255, 5].into());
+        assert_rejected(
+            rules().judge(&internal(), V4, &path),
+            "ORIGINATOR_ID 10.1.255.5",
+        );
+        path.originator_id = Some([10, 1, 3, 4].into());
+        assert_eq!(rules().judge(&internal(), V4, &path), ELIGIBLE);
+        path.cluster_list = vec![[10, 9, 9, 9].into(), [10, 1, 255, 4].into()];
+        assert_rejected(rules().judge(&internal(), V4, &path), "CLUSTER_LIST");
+    }
+
+    #[test]
+    fn a_static_route_is_judged_by_its_next_hop_alone() {
+        let judge = |next_hop: &str| rules().judge_static(V4, next_hop.parse().unwrap());
+        assert_eq!(judge("10.1.10.4"), ELIGIBLE);
+        assert_rejected(judge("10.1.255.4"), "own address");
+        assert!(matches!(judge("192.0.2.1"), Judgement::Unresolvable(_)));
     }
 
     #[test]
@@ -402,31 +488,6 @@ mod tests {
         assert_eq!(rules().judge(&nva(), V4, &v6), ELIGIBLE);
         let v4 = attributes(&[65010], "10.1.10.4");
         assert_rejected(rules().judge(&nva(), V6, &v4), "IPv4 address");
-    }
-
-    #[test]
-    fn one_set_of_attributes_costs_one_import_a_family() {
-        let drained = PeerRules {
-            drained: true,
-            ..nva()
-        };
-        let received = Arc::new(attributes(&[65010], "fd00:1:0:a::4"));
-        let mut memo = Memo::default();
-        let mut made = |prefix: &str| {
-            let prefix = prefix.parse().unwrap();
-            let imported = rules().import(&drained, prefix, &received, &mut memo);
-            imported.attributes.clone()
-        };
-        let first = made("10.250.0.0/16");
-        assert!(Arc::ptr_eq(&first, &made("10.251.0.0/16")));
-        assert!(!Arc::ptr_eq(&first, &made("fd00:250::/32")));
-    }
-
-    fn import(peer: &PeerRules, attributes: PathAttributes) -> Imported {
-        let prefix = "10.250.0.0/16".parse().unwrap();
-        let mut memo = Memo::default();
-        let imported = rules().import(peer, prefix, &Arc::new(attributes), &mut memo);
-        imported.clone()
     }
 
     fn judge(path: &[Asn], next_hop: &str) -> Judgement {
@@ -440,17 +501,34 @@ mod tests {
         assert!(reason.contains(part), "\"{reason}\" should name \"{part}\"");
     }
 
+    fn import(peer: &PeerRules, attributes: &PathAttributes) -> Imported {
+        let prefix = "10.250.0.0/16".parse().unwrap();
+        rules().import(peer, prefix, &Arc::new(attributes.clone()))
+    }
+
     fn rules() -> ImportRules {
+        let network = |name: &str, prefixes: &[&str]| {
+            let prefixes = prefixes.iter().map(|prefix| prefix.parse().unwrap());
+            (name.into(), prefixes.collect())
+        };
+        let surroundings = Surroundings {
+            spaces: vec![
+                network("hub", &["10.1.0.0/16", "fd00:1::/48"]),
+                network("spoke1", &["10.2.0.0/16"]),
+            ],
+            beyond: vec![network("spoke2", &["10.3.0.0/16"])],
+            gateways: ["10.1.10.1", "10.2.0.1"]
+                .map(|address| address.parse().unwrap())
+                .into(),
+        };
         ImportRules {
             asn: 65515,
             own_addresses: ["10.1.255.4", "10.1.255.5", "fd00:1:0:ff::4"]
                 .map(|address| address.parse().unwrap())
                 .to_vec(),
-            gateways: vec!["10.1.10.1".parse().unwrap()],
-            space: vec![
-                "10.1.0.0/16".parse().unwrap(),
-                "fd00:1::/48".parse().unwrap(),
-            ],
+            router_ids: [[10, 1, 255, 4].into(), [10, 1, 255, 5].into()].into(),
+            cluster_id: [10, 1, 255, 4].into(),
+            space: Zones::default().number(&surroundings),
             require_policy: false,
         }
     }
@@ -458,9 +536,19 @@ mod tests {
     fn nva() -> PeerRules {
         PeerRules {
             asn: 65010,
+            kind: PeerKind::Nva,
             policy: PeerPolicy::default(),
             role: None,
             drained: false,
+        }
+    }
+
+    /// A gateway's member in the route server's own AS.
+    fn internal() -> PeerRules {
+        PeerRules {
+            asn: 65515,
+            kind: PeerKind::Vpn,
+            ..nva()
         }
     }
 

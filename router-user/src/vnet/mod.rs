@@ -120,7 +120,7 @@ impl Vnets {
         for report in reports {
             match report {
                 Report::Changes(changes) => self.learned(route_server, changes),
-                Report::Assign(..) | Report::Drop(_) => {}
+                Report::View(..) | Report::Assign(..) | Report::Drop(_) | Report::Members(..) => {}
             }
         }
     }
