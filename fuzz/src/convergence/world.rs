@@ -462,7 +462,7 @@ impl World {
         let reports = self.nodes[node].server.take_reports().into_iter();
         let changes = reports.filter_map(|report| match report {
             Report::Changes(changes) => Some(changes),
-            Report::Assign(..) | Report::Drop(_) => None,
+            _ => None,
         });
         for change in changes.flatten() {
             let learned = &mut self.nodes[node].learned;

@@ -51,7 +51,7 @@ use limit::{Refused, Rests};
 use refresh::Allowance;
 use restart::Kept;
 
-pub use learned_use::{LearnedUse, Report};
+pub use learned_use::{LearnedUse, Report, ViewPlan};
 pub use operator::Operator;
 pub use refresh::RefreshError;
 pub use rows::Filter;
@@ -69,6 +69,10 @@ pub struct RouteServer {
     originated: BTreeSet<IpNet>,
     /// Who uses what is learned.
     uses: BTreeSet<LearnedUse>,
+    /// Whether ports forward by what is learned.
+    forwarding: Option<bool>,
+    /// The same, as the networks were told.
+    planned: Option<bool>,
     /// They have not been told which view they take.
     unassigned: bool,
     rib: Rib,
@@ -147,6 +151,8 @@ impl RouteServer {
             rules: reconfigure::import_rules(config, vnet_space, gateways),
             originated: BTreeSet::new(),
             uses: BTreeSet::new(),
+            forwarding: None,
+            planned: None,
             unassigned: false,
             rib: Rib::new(options),
             sessions: BTreeMap::new(),
@@ -178,7 +184,9 @@ impl RouteServer {
 
     /// Who uses what is learned; without any, little of it is told ([`Rib::set_forwarding`]).
     pub fn set_uses(&mut self, uses: BTreeSet<LearnedUse>, now: Instant) {
-        self.rib.set_forwarding(!uses.is_empty());
+        let forwarding = uses.iter().any(|of| of.forwarding);
+        self.rib.set_forwarding(forwarding);
+        self.forwarding = Some(forwarding);
         self.uses = uses;
         self.unassigned = true;
         self.schedule(now);
@@ -235,6 +243,12 @@ impl RouteServer {
     /// What the networks are to know, since last asked.
     pub fn take_reports(&mut self) -> Vec<Report> {
         let mut reports = Vec::new();
+        if let Some(forwarding) = self.forwarding.filter(|_| self.planned != self.forwarding) {
+            self.planned = self.forwarding;
+            let label = "".into();
+            let plan = ViewPlan { label, forwarding };
+            reports.push(Report::View(LearnedViewId::default(), plan));
+        }
         let changes = self.take_learned();
         if !changes.is_empty() {
             reports.push(Report::Changes(changes));
