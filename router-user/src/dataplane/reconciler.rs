@@ -13,17 +13,19 @@ use std::{
     net::IpAddr,
 };
 
+use foldhash::{HashMap, HashSet};
 use ipnet::IpNet;
 use router_common::maps::{self, HostKey, RouteEntry, precedence, route_flags};
-use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::{info, warn};
 
 use super::{
     adopt::Adopted,
-    kernel::{Host, Interrupted, KernelError, Link, Maps, Reachability, RouteKey},
+    index::{Index, Links, Neighbours},
+    kernel::{Host, Interrupted, KernelError, Maps, RouteKey},
     next_hops::{HostState, NextHopState},
     numbers::{Claim, Kind, Numbers, Ranges, Retired, Slots, encode},
     ports::PortState,
+    restricted::Sets,
 };
 use crate::{
     fib::{self, Buckets, Change, GroupId, Liveness, NextHop, Precedence, Route},
@@ -43,15 +45,24 @@ pub(super) struct Reconciler<M, H> {
     pub(super) neighbor_places: Slots,
     pub(super) port_places: Slots,
     /// Numbers of the groups that stand and of the tables in use.
-    pub(super) groups: FxHashMap<GroupId, u32>,
-    pub(super) tables: FxHashMap<TableName, u32>,
-    pub(super) next_hops: FxHashMap<NextHop, NextHopState>,
-    pub(super) hosts: FxHashMap<HostKey, HostState>,
+    pub(super) groups: HashMap<GroupId, u32>,
+    pub(super) tables: HashMap<TableName, u32>,
+    pub(super) next_hops: HashMap<NextHop, NextHopState>,
+    /// Next hops with an address: those of a network, of an address, watched on an interface.
+    pub(super) in_vnet: Index<VnetName, NextHop>,
+    pub(super) with_address: Index<IpAddr, NextHop>,
+    pub(super) on_interface: Index<u32, NextHop>,
+    pub(super) hosts: HashMap<HostKey, HostState>,
     pub(super) ports: BTreeMap<InterfaceName, PortState>,
-    pub(super) links: FxHashMap<u32, Link>,
-    pub(super) neighbours: FxHashMap<(u32, IpAddr), Reachability>,
+    /// Ports by network and address of the machine behind them.
+    pub(super) machines: Index<(VnetName, IpAddr), InterfaceName>,
+    pub(super) sets: Sets,
+    pub(super) links: Links,
+    pub(super) neighbours: Neighbours,
     /// Next hops whose resolution is looked at once no change waits.
-    pub(super) unsettled: FxHashSet<NextHop>,
+    pub(super) unsettled: HashSet<NextHop>,
+    /// The last port whose hosts were asked, if not all ports' were.
+    pub(super) asked_last: Option<InterfaceName>,
     /// `None` once all has been relearned and the rest removed.
     pub(super) adopted: Option<Adopted>,
     pub(super) waiting: Waiting,
@@ -132,6 +143,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 }
                 Retired::Neighbor(place) => self.neighbor_places.release(place),
                 Retired::PortPlace(place) => self.port_places.release(place),
+                Retired::Restricted(set) => self.erase_restricted(set),
                 Retired::Number(kind, number) => self.numbers[kind as usize].release(number),
             }
         }
@@ -152,7 +164,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                     Kind::Group => "groups",
                     Kind::NextHop => "next_hops",
                     Kind::Port => "dev_map",
-                    Kind::Table | Kind::Vnet => "names",
+                    Kind::Table | Kind::Vnet | Kind::Restricted => "names",
                 },
             });
         };
@@ -317,11 +329,8 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 Precedence::Learned => precedence::LEARNED,
                 Precedence::UserDefined => precedence::USER_DEFINED,
             },
-            flags: if route.overriding {
-                route_flags::OVERRIDING
-            } else {
-                0
-            },
+            flags: flag(route.overriding, route_flags::OVERRIDING)
+                | flag(route.local, route_flags::LOCAL),
             reserved: 0,
         };
         Ok((RouteKey { table, prefix }, entry))
@@ -555,6 +564,10 @@ struct Run {
     entries: Vec<(RouteKey, RouteEntry)>,
     /// What each entry was made of.
     routes: Vec<Route>,
+}
+
+const fn flag(holds: bool, bit: u8) -> u8 {
+    if holds { bit } else { 0 }
 }
 
 pub(super) const fn family(prefix: IpNet) -> usize {
