@@ -14,6 +14,7 @@ mod capabilities;
 mod ethtool;
 #[cfg(test)]
 mod fake;
+mod handover;
 mod index;
 mod kernel;
 mod linux;

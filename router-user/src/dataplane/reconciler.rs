@@ -11,6 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     net::IpAddr,
+    ops::Bound,
 };
 
 use foldhash::{HashMap, HashSet};
@@ -83,6 +84,8 @@ pub(super) struct Waiting {
     pub(super) routes: [BTreeMap<(TableName, IpNet), Route>; 2],
     /// Last error of the routes, IPv4, IPv6.
     pub(super) route_errors: [Option<String>; 2],
+    /// The last route that was tried again, where not all were, IPv4, IPv6.
+    tried_last: [Option<(TableName, IpNet)>; 2],
 }
 
 impl<M: Maps, H: Host> Reconciler<M, H> {
@@ -489,7 +492,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
     }
 
     /// Tries what waits once more, in the order of invariant 5.
-    fn retry(&mut self) {
+    pub(super) fn retry(&mut self) {
         if !mem::take(&mut self.room) {
             return;
         }
@@ -499,29 +502,62 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         for (id, (buckets, _)) in mem::take(&mut self.waiting.groups) {
             self.apply_one(&Change::PutGroup { id, buckets });
         }
-        for family in [0, 1] {
-            self.retry_routes(family);
+        let all_tried = [0, 1].map(|family| self.retry_routes(family));
+        if all_tried != [true, true] {
+            self.room = true;
+            return;
         }
         for (_, (port, _)) in mem::take(&mut self.waiting.ports) {
             self.apply_one(&Change::PutPort(port));
         }
     }
 
-    fn retry_routes(&mut self, family: usize) {
-        while let Some(((table, prefix), route)) = self.waiting.routes[family].pop_first() {
+    /// Whether [`retry`](Self::retry) has something to do.
+    pub(super) fn has_room(&self) -> bool {
+        self.room
+    }
+
+    /// Tries a part of the waiting routes again; whether that was the last part. One that is refused
+    /// does not hold up the others, unless no route has room.
+    fn retry_routes(&mut self, family: usize) -> bool {
+        let from = match self.waiting.tried_last[family].take() {
+            Some(last) => Bound::Excluded(last),
+            None => Bound::Unbounded,
+        };
+        let waiting = &self.waiting.routes[family];
+        let part: Vec<_> = waiting
+            .range((from, Bound::Unbounded))
+            .take(RUN)
+            .map(|(key, route)| (key.clone(), *route))
+            .collect();
+        let more = part.len() == RUN;
+        let last = part.last().map(|(key, _)| key.clone());
+        for ((table, prefix), route) in part {
             let error = match self.route_entry(&table, prefix, route) {
-                Ok(entry) => match self.maps.put_routes(&[entry]) {
-                    Ok(()) => continue,
-                    Err(interrupted) => interrupted.error,
-                },
                 Err(error) => error,
+                Ok(entry) => match self.maps.put_routes(&[entry]) {
+                    Ok(()) => {
+                        self.waiting.routes[family].remove(&(table, prefix));
+                        continue;
+                    }
+                    Err(interrupted) => {
+                        self.park(table, prefix, route, &interrupted.error);
+                        return true;
+                    }
+                },
             };
             self.park(table, prefix, route, &error);
-            return;
         }
-        if self.waiting.route_errors[family].take().is_some() {
+        if more {
+            self.waiting.tried_last[family] = last;
+            return false;
+        }
+        if self.waiting.routes[family].is_empty()
+            && self.waiting.route_errors[family].take().is_some()
+        {
             info!("all routes are programmed again");
         }
+        true
     }
 
     /// The number of a network.
