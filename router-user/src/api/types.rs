@@ -309,7 +309,8 @@ pub struct EffectiveRow {
     pub state: String,
     /// Prefix.
     pub prefix: IpNet,
-    /// `VirtualNetwork`, `Internet`, `None`, `Host` or `VirtualNetworkGateway`.
+    /// `VirtualNetwork`, `VNetPeering`, `VirtualAppliance`, `VirtualNetworkGateway`, `Internet`, `None`
+    /// or `Host`.
     pub next_hop_type: String,
     /// Address, where the type has one.
     pub next_hop: Option<IpAddr>,
