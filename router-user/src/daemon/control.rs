@@ -423,12 +423,13 @@ impl Backend for Control {
             })
             .await?;
         let paths: Arc<[LearnedRow]> = paths.into();
-        let (candidates, tables) = {
+        let (candidates, tables, attached) = {
             let paths = paths.clone();
             let (vnet, subnet) = (vnet.clone(), subnet.clone());
             core.ask(move |core| {
                 let candidates = core.vnets.candidates(&vnet, &subnet, to, &paths);
-                (candidates, core.vnets.tables(&vnet, &subnet))
+                let attached = core.vnets.attached(&vnet, to).cloned();
+                (candidates, core.vnets.tables(&vnet, &subnet), attached)
             })
             .await?
         };
@@ -441,16 +442,6 @@ impl Backend for Control {
             ),
             None => None,
         };
-        let ports = config
-            .vnets
-            .iter()
-            .filter(|network| network.name == vnet)
-            .flat_map(|network| &network.subnets)
-            .flat_map(|subnet| &subnet.ports);
-        let attached = ports
-            .filter(|port| port.addresses.contains(&to))
-            .map(|port| port.interface.clone())
-            .next();
         Ok(explain::explain(explain::Facts {
             attached,
             vnet,

@@ -43,7 +43,7 @@ enum Step {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn the_active_row_is_what_the_tables_answer_and_what_the_model_says(
@@ -174,10 +174,10 @@ impl World {
                         routes: BTreeMap::new(),
                     }
                 });
-                if view.forwarding != *forwarding {
+                let switched = view.forwarding != *forwarding;
+                if switched {
                     view.forwarding = *forwarding;
-                    view.routes
-                        .retain(|prefix, route| !forwarding && is_mark(prefix, route));
+                    view.routes.retain(is_mark);
                     let label = format!("{}", view.id.0).as_str().into();
                     reports.push(Report::View(
                         view.id,
@@ -189,7 +189,17 @@ impl World {
                 }
                 let mut wanted = self.view(sight);
                 wanted.retain(|prefix, route| *forwarding || is_mark(prefix, route));
-                reports.push(Report::Changes(difference(view, &wanted)));
+                let mut changes = difference(view, &wanted);
+                if switched {
+                    let id = view.id;
+                    let standing = wanted.iter().map(|(prefix, route)| LearnedChange {
+                        view: id,
+                        prefix: *prefix,
+                        route: Some(route.clone()),
+                    });
+                    changes.extend(standing);
+                }
+                reports.push(Report::Changes(changes));
                 view.routes = wanted;
             }
             for of in uses {
@@ -520,7 +530,7 @@ impl World {
     }
 }
 
-fn is_mark(prefix: &IpNet, route: &LearnedRoute) -> bool {
+fn is_mark(prefix: &IpNet, route: &mut LearnedRoute) -> bool {
     prefix.prefix_len() == 0 || route.members.is_empty()
 }
 
