@@ -276,11 +276,11 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
 
     fn fib_group(&self, number: u32) -> FibGroup {
         let group = self.maps.group(number);
-        let mut shares = BTreeMap::new();
+        let mut buckets: BTreeMap<u32, _> = BTreeMap::new();
         if group.first_bucket != 0 {
             for place in group.first_bucket..=group.first_bucket + group.mask {
                 let primary = self.maps.bucket(place).primary;
-                *shares.entry(self.next_hop_name(primary)).or_default() += 1;
+                *buckets.entry(primary).or_default() += 1;
             }
         }
         FibGroup {
@@ -290,7 +290,10 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             number,
             first_bucket: group.first_bucket,
             buckets: group.mask + 1,
-            shares,
+            shares: buckets
+                .into_iter()
+                .map(|(primary, count)| (self.next_hop_name(primary), count))
+                .collect(),
         }
     }
 
