@@ -37,7 +37,7 @@ use std::{env, path::Path, time::Duration};
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use tests::{
-    Lab,
+    Lab, bench,
     internet::Table,
     lab::isolation::{self, Place},
     waypost,
@@ -123,7 +123,7 @@ fn measure(folder: &Path, arguments: &Arguments) -> Result<()> {
     let limit = Duration::from_secs(arguments.limit);
     let table = Table::load()?;
     let lab = Lab::new(folder)?;
-    bed::go_first();
+    bench::go_first();
     let plain = Bed::set_up(&lab, !arguments.unpinned)?;
     let port = Bed::behind_a_port(&lab, !arguments.unpinned)?;
     let beds = Beds { plain, port };

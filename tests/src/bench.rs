@@ -1,11 +1,67 @@
-//! What all benchmarks have in common: the machine, the table on the screen, the form of the JSON,
-//! the comparison with targets.
+//! What all benchmarks have in common: the machine and its CPUs, the table on the screen, the form of
+//! the JSON, the comparison with targets.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+/// Others on the machine are to disturb the measurement as little as can be.
+const NICE: i32 = -20;
+/// Where the subject runs, with all its threads.
+pub const SPEAKER_CPU: usize = 0;
+/// Where injector and receivers run.
+pub const INJECTOR_CPU: usize = 1;
+
+/// Makes a session, and so where the kernel groups by sessions a scheduling group, of this process
+/// and all that it starts, and puts it before all others.
+pub fn go_first() {
+    // SAFETY: takes nothing. It fails where it has been done before, which is as good.
+    unsafe { libc::setsid() };
+    // Kernels without automatic groups have no such file and need none.
+    let _ = fs::write("/proc/self/autogroup", NICE.to_string());
+}
+
+/// Puts the calling thread, and what it starts, before all others, and keeps it on one CPU if one is
+/// named.
+///
+/// # Errors
+/// The kernel refuses, or there is no such CPU.
+pub fn pin(cpu: Option<usize>) -> Result<()> {
+    // SAFETY: plain integers.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    ensure!(result == 0, "nice {NICE}: {}", io::Error::last_os_error());
+    let Some(cpu) = cpu else {
+        return Ok(());
+    };
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `cpu` is far below the set's size.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the set outlives the call and has the size that is given.
+    let result = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+    ensure!(
+        result == 0,
+        "CPU {cpu}: {}; use --unpinned on a machine of one CPU",
+        io::Error::last_os_error()
+    );
+    Ok(())
+}
+
+/// Which CPUs are used, for people.
+#[must_use]
+pub fn cpus(pinned: bool) -> String {
+    let which = if pinned {
+        format!(
+            "every subject, with all its threads, has CPU {SPEAKER_CPU}; injector and receivers \
+             have CPU {INJECTOR_CPU}"
+        )
+    } else {
+        "subjects, injector and receivers share all CPUs".to_owned()
+    };
+    format!("{which}; all at nice {NICE}")
+}
 
 /// The outcome of a benchmark.
 #[derive(Debug, Default, Serialize, Deserialize)]

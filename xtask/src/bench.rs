@@ -22,6 +22,9 @@ enum Name {
     /// BGP convergence, with BIRD and FRR beside Waypost: time, memory, churn, and from BGP to
     /// forwarding.
     Converge,
+    /// 500 virtual networks on one route server: programming time, memory, latency of one changed
+    /// prefix, changes of the configuration.
+    Vnets,
 }
 
 /// Builds and runs one benchmark.
@@ -31,9 +34,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let name = match arguments.name {
         Name::Forward => "forward",
         Name::Converge => "converge",
+        Name::Vnets => "vnets",
     };
-    if let Name::Converge = arguments.name {
-        // It measures the daemon's binary.
+    if matches!(arguments.name, Name::Converge | Name::Vnets) {
+        // These measure the daemon's binary.
         shell::run(&mut shell::cargo(&[
             "build",
             "--release",

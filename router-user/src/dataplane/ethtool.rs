@@ -35,6 +35,7 @@ pub(super) fn xdp_transmit_errors(interface: &str) -> io::Result<u64> {
         let mut values = vec![0; 2 + room];
         head(&mut values, &[ETHTOOL_GSTATS, count]);
         ioctl(&socket, interface, &mut values)?;
+        names.truncate(2 + (count as usize * NAME).div_ceil(8));
         let bytes: Vec<u8> = names.iter().flat_map(|word| word.to_ne_bytes()).collect();
         Ok(bytes[12..]
             .chunks(NAME)

@@ -18,7 +18,9 @@ use router_common::{
     reason::PortCounters,
 };
 
-use super::kernel::{Attached, Host, Interrupted, KernelError, Maps, RouteDump, RouteKey, Sizes};
+use super::kernel::{
+    Attached, Host, Interrupted, KernelError, Losses, Maps, RouteDump, RouteKey, Sizes,
+};
 use crate::names::InterfaceName;
 
 /// What stands in the kernel.
@@ -439,7 +441,7 @@ impl Host for FakeHost {
         self.0.borrow().towards.get(&address).copied()
     }
 
-    fn redirect_failed(&mut self, _name: &InterfaceName, _ifindex: u32) -> u64 {
-        0
+    fn losses(&self) -> Losses {
+        Box::new(|ports| vec![0; ports.len()])
     }
 }

@@ -86,6 +86,12 @@ pub(super) struct Interrupted {
 pub(super) type RouteDump =
     Box<dyn FnOnce() -> Result<Vec<(RouteKey, RouteEntry)>, KernelError> + Send>;
 
+/// Reads what drivers lost after the verdict, packets in the order of the ports, on any thread.
+pub(super) type Losses = Box<dyn FnOnce(&[PortOnHost]) -> Vec<u64> + Send>;
+
+/// A port and the index of its interface.
+pub(super) type PortOnHost = (InterfaceName, u32);
+
 /// An interface of the host.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Link {
@@ -206,6 +212,5 @@ pub(super) trait Host {
     fn forget_neighbour(&mut self, ifindex: u32, address: IpAddr);
     /// The interface that the host's own routes lead to.
     fn interface_towards(&mut self, address: IpAddr) -> Option<u32>;
-    /// Packets that the drivers of these interfaces lost after the verdict.
-    fn redirect_failed(&mut self, name: &InterfaceName, ifindex: u32) -> u64;
+    fn losses(&self) -> Losses;
 }

@@ -15,7 +15,7 @@ use super::{
     bpf::{self, XdpMode},
     ethtool,
     handover::Handover,
-    kernel::{Attached, Host, KernelError, Maps},
+    kernel::{Attached, Host, KernelError, Losses, Maps},
     maps::MapSet,
     netlink::Requests,
     object, pins,
@@ -258,9 +258,16 @@ impl Host for Linux {
         self.requests.interface_towards(address).ok().flatten()
     }
 
-    fn redirect_failed(&mut self, name: &InterfaceName, ifindex: u32) -> u64 {
-        ethtool::xdp_transmit_errors(name.as_str()).unwrap_or(0)
-            + self.requests.dropped(ifindex).unwrap_or(0)
+    fn losses(&self) -> Losses {
+        Box::new(|ports| {
+            let dropped = Requests::open().and_then(|mut requests| requests.dropped());
+            let dropped = dropped.unwrap_or_default();
+            let lost = ports.iter().map(|(name, ifindex)| {
+                let by_xdp = ethtool::xdp_transmit_errors(name.as_str()).unwrap_or(0);
+                by_xdp + dropped.get(ifindex).copied().unwrap_or(0)
+            });
+            lost.collect()
+        })
     }
 }
 

@@ -153,7 +153,11 @@ impl Handle {
     /// # Errors
     /// The data plane has stopped.
     pub async fn counters(&self) -> Result<Counters> {
-        self.ask(Command::Counters).await
+        let tally = self.ask(Command::Counters).await?;
+        // Thousands of drivers are asked one by one: not on the data plane's thread.
+        tokio::task::spawn_blocking(|| tally.complete())
+            .await
+            .context("the drivers cannot be asked")
     }
 
     /// What the kernel's tries answer for an address.

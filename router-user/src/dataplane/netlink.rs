@@ -26,6 +26,7 @@ use rtnetlink::{
     },
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
+use rustc_hash::FxHashMap;
 
 use super::kernel::{Event, Link, Reachability};
 use crate::names::MacAddr;
@@ -83,24 +84,24 @@ impl Requests {
         Ok(all)
     }
 
-    /// Packets that the interface's driver dropped, in and out. A frame that cannot be redirected
-    /// is dropped where it came in, before the device that it should have left by sees it.
-    pub(super) fn dropped(&mut self, ifindex: u32) -> io::Result<u64> {
-        let mut message = LinkMessage::default();
-        message.header.index = ifindex;
-        let answers = self.request(RouteNetlinkMessage::GetLink(message), 0)?;
-        Ok(answers
-            .into_iter()
-            .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewLink(link) => Some(link),
-                _ => None,
-            })
-            .flat_map(|link| link.attributes)
-            .find_map(|attribute| match attribute {
-                LinkAttribute::Stats64(stats) => Some(stats.rx_dropped + stats.tx_dropped),
-                _ => None,
-            })
-            .unwrap_or(0))
+    /// Packets that each interface's driver dropped, in and out, by its index. A frame that cannot be
+    /// redirected is dropped where it came in, before the device that it should have left by sees it.
+    pub(super) fn dropped(&mut self) -> io::Result<FxHashMap<u32, u64>> {
+        let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let answers = self.request(message, NLM_F_DUMP)?;
+        let dropped = answers.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => {
+                let ifindex = link.header.index;
+                let stats = link.attributes.into_iter();
+                let dropped = stats.filter_map(|attribute| match attribute {
+                    LinkAttribute::Stats64(stats) => Some(stats.rx_dropped + stats.tx_dropped),
+                    _ => None,
+                });
+                Some((ifindex, dropped.sum()))
+            }
+            _ => None,
+        });
+        Ok(dropped.collect())
     }
 
     /// Whether the interface's XDP program runs after its driver.

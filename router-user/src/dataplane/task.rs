@@ -18,11 +18,10 @@ use super::{
     numbers::Retired,
     queue::Queue,
     reconciler::Reconciler,
-    view::{Lookup, Snapshot},
+    view::{Lookup, Snapshot, Tally},
     watch::Watch,
 };
 use crate::{
-    api::types::Counters,
     config::DataplaneConfig,
     fib::{Change, Liveness},
     names::TableName,
@@ -38,7 +37,7 @@ const TICK: Duration = Duration::from_millis(500);
 pub(super) enum Command {
     Apply(Vec<Change>),
     Snapshot(oneshot::Sender<Snapshot>),
-    Counters(oneshot::Sender<Counters>),
+    Counters(oneshot::Sender<Tally>),
     Lookup {
         own: TableName,
         learned: Option<TableName>,

@@ -11,7 +11,7 @@ use router_common::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    kernel::{Host, KernelError, Maps, RouteDump, RouteKey},
+    kernel::{Host, KernelError, Losses, Maps, PortOnHost, RouteDump, RouteKey},
     numbers::Kind,
     reconciler::Reconciler,
 };
@@ -82,6 +82,26 @@ impl Snapshot {
             Err(error) => view.errors.push(error.to_string()),
         }
         view
+    }
+}
+
+/// The program's counters, and how to read the drivers', on any thread.
+pub(super) struct Tally {
+    counters: Counters,
+    /// Ports with an interface, and their rows.
+    bound: Vec<PortOnHost>,
+    rows: Vec<usize>,
+    losses: Losses,
+}
+
+impl Tally {
+    /// Asks the drivers.
+    pub(super) fn complete(self) -> Counters {
+        let mut counters = self.counters;
+        for (row, lost) in self.rows.into_iter().zip((self.losses)(&self.bound)) {
+            counters.ports[row].redirect_failed = lost;
+        }
+        counters
     }
 }
 
@@ -179,26 +199,26 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         Ok(answer)
     }
 
-    pub(super) fn counters(&mut self) -> Counters {
+    pub(super) fn counters(&self) -> Tally {
         let mut counters = Counters {
             ports: Vec::new(),
             next_hops: Vec::new(),
         };
+        let (mut rows, mut bound) = (Vec::new(), Vec::new());
         for (interface, state) in &self.ports {
             let Ok(sum) = self.maps.port_counters(state.number) else {
                 continue;
             };
-            let redirect_failed = state.bound.map_or(0, |bound| {
-                self.host.redirect_failed(interface, bound.ifindex)
-            });
-            counters
-                .ports
-                .push(counter_row(interface.clone(), &sum, redirect_failed));
+            if let Some(place) = state.bound {
+                rows.push(counters.ports.len());
+                bound.push((interface.clone(), place.ifindex));
+            }
+            counters.ports.push(counter_row(interface.clone(), &sum));
         }
         if let Ok(sum) = self.maps.port_counters(NO_PORT)
             && sum.rx_packets != 0
         {
-            counters.ports.push(counter_row(ELSEWHERE.into(), &sum, 0));
+            counters.ports.push(counter_row(ELSEWHERE.into(), &sum));
         }
         for (number, name) in self.numbers[Kind::NextHop as usize].iter() {
             if let Ok(sum) = self.maps.next_hop_counters(number) {
@@ -212,7 +232,12 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         counters
             .next_hops
             .sort_unstable_by(|a, b| a.next_hop.cmp(&b.next_hop));
-        counters
+        Tally {
+            counters,
+            rows,
+            bound,
+            losses: self.host.losses(),
+        }
     }
 
     fn longest(
@@ -251,11 +276,11 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
 
     fn fib_group(&self, number: u32) -> FibGroup {
         let group = self.maps.group(number);
-        let mut shares = BTreeMap::new();
+        let mut buckets: BTreeMap<u32, _> = BTreeMap::new();
         if group.first_bucket != 0 {
             for place in group.first_bucket..=group.first_bucket + group.mask {
                 let primary = self.maps.bucket(place).primary;
-                *shares.entry(self.next_hop_name(primary)).or_default() += 1;
+                *buckets.entry(primary).or_default() += 1;
             }
         }
         FibGroup {
@@ -265,7 +290,10 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             number,
             first_bucket: group.first_bucket,
             buckets: group.mask + 1,
-            shares,
+            shares: buckets
+                .into_iter()
+                .map(|(primary, count)| (self.next_hop_name(primary), count))
+                .collect(),
         }
     }
 
@@ -312,16 +340,12 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
     }
 }
 
-fn counter_row(
-    interface: InterfaceName,
-    sum: &PortCounters,
-    redirect_failed: u64,
-) -> PortCounterRow {
+fn counter_row(interface: InterfaceName, sum: &PortCounters) -> PortCounterRow {
     PortCounterRow {
         interface,
         rx_packets: sum.rx_packets,
         rx_bytes: sum.rx_bytes,
-        redirect_failed,
+        redirect_failed: 0,
         reasons: Reason::ALL
             .iter()
             .map(|reason| (reason.name().to_owned(), sum.reason(*reason)))

@@ -1,14 +1,11 @@
 //! The beds: `injector ── speaker` on a veth pair, each on a CPU of its own.
 
-use std::{
-    fs, io,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::{IpAddr, Ipv4Addr};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use ipnet::{IpNet, Ipv4Net};
 use tests::{
-    Lab,
+    Lab, bench,
     injector::Peer,
     lab::{Host, Link},
 };
@@ -26,11 +23,6 @@ pub const SPEAKER_ASN: u32 = 65_515;
 pub const NETWORK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 77, 0, 0), 16);
 /// Most peers that the bed has addresses for.
 pub const MOST_PEERS: usize = 200;
-
-/// Others on the machine are to disturb the measurement as little as can be.
-const NICE: i32 = -20;
-const SPEAKER_CPU: usize = 0;
-const INJECTOR_CPU: usize = 1;
 
 /// Peer `number`, from 0.
 pub fn peer(number: usize) -> Peer {
@@ -105,21 +97,13 @@ impl Bed {
 
     /// Which CPUs are used, for people.
     pub fn cpus(&self) -> String {
-        let which = if self.pinned {
-            format!(
-                "every subject, with all its threads, has CPU {SPEAKER_CPU}; injector and receivers \
-                 have CPU {INJECTOR_CPU}"
-            )
-        } else {
-            "subjects, injector and receivers share all CPUs".to_owned()
-        };
-        format!("{which}; all at nice {NICE}")
+        bench::cpus(self.pinned)
     }
 
     /// Runs `body` in the injector's namespace, on its CPU.
     pub fn inject<T: Send>(&self, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         self.injector.inside(|| {
-            self.pin(INJECTOR_CPU)?;
+            bench::pin(self.pinned.then_some(bench::INJECTOR_CPU))?;
             body()
         })
     }
@@ -127,41 +111,10 @@ impl Bed {
     /// Runs `body` in the speaker's namespace, on its CPU, as are the processes that it starts.
     pub fn speak<T: Send>(&self, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         self.speaker.inside(|| {
-            self.pin(SPEAKER_CPU)?;
+            bench::pin(self.pinned.then_some(bench::SPEAKER_CPU))?;
             body()
         })
     }
-
-    /// Keeps the calling thread, and what it starts, on one CPU, before all others.
-    fn pin(&self, cpu: usize) -> Result<()> {
-        // SAFETY: plain integers.
-        let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-        ensure!(result == 0, "nice {NICE}: {}", io::Error::last_os_error());
-        if !self.pinned {
-            return Ok(());
-        }
-        // SAFETY: an all-zero cpu_set_t is the empty set.
-        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        // SAFETY: `cpu` is far below the set's size.
-        unsafe { libc::CPU_SET(cpu, &mut set) };
-        // SAFETY: the set outlives the call and has the size that is given.
-        let result = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
-        ensure!(
-            result == 0,
-            "CPU {cpu}: {}; use --unpinned on a machine of one CPU",
-            io::Error::last_os_error()
-        );
-        Ok(())
-    }
-}
-
-/// Makes a session, and so where the kernel groups by sessions a scheduling group, of this process
-/// and all that it starts, and puts it before all others.
-pub fn go_first() {
-    // SAFETY: takes nothing. It fails where it has been done before, which is as good.
-    unsafe { libc::setsid() };
-    // Kernels without automatic groups have no such file and need none.
-    let _ = fs::write("/proc/self/autogroup", NICE.to_string());
 }
 
 fn within_24(address: Ipv4Addr) -> Result<IpNet> {

@@ -8,7 +8,11 @@ use super::*;
 fn packets_that_arrive_on_no_port_are_shown() {
     let (world, mut reconciler) = start();
     apply(&mut reconciler, &[port("vm1", &[])]);
-    assert_eq!(reconciler.counters().ports.len(), 1, "none arrived");
+    assert_eq!(
+        reconciler.counters().complete().ports.len(),
+        1,
+        "none arrived"
+    );
     world.borrow_mut().port_counters.insert(
         NO_PORT,
         PortCounters {
@@ -17,7 +21,7 @@ fn packets_that_arrive_on_no_port_are_shown() {
             ..PortCounters::default()
         },
     );
-    let rows = reconciler.counters().ports;
+    let rows = reconciler.counters().complete().ports;
     let row = rows
         .iter()
         .find(|row| row.reasons.contains_key("not_a_port"));

@@ -92,3 +92,37 @@ fn a_machine_that_is_not_attached_any_more_is_not_kept_resolved() {
     assert_eq!(world.borrow().forgotten, [(3, other), (3, address())]);
     assert_eq!(reconciler.neighbours.len(), 0);
 }
+
+#[test]
+fn machines_that_do_not_answer_are_asked_in_turns_and_next_hops_every_time() {
+    let (world, mut reconciler) = start();
+    let silent = |name: &str, subnet: u8| {
+        let addresses: Vec<String> = (4..104).map(|n| format!("10.1.{subnet}.{n}")).collect();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let mut change = port(name, &addresses);
+        if let Change::PutPort(port) = &mut change {
+            port.mac = None;
+        }
+        change
+    };
+    apply(
+        &mut reconciler,
+        &[
+            silent("vm1", 1),
+            silent("vm2", 2),
+            silent("nva", 10),
+            via_nva(),
+        ],
+    );
+    assert_eq!(world.borrow().probed.len(), 301, "all when they are new");
+    let mut asked = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        world.borrow_mut().probed.clear();
+        reconciler.tick(true);
+        let world = world.borrow();
+        assert!(world.probed.len() < 110, "{}", world.probed.len());
+        assert!(world.probed.contains(&(3, address())));
+        asked.extend(world.probed.iter().copied());
+    }
+    assert_eq!(asked.len(), 300, "nobody is left out");
+}

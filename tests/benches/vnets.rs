@@ -1,0 +1,172 @@
+//! Many virtual networks on one gateway host: 500 networks of four subnets each, all of which use the
+//! hub's route server by peering, 10,000 learned routes, a live daemon, real kernel maps.
+//!
+//! An injector plays an appliance and an ExpressRoute gateway in the hub. What the kernel is to hold
+//! after each change is known beforehand, as facts about ports, prefixes and the addresses that they
+//! lead to; the clock stops when all of them hold at once.
+//!
+//! - `initial`: until the tries hold everything, beside a bare loop of `bpf(2)` that writes the same
+//!   keys and values into tries of the same kind. Two parts: the own tables after the start, and the
+//!   learned routes after the first byte of BGP. Loading the program and attaching it to the ports
+//!   come in between and are told apart.
+//! - `one prefix`: from the UPDATE of a changed prefix to the trie, many times, one at a time.
+//! - `branch_to_branch`, a peering, `routing_preference`: changed in the file, `waypost reload`.
+//!   Sessions stay up, which is asserted.
+
+// The modules of a benchmark are nobody's interface.
+#![allow(unreachable_pub)]
+
+#[path = "vnets/bare.rs"]
+mod bare;
+#[path = "vnets/bed.rs"]
+mod bed;
+#[path = "vnets/changes.rs"]
+mod changes;
+#[path = "vnets/configuration.rs"]
+mod configuration;
+#[path = "vnets/daemon.rs"]
+mod daemon;
+#[path = "vnets/initial.rs"]
+mod initial;
+#[path = "vnets/kernel.rs"]
+mod kernel;
+#[path = "vnets/latency.rs"]
+mod latency;
+#[path = "vnets/load.rs"]
+mod load;
+#[path = "vnets/results.rs"]
+mod results;
+
+use std::{env, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, ValueEnum};
+use tests::{
+    Lab, bench,
+    internet::Table,
+    lab::isolation::{self, Place},
+    waypost,
+};
+
+use self::{
+    bed::Bed,
+    changes::Change,
+    configuration::Settings,
+    kernel::{Kernel, Watch},
+    load::Load,
+    results::Results,
+};
+
+/// Measured only if `cargo bench` says so: `cargo test` runs benchmarks too.
+const SWITCH: &str = "--bench";
+
+/// Many virtual networks, one route server.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask bench vnets")]
+pub struct Arguments {
+    /// Virtual networks, the hub among them.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..=4000))]
+    vnets: u32,
+    /// Routes that are learned.
+    #[arg(long, default_value_t = 10_000)]
+    routes: usize,
+    /// Which subnets have a machine behind a port.
+    #[arg(long, value_enum, default_value_t = Ports::Auto)]
+    ports: Ports,
+    /// Changes of a single prefix.
+    #[arg(long, default_value_t = 1000)]
+    samples: usize,
+    /// How often each change of the configuration is made and taken back.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Let the daemon and the injector share all CPUs.
+    #[arg(long)]
+    unpinned: bool,
+    /// Seconds after which a step is given up.
+    #[arg(long, default_value_t = 120)]
+    limit: u64,
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Ports {
+    /// Every subnet, unless making so many interfaces would take too long.
+    Auto,
+    /// Every subnet.
+    Subnets,
+    /// One subnet of each network.
+    Vnets,
+}
+
+fn main() -> Result<()> {
+    if !env::args().any(|argument| argument == SWITCH) {
+        println!("vnets: run with `cargo bench`");
+        return Ok(());
+    }
+    let arguments = Arguments::parse();
+    match isolation::place()? {
+        Place::Inside(folder) => measure(&folder, &arguments),
+        Place::Outside => {
+            waypost::binary()?;
+            let folder = isolation::fresh_folder("bench", "vnets")?;
+            let again: Vec<String> = env::args().skip(1).collect();
+            let status = isolation::run_attached(&folder, &again)?;
+            ensure!(status.success(), "logs: {}", folder.display());
+            Ok(())
+        }
+    }
+}
+
+fn measure(folder: &Path, arguments: &Arguments) -> Result<()> {
+    let limit = Duration::from_secs(arguments.limit);
+    let table = Table::load()?;
+    let load = Load::new(&table, arguments.routes)?;
+    let lab = Lab::new(folder)?;
+    bench::go_first();
+    let bed = Bed::set_up(&lab, arguments.vnets, arguments.ports, !arguments.unpinned)?;
+    let mut results = Results::new();
+    results.note(format!("prefixes and AS paths: {}", table.origin));
+    results.note(bench::cpus(!arguments.unpinned));
+    results.note(bed.ports_in_words());
+
+    let mut settings = Settings::default();
+    let (mut daemon, own) = initial::start(&bed, &settings, limit)?;
+    let mut injector = bed.establish(|| daemon.check())?;
+    let kernel = Kernel::open(&bed)?;
+    let learned = bed.inject(|| initial::learn(&kernel, &mut injector, &load, limit))?;
+    kernel.await_all(&changes::facts(&bed, &load, &settings), limit)?;
+    let tries = kernel.dump()?;
+    let bare = bed.speak(|| bare::write_again(&tries))?;
+    results.initial(own, learned, &bare, &tries);
+    results.bound(&tries, arguments.routes)?;
+    results.memory(&daemon)?;
+
+    let sessions = daemon.sessions()?;
+    let samples = arguments.samples;
+    let latencies =
+        bed.inject(|| latency::one_prefix(&bed, &kernel, &mut injector, &load, samples, limit))?;
+    results.one_prefix(&latencies);
+    for (change, there) in Change::all(arguments.rounds) {
+        settings = change.made(settings, there);
+        let facts = changes::facts(&bed, &load, &settings);
+        let mut watch = Watch::default();
+        let poll = || {
+            // Who reloads needs the CPU too.
+            injector.turn(Duration::from_millis(1))?;
+            kernel.poll(&mut watch, &facts)
+        };
+        let seconds = bed
+            .inject(|| daemon.reload(&bed, &settings, poll, limit))
+            .with_context(|| change.name(there))?;
+        results.change(change, there, seconds);
+        ensure!(
+            daemon.sessions()? == sessions,
+            "{}: sessions (peer, instance, state, how often established) were {sessions:?} and are \
+             {:?}",
+            change.name(there),
+            daemon.sessions()?
+        );
+    }
+    results.finish(&daemon)
+}
