@@ -16,7 +16,11 @@ pub struct Config {
     /// `[[vnet]]`.
     pub vnet: Vec<Vnet>,
     /// `[[route_server]]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub route_server: Vec<RouteServer>,
+    /// `[[route_table]]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub route_table: Vec<RouteTable>,
 }
 
 /// `[daemon]`.
@@ -40,6 +44,9 @@ pub struct Vnet {
     pub uplink: Vec<IpAddr>,
     /// `[[vnet.subnet]]`.
     pub subnet: Vec<Subnet>,
+    /// `[[vnet.peering]]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peering: Vec<Peering>,
 }
 
 /// `[[vnet.subnet]]`.
@@ -49,6 +56,9 @@ pub struct Subnet {
     pub name: String,
     /// Prefixes.
     pub prefixes: Vec<IpNet>,
+    /// Name of its route table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route_table: Option<String>,
     /// `[[vnet.subnet.port]]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub port: Vec<Port>,
@@ -68,6 +78,61 @@ pub struct Port {
     pub ip_forwarding: bool,
 }
 
+/// `[[vnet.peering]]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Peering {
+    /// The other network.
+    pub remote: String,
+    /// Use its route server.
+    pub use_remote_route_server: bool,
+    /// Let it use this network's one.
+    pub allow_gateway_transit: bool,
+    /// Take packets from there that come from farther away.
+    pub allow_forwarded_traffic: bool,
+}
+
+/// `[[route_table]]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct RouteTable {
+    /// Name.
+    pub name: String,
+    /// `true`, `false`, or a list of kinds of peer.
+    pub propagate_routes: toml::Value,
+    /// `[[route_table.route]]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<UserRoute>,
+}
+
+/// `[[route_table.route]]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct UserRoute {
+    /// Prefix.
+    pub prefix: IpNet,
+    /// `virtual_appliance` and so on.
+    pub next_hop_type: String,
+    /// Address, with `virtual_appliance`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_hop: Option<IpAddr>,
+}
+
+/// `[[route_server.gateway]]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Gateway {
+    /// Name.
+    pub name: String,
+    /// `express_route` or `vpn`.
+    pub kind: String,
+    /// Addresses of its members.
+    pub members: Vec<IpAddr>,
+    /// ASN.
+    pub asn: u32,
+    /// Seconds between connection attempts.
+    pub connect_retry: u16,
+    /// Any other key of the section.
+    #[serde(flatten)]
+    pub settings: BTreeMap<String, toml::Value>,
+}
+
 /// `[[route_server]]`.
 #[derive(Clone, Debug, Serialize)]
 pub struct RouteServer {
@@ -85,6 +150,9 @@ pub struct RouteServer {
     /// `[[route_server.peer]]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub peer: Vec<Peer>,
+    /// `[[route_server.gateway]]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gateway: Vec<Gateway>,
 }
 
 /// `[[route_server.instance]]`.
