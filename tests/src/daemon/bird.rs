@@ -394,7 +394,6 @@ fn neighbor_block(speaker: &Speaker, neighbor: &Neighbor) -> String {
         } else {
             speaker.own(family == 4)
         };
-        let next_hop = own.map_or(String::new(), |own| format!("next hop address {own}; "));
         let mut more = String::new();
         if neighbor.multihop {
             // A gateway of the other family resolves IPv4 routes over IPv6 next hops.
@@ -410,12 +409,15 @@ fn neighbor_block(speaker: &Speaker, neighbor: &Neighbor) -> String {
         if options.ipv6_next_hop {
             more.push_str("extended next hop on; ");
         }
-        let filters = filters(speaker, neighbor, policy);
-        let whose = match policy {
-            Some(policy) if policy.keep_next_hop => "keep",
-            _ => "self",
-        };
-        format!("  ipv{family} {{ {filters} {more}next hop {whose}; {next_hop}}};\n")
+        if let Some(policy) = policy {
+            let filters = filters(speaker, neighbor, policy, own);
+            return format!("  ipv{family} {{ {filters} {more}}};\n");
+        }
+        let next_hop = own.map_or(String::new(), |own| format!("next hop address {own}; "));
+        format!(
+            "  ipv{family} {{ import all; export where source ~ [ RTS_BGP, RTS_STATIC ]; \
+             {more}next hop self; {next_hop}}};\n"
+        )
     };
     format!(
         "protocol bgp {} {{\n  local {} as {};\n  neighbor {} as {};\n  {};\n  passive {};\n  \
@@ -440,11 +442,9 @@ fn neighbor_block(speaker: &Speaker, neighbor: &Neighbor) -> String {
     )
 }
 
-/// What a channel imports and exports.
-fn filters(speaker: &Speaker, neighbor: &Neighbor, policy: Option<&Policy>) -> String {
-    let Some(policy) = policy else {
-        return "import all; export where source ~ [ RTS_BGP, RTS_STATIC ];".to_owned();
-    };
+/// What a channel imports and exports by a policy. The filter sets the next hop: a change of the
+/// channel's own options would not reach routes that have been sent.
+fn filters(speaker: &Speaker, neighbor: &Neighbor, policy: &Policy, own: Option<IpAddr>) -> String {
     let import = match policy.local_pref {
         Some(preference) => {
             format!("import filter {{ bgp_local_pref = {preference}; accept; }};")
@@ -472,7 +472,13 @@ fn filters(speaker: &Speaker, neighbor: &Neighbor, policy: Option<&Policy>) -> S
     for [high, low] in &policy.communities {
         let _ = write!(export, "bgp_community.add(({high},{low})); ");
     }
-    format!("{import} export filter {{ {export}accept; }};")
+    if policy.keep_next_hop {
+        return format!("{import} export filter {{ {export}accept; }}; next hop keep; ");
+    }
+    if let Some(own) = own {
+        let _ = write!(export, "bgp_next_hop = {own}; ");
+    }
+    format!("{import} export filter {{ {export}accept; }}; ")
 }
 
 /// Options as statements of a BGP protocol.

@@ -278,7 +278,13 @@ impl Stage {
         let hops = [self.sdwan1.addresses()];
         let prefixes = self.site.space.prefixes()?;
         let active = truth::effective(&self.waypost, &self.apps, prefixes, &hops)?;
-        let reason = truth::invalid(&self.waypost, &self.apps, prefixes, "learned", "AS path");
+        let reason = truth::invalid(
+            &self.waypost,
+            &self.apps,
+            prefixes,
+            "learned",
+            "longer AS path",
+        );
         Ok(format!("{active}\n{}", reason.context("why sdwan2 lost")?))
     }
 }

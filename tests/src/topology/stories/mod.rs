@@ -2,8 +2,17 @@
 
 use super::Story;
 
+pub mod address_change;
 pub mod instances;
 pub mod overview;
+pub mod route_server_comes_and_goes;
+pub mod third_party;
 
 /// Those that hold, in the order of their numbers.
-pub const STORIES: &[Story] = &[overview::STORY, instances::STORY];
+pub const STORIES: &[Story] = &[
+    overview::STORY,
+    instances::STORY,
+    address_change::STORY,
+    third_party::STORY,
+    route_server_comes_and_goes::STORY,
+];
