@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{RouteServer, Subnet};
+use super::{RouteServer, Site, Subnet};
 use crate::{
     daemon::{Daemon, as_text},
     lab::wait::until,
@@ -99,6 +99,52 @@ pub fn lacks(daemon: &dyn Daemon, server: &RouteServer, prefixes: [IpNet; 2]) ->
         "{}: no {ipv4}, no {ipv6} from {}",
         daemon.title(),
         server.name
+    ))
+}
+
+/// Waits until a site's router has these prefixes by this AS path from the appliance in front of it
+/// that is called so.
+///
+/// # Errors
+/// It has not.
+pub fn passed_on(
+    router: &dyn Daemon,
+    site: &Site,
+    front: &str,
+    prefixes: [IpNet; 2],
+    as_path: &str,
+) -> Result<String> {
+    let title = router.title();
+    let mut seen = Vec::new();
+    for (prefix, [from, _]) in prefixes.into_iter().zip(site.sessions(front)) {
+        let expected = format!("{title} has {prefix} from {front} by path {as_path:?}");
+        let route = until(&expected, CONVERGENCE, || {
+            let route = router.learns(prefix, from, CONVERGENCE)?;
+            ensure!(route.as_path == as_path, "{route}");
+            Ok(route)
+        })?;
+        seen.push(format!("{title}: {route}"));
+    }
+    Ok(seen.join("\n"))
+}
+
+/// Waits until a site's router has none of these prefixes from an appliance in front of it.
+///
+/// # Errors
+/// It has one.
+pub fn not_passed_on(
+    router: &dyn Daemon,
+    site: &Site,
+    front: &str,
+    prefixes: [IpNet; 2],
+) -> Result<String> {
+    for (prefix, [from, _]) in prefixes.into_iter().zip(site.sessions(front)) {
+        router.loses(prefix, from, CONVERGENCE)?;
+    }
+    let [ipv4, ipv6] = prefixes;
+    Ok(format!(
+        "{}: no {ipv4}, no {ipv6} from {front}",
+        router.title()
     ))
 }
 

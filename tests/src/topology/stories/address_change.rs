@@ -1,8 +1,8 @@
 //! Topology 3: the network's address space changes while everything runs.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use ipnet::IpNet;
 
 use crate::{
@@ -131,11 +131,7 @@ impl<'a> Stage<'a> {
         let paths = ["65010 65515", "65020 65515"];
         let sites = [(&self.site, "sdwan"), (&self.partner, "fw")];
         for ((router, (site, front)), path) in self.routers.iter().zip(sites).zip(paths) {
-            for (prefix, [from, _]) in prefixes.into_iter().zip(site.sessions(front)) {
-                let route = router.learns(prefix, from, CONVERGENCE)?;
-                ensure!(route.as_path == path, "{route}");
-                seen.push(format!("{}: {route}", router.title()));
-            }
+            seen.push(truth::passed_on(router, site, front, prefixes, path)?);
         }
         Ok(seen.join("\n"))
     }
@@ -277,11 +273,7 @@ impl<'a> Stage<'a> {
                 }
                 let sites = [(&self.site, "sdwan"), (&self.partner, "fw")];
                 for (router, (site, front)) in self.routers.iter().zip(sites) {
-                    for (prefix, [from, _]) in prefixes.into_iter().zip(site.sessions(front)) {
-                        let from: IpAddr = from;
-                        router.loses(prefix, from, CONVERGENCE)?;
-                    }
-                    seen.push(format!("{}: neither", router.title()));
+                    seen.push(truth::not_passed_on(router, site, front, prefixes)?);
                 }
                 seen.push(self.undisturbed(traffic, &sessions)?);
                 Ok(seen.join("\n"))

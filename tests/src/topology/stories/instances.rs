@@ -9,7 +9,7 @@ use crate::{
     daemon::{Bird, Daemon, Frr, Policy},
     lab::Lab,
     network::Vm,
-    overview::{CONVERGENCE, narrator::Narrator},
+    overview::narrator::Narrator,
     topology::{
         Appliance, Kept, RouteServer, Site, Story, Subnet, World,
         failover::{LINK_DOWN, SILENT_DEATH, Traffic, others_stayed},
@@ -115,12 +115,9 @@ impl Stage {
                     seen.push(truth::learns_network(daemon, server, self.hub, "65515")?);
                 }
                 for sdwan in BOTH {
-                    let sessions = self.site.sessions(sdwan);
-                    for (prefix, [from, _]) in self.hub.into_iter().zip(sessions) {
-                        let route = self.router.learns(prefix, from, CONVERGENCE)?;
-                        ensure!(route.as_path == "65010 65515", "{route}");
-                        seen.push(format!("{}: {route}", self.router.title()));
-                    }
+                    let path = "65010 65515";
+                    let (router, site) = (&self.router, &self.site);
+                    seen.push(truth::passed_on(router, site, sdwan, self.hub, path)?);
                 }
                 seen.push(self.both_active()?);
                 Ok(seen.join("\n"))
