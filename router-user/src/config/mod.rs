@@ -22,16 +22,23 @@ mod diff;
 mod fault;
 mod gateway;
 pub mod host;
+mod instance;
 mod network;
+mod networks;
 mod parse;
+mod pattern;
 mod peer;
 mod peering;
+mod peers;
 mod places;
 mod route_map;
+mod route_map_rules;
 mod route_server;
 mod route_table;
 pub mod schema;
 mod section;
+mod space;
+mod subnet;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -40,6 +47,7 @@ pub use custom::{CustomAdvertised, CustomLearned, Recipient};
 pub use fault::{Fault, Faults};
 pub use gateway::{Gateway, GatewayMembers, Membership, PeerKind};
 pub use parse::{DEFAULT_BPFFS, DEFAULT_SOCKET, parse, parse_with_warnings};
+pub use pattern::PatternError;
 pub use peer::{DynamicPeers, LimitAction, Peer, PeerPolicy};
 pub use peering::Peering;
 pub use places::Places;
@@ -266,6 +274,18 @@ pub enum RoutingPreference {
     VpnGateway,
     /// None: the AS path decides.
     AsPath,
+}
+
+impl RoutingPreference {
+    /// Its word in the configuration and in answers.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ExpressRoute => "express_route",
+            Self::VpnGateway => "vpn_gateway",
+            Self::AsPath => "as_path",
+        }
+    }
 }
 
 impl RouteServer {

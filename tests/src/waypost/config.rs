@@ -233,3 +233,144 @@ impl Peer {
         }
     }
 }
+
+impl RouteServer {
+    /// Adds a section that has no field of its own: `route_map`, `learned`, `advertised`.
+    ///
+    /// # Panics
+    /// `settings` has something else under that name.
+    pub fn add(&mut self, section: &str, keys: toml::Table) {
+        let sections = self.settings.entry(section.to_owned());
+        let sections = sections.or_insert_with(|| toml::Value::Array(Vec::new()));
+        let sections = sections.as_array_mut().expect("sections of one kind");
+        sections.push(keys.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_product_reads_every_section_that_is_written() {
+        let config = Config {
+            daemon: Daemon {
+                socket: "/run/waypost/waypost.sock".into(),
+                stale_time: 20,
+            },
+            dataplane: [].into(),
+            vnet: vec![hub(), spoke()],
+            route_server: vec![route_server()],
+            route_table: vec![RouteTable {
+                name: "to-sdwan".to_owned(),
+                propagate_routes: false.into(),
+                route: vec![UserRoute {
+                    prefix: net("0.0.0.0/0"),
+                    next_hop_type: "virtual_appliance".to_owned(),
+                    next_hop: Some(address("10.1.10.4")),
+                }],
+            }],
+        };
+        let text = config.to_toml().unwrap();
+        let parsed = router_user::config::parse_with_warnings(&text, "x.toml");
+        let parsed = parsed.unwrap_or_else(|faults| panic!("{faults}\n{text}"));
+        assert!(parsed.warnings.is_empty(), "{:?}", parsed.warnings);
+        let read = parsed.config;
+        assert!(read.vnets[1].peerings[0].use_remote_route_server);
+        assert_eq!(
+            read.vnets[1].subnets[0].route_table,
+            Some("to-sdwan".into())
+        );
+        assert_eq!(read.route_tables[0].routes.len(), 1);
+        let server = &read.route_servers[0];
+        assert!(server.branch_to_branch);
+        assert_eq!(server.gateways[0].template.hold_time, 9);
+        assert_eq!(server.route_maps[0].rules.len(), 1);
+        assert_eq!((server.learned.len(), server.advertised.len()), (2, 1));
+    }
+
+    fn hub() -> Vnet {
+        Vnet {
+            name: "hub".to_owned(),
+            prefixes: vec![net("10.1.0.0/16")],
+            uplink: Vec::new(),
+            subnet: Vec::new(),
+            peering: vec![Peering {
+                remote: "spoke".to_owned(),
+                allow_gateway_transit: true,
+                ..Peering::default()
+            }],
+        }
+    }
+
+    fn spoke() -> Vnet {
+        Vnet {
+            name: "spoke".to_owned(),
+            prefixes: vec![net("10.2.0.0/16")],
+            uplink: Vec::new(),
+            subnet: vec![Subnet {
+                name: "apps".to_owned(),
+                prefixes: vec![net("10.2.1.0/24")],
+                route_table: Some("to-sdwan".to_owned()),
+                port: Vec::new(),
+            }],
+            peering: vec![Peering {
+                remote: "hub".to_owned(),
+                use_remote_route_server: true,
+                ..Peering::default()
+            }],
+        }
+    }
+
+    fn route_server() -> RouteServer {
+        let instance = (1..).zip(["10.1.255.4", "10.1.255.5"]);
+        let instance = instance.map(|(id, own)| Instance {
+            id,
+            addresses: vec![address(own)],
+        });
+        let mut server = RouteServer {
+            name: "rs1".to_owned(),
+            vnet: "hub".to_owned(),
+            asn: 65515,
+            instance: instance.collect(),
+            settings: [("branch_to_branch".to_owned(), true.into())].into(),
+            peer: vec![Peer::new("sdwan", address("10.1.10.4"), 65010).set("route_map_in", "map")],
+            gateway: vec![Gateway {
+                name: "er1".to_owned(),
+                kind: "express_route".to_owned(),
+                members: vec![address("10.1.3.4")],
+                asn: 65515,
+                connect_retry: 1,
+                settings: [("hold_time".to_owned(), 9.into())].into(),
+            }],
+        };
+        server.add(
+            "route_map",
+            toml::toml! {
+                name = "map"
+                rule = [{ action = "drop" }]
+            },
+        );
+        for prefix in ["10.8.0.0/16", "10.9.0.0/16"] {
+            let mut route = toml::toml! { next_hop = ["10.1.10.4"] };
+            route.insert("prefix".to_owned(), prefix.into());
+            server.add("learned", route);
+        }
+        server.add(
+            "advertised",
+            toml::toml! {
+                prefix = "10.99.0.0/16"
+                to = ["nva"]
+            },
+        );
+        server
+    }
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+}
