@@ -11,6 +11,8 @@
 //! - [`stories`]: one topology a file.
 
 pub mod failover;
+#[cfg(test)]
+mod guide;
 pub mod plan;
 pub mod site;
 pub mod stories;
