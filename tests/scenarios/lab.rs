@@ -151,7 +151,7 @@ fn a_stream_counts_what_a_broken_link_loses() -> Result<()> {
 fn a_machine_behind_a_switch_dies_without_taking_the_carrier() -> Result<()> {
     scenario(|lab| {
         let (left, right) = (lab.host("left")?, lab.host("right")?);
-        let cable = Link::through_switch(lab, (&left, "wire"), (&right, "eth0"))?;
+        let [_, cable] = Link::through_switch(lab, (&left, "wire"), (&right, "eth0"))?;
         left.address("wire", "10.0.0.1/24".parse()?)?;
         right.address("eth0", "10.0.0.2/24".parse()?)?;
         left.reaches("10.0.0.2".parse()?)?;

@@ -25,6 +25,7 @@
 //! - [`internet`]: the table that they announce.
 //! - [`interop`]: what every BGP daemon must be able to do with Waypost.
 //! - [`mod@bench`]: the form that all benchmarks report in.
+//! - [`topology`]: worlds of many networks, and the topologies told as stories.
 //! - [`undisturbed`]: proof that an event left traffic and other sessions alone.
 //! - [`overview`]: topology 1, which the demo and most scenarios use, and its story.
 
@@ -36,6 +37,7 @@ pub mod interop;
 pub mod lab;
 pub mod network;
 pub mod overview;
+pub mod topology;
 pub mod undisturbed;
 pub mod waypost;
 

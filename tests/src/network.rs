@@ -25,6 +25,8 @@ pub struct Vm {
     pub gateways: [IpAddr; 2],
     /// Its cable; behind a switch, the machine's own end of it.
     pub link: Link,
+    /// Its cable; behind a switch, the gateway host's end of it.
+    pub port_link: Link,
     gateway_host: Host,
 }
 
@@ -147,10 +149,38 @@ impl Nva {
         gateways: [&str; 2],
         cable: Cable,
     ) -> Result<Self> {
+        let servers = [route_server_subnet()?];
+        Self::attach_towards(
+            lab,
+            gateway_host,
+            name,
+            addresses,
+            gateways,
+            cable,
+            &servers,
+        )
+    }
+
+    /// Joins a new appliance to the gateway host. It knows how to reach these subnets of route
+    /// servers.
+    ///
+    /// # Errors
+    /// The lab refuses.
+    pub fn attach_towards(
+        lab: &Lab,
+        gateway_host: &Host,
+        name: &str,
+        addresses: [&str; 2],
+        gateways: [&str; 2],
+        cable: Cable,
+        servers: &[[IpNet; 2]],
+    ) -> Result<Self> {
         let vm = join(lab, gateway_host, name, addresses, gateways, cable)?;
         vm.host.forward(true)?;
-        for (prefix, gateway) in route_server_subnet()?.into_iter().zip(vm.gateways) {
-            vm.host.route(prefix, gateway, UPLINK)?;
+        for server in servers {
+            for (prefix, gateway) in server.iter().zip(vm.gateways) {
+                vm.host.route(*prefix, gateway, UPLINK)?;
+            }
         }
         Ok(Self { vm })
     }
@@ -201,8 +231,11 @@ fn join(
         addresses.try_into().map_err(|_| anyhow!("two addresses"))
     };
     let host = lab.host(name)?;
-    let link = match cable {
-        Cable::Straight => Link::new((gateway_host, name), (&host, UPLINK))?,
+    let [port_link, link] = match cable {
+        Cable::Straight => {
+            let link = Link::new((gateway_host, name), (&host, UPLINK))?;
+            [link.clone(), link]
+        }
         Cable::Switched => Link::through_switch(lab, (gateway_host, name), (&host, UPLINK))?,
     };
     let vm = Vm {
@@ -210,6 +243,7 @@ fn join(
         addresses: parse(addresses)?,
         gateways: parse(gateways)?,
         link,
+        port_link,
         gateway_host: gateway_host.clone(),
     };
     vm.configure_gateway_side()?;

@@ -12,7 +12,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 
-use super::{Daemon, Neighbor, Options, Route, Speaker, options::Role, words, write_config};
+use super::{
+    Daemon, Neighbor, Options, Policy, Route, Speaker, options::Role, words, write_config,
+};
 use crate::lab::{Host, Process, wait::until};
 
 /// BIRD, one process, controlled through `birdc`.
@@ -92,6 +94,15 @@ impl Bird {
         self.speaker
             .announce
             .retain(|announced| !prefixes.contains(announced));
+        self.reconfigure()
+    }
+
+    /// Gives one session another policy; the session goes on.
+    ///
+    /// # Errors
+    /// BIRD refuses.
+    pub fn set_policy(&mut self, neighbor: IpAddr, policy: Policy) -> Result<()> {
+        self.speaker.options.policies.insert(neighbor, policy);
         self.reconfigure()
     }
 
@@ -368,13 +379,21 @@ fn neighbor_block(speaker: &Speaker, neighbor: &Neighbor) -> String {
     } else {
         &speaker.options
     };
+    let policy = options.policies.get(&neighbor.address);
+    let families: &[u8] = match policy {
+        Some(policy) if policy.own_family && neighbor.address.is_ipv4() => &[4],
+        Some(policy) if policy.own_family => &[6],
+        _ => &[4, 6],
+    };
     let channel = |family: u8| {
-        let own = if neighbor.local.is_ipv4() == (family == 4) || options.ipv6_next_hop {
+        let named = policy.and_then(|policy| policy.next_hop);
+        let own = if let Some(next_hop) = named {
+            Some(next_hop[usize::from(family == 6)])
+        } else if neighbor.local.is_ipv4() == (family == 4) || options.ipv6_next_hop {
             Some(neighbor.local)
         } else {
             speaker.own(family == 4)
         };
-        let next_hop = own.map_or(String::new(), |own| format!("next hop address {own}; "));
         let mut more = String::new();
         if neighbor.multihop {
             // A gateway of the other family resolves IPv4 routes over IPv6 next hops.
@@ -390,6 +409,11 @@ fn neighbor_block(speaker: &Speaker, neighbor: &Neighbor) -> String {
         if options.ipv6_next_hop {
             more.push_str("extended next hop on; ");
         }
+        if let Some(policy) = policy {
+            let filters = filters(speaker, neighbor, policy, own);
+            return format!("  ipv{family} {{ {filters} {more}}};\n");
+        }
+        let next_hop = own.map_or(String::new(), |own| format!("next hop address {own}; "));
         format!(
             "  ipv{family} {{ import all; export where source ~ [ RTS_BGP, RTS_STATIC ]; \
              {more}next hop self; {next_hop}}};\n"
@@ -398,7 +422,7 @@ fn neighbor_block(speaker: &Speaker, neighbor: &Neighbor) -> String {
     format!(
         "protocol bgp {} {{\n  local {} as {};\n  neighbor {} as {};\n  {};\n  passive {};\n  \
          connect delay time 1;\n  connect retry time 2;\n  error wait time 1, 4;\n  debug {{ \
-         states }};\n  enable extended messages on;\n{}{}{}}}\n",
+         states }};\n  enable extended messages on;\n{}{}}}\n",
         protocol(neighbor),
         neighbor.local,
         speaker.asn,
@@ -411,9 +435,50 @@ fn neighbor_block(speaker: &Speaker, neighbor: &Neighbor) -> String {
         },
         if neighbor.passive { "on" } else { "off" },
         statements(neighbor, options),
-        channel(4),
-        channel(6),
+        families
+            .iter()
+            .map(|family| channel(*family))
+            .collect::<String>(),
     )
+}
+
+/// What a channel imports and exports by a policy. The filter sets the next hop: a change of the
+/// channel's own options would not reach routes that have been sent.
+fn filters(speaker: &Speaker, neighbor: &Neighbor, policy: &Policy, own: Option<IpAddr>) -> String {
+    let import = match policy.local_pref {
+        Some(preference) => {
+            format!("import filter {{ bgp_local_pref = {preference}; accept; }};")
+        }
+        None => "import all;".to_owned(),
+    };
+    let mut export = String::from("if source !~ [ RTS_BGP, RTS_STATIC ] then reject; ");
+    if let Some(from) = &policy.passes_on {
+        let names = from
+            .iter()
+            .map(|from| format!("proto = \"{}\"", word_of(*from)));
+        let names: Vec<String> = names.collect();
+        let any = match names.as_slice() {
+            [] => "false".to_owned(),
+            names => names.join(" || "),
+        };
+        let _ = write!(export, "if source = RTS_BGP && !({any}) then reject; ");
+    }
+    if policy.as_override {
+        let _ = write!(export, "bgp_path.delete({}); ", neighbor.asn);
+    }
+    for _ in 0..policy.prepend {
+        let _ = write!(export, "bgp_path.prepend({}); ", speaker.asn);
+    }
+    for [high, low] in &policy.communities {
+        let _ = write!(export, "bgp_community.add(({high},{low})); ");
+    }
+    if policy.keep_next_hop {
+        return format!("{import} export filter {{ {export}accept; }}; next hop keep; ");
+    }
+    if let Some(own) = own {
+        let _ = write!(export, "bgp_next_hop = {own}; ");
+    }
+    format!("{import} export filter {{ {export}accept; }}; ")
 }
 
 /// Options as statements of a BGP protocol.
@@ -421,6 +486,10 @@ fn statements(neighbor: &Neighbor, options: &Options) -> String {
     let mut text = String::new();
     if options.two_octet_asn {
         text.push_str("  enable as4 off;\n");
+    }
+    let policy = options.policies.get(&neighbor.address);
+    if policy.is_some_and(|policy| policy.allow_own_as) {
+        text.push_str("  allow local as;\n");
     }
     if let Some(key) = &options.md5 {
         let _ = writeln!(text, "  password \"{key}\";");

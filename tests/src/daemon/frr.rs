@@ -13,7 +13,9 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{Daemon, Neighbor, Options, Route, Speaker, options::Role, words, write_config};
+use super::{
+    Daemon, Neighbor, Options, Policy, Route, Speaker, options::Role, words, write_config,
+};
 use crate::lab::{Host, Process, wait::until};
 
 /// FRR, controlled through `vtysh`.
@@ -32,6 +34,11 @@ impl Frr {
     /// # Errors
     /// One does not start.
     pub fn start(host: &Host, speaker: Speaker) -> Result<Self> {
+        let mut policies = speaker.options.policies.values();
+        ensure!(
+            policies.all(|policy| policy.passes_on.is_none()),
+            "FRR's route maps do not see who a route came from; let BIRD pass on some alone"
+        );
         let sockets = PathBuf::from(format!("/run/{host}-frr"));
         if sockets.exists() {
             std::fs::remove_dir_all(&sockets)?;
@@ -391,6 +398,10 @@ fn configuration(speaker: &Speaker) -> String {
         }
         for neighbor in &speaker.neighbors {
             let address = neighbor.address;
+            let own_family = policy_of(speaker, neighbor).is_some_and(|policy| policy.own_family);
+            if own_family && address.is_ipv4() != ipv4 {
+                continue;
+            }
             let _ = writeln!(text, "  neighbor {address} activate");
             if options_of(speaker, neighbor).add_path_send {
                 let _ = writeln!(text, "  neighbor {address} addpath-tx-all-paths");
@@ -398,7 +409,7 @@ fn configuration(speaker: &Speaker) -> String {
             if !options_of(speaker, neighbor).add_path_receive {
                 let _ = writeln!(text, "  neighbor {address} disable-addpath-rx");
             }
-            let _ = writeln!(text, "  neighbor {address} route-map SELF{family} out");
+            text.push_str(&policy_statements(speaker, neighbor, family));
         }
         let _ = writeln!(text, " exit-address-family");
     }
@@ -415,6 +426,80 @@ fn configuration(speaker: &Speaker) -> String {
             let _ = writeln!(text, " set {set} {own}");
         }
         let _ = writeln!(text, "exit");
+        for neighbor in &speaker.neighbors {
+            if let Some(policy) = policy_of(speaker, neighbor) {
+                text.push_str(&route_maps(speaker, neighbor, policy, ipv4));
+            }
+        }
+    }
+    text
+}
+
+fn policy_of<'a>(speaker: &'a Speaker, neighbor: &Neighbor) -> Option<&'a Policy> {
+    options_of(speaker, neighbor)
+        .policies
+        .get(&neighbor.address)
+}
+
+/// A neighbour's policy as lines of an address family: route maps of its own, where it has one.
+fn policy_statements(speaker: &Speaker, neighbor: &Neighbor, family: &str) -> String {
+    let address = neighbor.address;
+    let Some(policy) = policy_of(speaker, neighbor) else {
+        return format!("  neighbor {address} route-map SELF{family} out\n");
+    };
+    let mut text = format!(
+        "  neighbor {address} route-map IN{family}-{address} in\n  neighbor {address} route-map \
+         OUT{family}-{address} out\n"
+    );
+    if policy.as_override {
+        let _ = writeln!(text, "  neighbor {address} as-override");
+    }
+    if policy.allow_own_as {
+        let _ = writeln!(text, "  neighbor {address} allowas-in");
+    }
+    text
+}
+
+/// The route maps of a neighbour with a policy.
+fn route_maps(speaker: &Speaker, neighbor: &Neighbor, policy: &Policy, ipv4: bool) -> String {
+    let (family, address) = (family(ipv4), neighbor.address);
+    let mut text = format!("route-map IN{family}-{address} permit 10\n");
+    if let Some(preference) = policy.local_pref {
+        let _ = writeln!(text, " set local-preference {preference}");
+    }
+    let _ = writeln!(text, "exit\nroute-map OUT{family}-{address} permit 10");
+    text.push_str(&sets(speaker, neighbor, policy, ipv4));
+    text.push_str("exit\n");
+    text
+}
+
+fn sets(speaker: &Speaker, neighbor: &Neighbor, policy: &Policy, ipv4: bool) -> String {
+    let mut text = String::new();
+    let own = if neighbor.local.is_ipv4() == ipv4 {
+        Some(neighbor.local)
+    } else {
+        speaker.own(ipv4)
+    };
+    let named = policy
+        .next_hop
+        .map(|[four, six]| if ipv4 { four } else { six });
+    let next_hop = named.or(own).filter(|_| !policy.keep_next_hop);
+    if let Some(next_hop) = next_hop {
+        let set = if ipv4 {
+            "ip next-hop"
+        } else {
+            "ipv6 next-hop global"
+        };
+        let _ = writeln!(text, " set {set} {next_hop}");
+    }
+    if policy.prepend > 0 {
+        let asns = vec![speaker.asn.to_string(); policy.prepend.into()];
+        let _ = writeln!(text, " set as-path prepend {}", asns.join(" "));
+    }
+    if !policy.communities.is_empty() {
+        let words = policy.communities.iter();
+        let words: Vec<String> = words.map(|[high, low]| format!("{high}:{low}")).collect();
+        let _ = writeln!(text, " set community {} additive", words.join(" "));
     }
     text
 }
@@ -431,6 +516,7 @@ fn options_of<'a>(speaker: &'a Speaker, neighbor: &Neighbor) -> &'a Options {
         restarting: false,
         role: None,
         ipv6_next_hop: false,
+        policies: BTreeMap::new(),
     };
     if neighbor.plain {
         PLAIN

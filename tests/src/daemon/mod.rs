@@ -19,6 +19,7 @@ mod frr;
 mod gobgp;
 mod openbgpd;
 pub mod options;
+pub mod policy;
 pub mod raw;
 pub mod words;
 
@@ -28,6 +29,7 @@ pub use frr::Frr;
 pub use gobgp::GoBgp;
 pub use openbgpd::OpenBgpd;
 pub use options::Options;
+pub use policy::Policy;
 
 /// What a daemon is to do, in words that all of them can be configured by.
 #[derive(Clone, Debug)]

@@ -1,6 +1,10 @@
 //! What a daemon's sessions are to have beyond the plain protocol, in words that every driver
 //! translates into its daemon's own.
 
+use std::{collections::BTreeMap, net::IpAddr};
+
+use super::Policy;
+
 /// Options of a speaker's sessions. The default: what the daemon does by itself, with 4-octet ASNs.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -25,6 +29,8 @@ pub struct Options {
     pub role: Option<Role>,
     /// IPv4 routes with an IPv6 next hop (RFC 8950).
     pub ipv6_next_hop: bool,
+    /// What it does to the routes of a session, by the neighbour's address.
+    pub policies: BTreeMap<IpAddr, Policy>,
 }
 
 /// A role of RFC 9234.

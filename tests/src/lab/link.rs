@@ -25,12 +25,16 @@ impl Link {
     }
 
     /// Joins two hosts through a switch of its own, as on a real network: an end that dies behind a
-    /// switch does not take the other's carrier with it. The returned link is the second host's
-    /// cable.
+    /// switch does not take the other's carrier with it. The links are the first and the second host's
+    /// cables; of both the second end goes down.
     ///
     /// # Errors
     /// As [`Link::new`].
-    pub fn through_switch(lab: &Lab, first: (&Host, &str), second: (&Host, &str)) -> Result<Self> {
+    pub fn through_switch(
+        lab: &Lab,
+        first: (&Host, &str),
+        second: (&Host, &str),
+    ) -> Result<[Self; 2]> {
         let switch = lab.host(&format!("switch-{}", first.1))?;
         switch.run("ip link add bridge type bridge mcast_snooping 0")?;
         let near = Self::new(first, (&switch, "near"))?;
@@ -40,7 +44,7 @@ impl Link {
             switch.run(&format!("ip link set {port} master bridge"))?;
         }
         switch.run("ip link set bridge up")?;
-        Ok(far)
+        Ok([near, far])
     }
 
     /// Creates the pair, again if it was deleted.

@@ -1,0 +1,394 @@
+//! Topology 4: an ExpressRoute gateway and an SD-WAN appliance, branch-to-branch off, then on.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use ipnet::IpNet;
+
+use crate::{
+    daemon::{Bird, Daemon},
+    lab::Lab,
+    network::Vm,
+    overview::narrator::Narrator,
+    topology::{
+        Appliance, Kept, Kind, RouteServer, Site, Story, Subnet, World,
+        failover::{self, LINK_DOWN, SILENT_DEATH, Traffic},
+        plan::member,
+        trace::{FlowTrace, Trace},
+        truth,
+    },
+    waypost::Waypost,
+};
+
+/// A site behind an appliance and one behind an ExpressRoute gateway.
+pub const STORY: Story = Story {
+    number: 4,
+    name: "express-route-and-nva",
+    about: "A site behind an SD-WAN appliance and one behind ExpressRoute learn nothing of each other, \
+            until branch-to-branch is switched on; both know the network in either case.",
+    drawing: "  office ── branch ── sdwan ──┐        ┌── er1 ──┐
+10.250.0.10  65011    65010   ├── gw ──┤  65515  ├── onprem ── server
+                        vm1 ──┘        └── er2 ──┘   65050   10.240.0.10",
+    tell,
+};
+
+const SERVER_ASN: u32 = 65515;
+const SDWAN: u32 = 65010;
+const BRANCH: u32 = 65011;
+const ONPREM: u32 = 65050;
+const MEMBERS: [&str; 2] = ["er1", "er2"];
+
+struct Stage<'a> {
+    world: World<'a>,
+    hub: [IpNet; 2],
+    apps: Subnet,
+    server: RouteServer,
+    vm1: Vm,
+    sdwan: Appliance,
+    members: [Appliance; 2],
+    branch: Site,
+    onprem: Site,
+    waypost: Waypost,
+    appliance: Bird,
+    gateways: [Bird; 2],
+    routers: [Bird; 2],
+    trace: Trace,
+}
+
+fn tell(lab: &Lab, narrator: &mut Narrator) -> Result<Kept> {
+    let mut stage = Stage::set(lab)?;
+    stage.apart(narrator);
+    stage.joined(narrator);
+    stage.member_dies(narrator);
+    stage.session_drops(narrator);
+    stage.parted(narrator);
+    let Stage {
+        waypost,
+        appliance,
+        gateways,
+        routers,
+        ..
+    } = stage;
+    Ok(Box::new((waypost, appliance, gateways, routers)))
+}
+
+impl<'a> Stage<'a> {
+    fn set(lab: &'a Lab) -> Result<Self> {
+        let mut world = World::new(lab)?;
+        let hub = world.network("hub", 1)?;
+        let server = world.route_server(&hub, "rs1")?;
+        let apps = world.subnet(&hub, "apps", 1)?;
+        let gateway = world.subnet(&hub, "GatewaySubnet", 3)?;
+        let nva = world.subnet(&hub, "nva", 10)?;
+        let vm1 = world.vm(&apps, 4, "vm1")?;
+        let sdwan = world.appliance(&nva, 4, "sdwan", &[&server])?;
+        let er1 = world.appliance(&gateway, 4, "er1", &[&server])?;
+        let er2 = world.appliance(&gateway, 5, "er2", &[&server])?;
+        let branch = world.site("branch", "office", 250, &[&sdwan])?;
+        let onprem = world.site("onprem", "server", 240, &[&er1, &er2])?;
+        world.peer(&server, &sdwan, SDWAN)?;
+        let both = [&er1, &er2];
+        world.gateway(&server, "er", Kind::ExpressRoute, &both, SERVER_ASN)?;
+        let waypost = Waypost::start(&world.gw, world.config.clone())?;
+        let ways = [(&er1, SERVER_ASN), (&er2, SERVER_ASN)];
+        let routers = [
+            Bird::start(
+                &branch.router,
+                branch.speaker(BRANCH, &[(&sdwan, SDWAN)], None)?,
+            )?,
+            // It answers by the first: it is the second that will die.
+            Bird::start(&onprem.router, onprem.speaker(ONPREM, &ways, Some(&er1))?)?,
+        ];
+        let appliance = Bird::start(sdwan.host(), sdwan.speaker_with(SDWAN, &branch, BRANCH)?)?;
+        let gateways = [
+            Bird::start(er1.host(), er1.speaker_with(SERVER_ASN, &onprem, ONPREM)?)?,
+            Bird::start(er2.host(), er2.speaker_with(SERVER_ASN, &onprem, ONPREM)?)?,
+        ];
+        let stage = Self {
+            hub: hub.space.prefixes()?,
+            trace: Trace::start(&world)?,
+            world,
+            apps,
+            server,
+            vm1,
+            sdwan,
+            members: [er1, er2],
+            branch,
+            onprem,
+            waypost,
+            appliance,
+            gateways,
+            routers,
+        };
+        stage.sessions()?;
+        Ok(stage)
+    }
+
+    /// How often each session has been established.
+    fn sessions(&self) -> Result<BTreeMap<String, u64>> {
+        let members = self.members.each_ref().map(|er| member("er", er.address()));
+        let [first, second] = &members;
+        failover::established(&self.waypost, &["sdwan", first, second])
+    }
+
+    fn no_reset(&self, before: &BTreeMap<String, u64>) -> Result<String> {
+        let now = self.sessions()?;
+        ensure!(now == *before, "sessions: {before:?} before, {now:?} now");
+        Ok("no session was reset".to_owned())
+    }
+
+    fn toggle(&mut self, on: bool) -> Result<()> {
+        self.world.set(&self.server, "branch_to_branch", on)?;
+        self.waypost.reload(self.world.config.clone())?;
+        Ok(())
+    }
+
+    /// What all have in either case: both sides the network, the virtual machines both sites.
+    fn common(&self) -> Result<String> {
+        let server = &self.server;
+        let mut seen = vec![truth::learns_network(
+            &self.appliance,
+            server,
+            self.hub,
+            "65515",
+        )?];
+        for gateway in &self.gateways {
+            seen.push(truth::learns_network(gateway, server, self.hub, "")?);
+        }
+        let [branch, onprem] = &self.routers;
+        let path = "65010 65515";
+        seen.push(truth::passed_on(
+            branch,
+            &self.branch,
+            "sdwan",
+            self.hub,
+            path,
+        )?);
+        for er in MEMBERS {
+            seen.push(truth::passed_on(
+                onprem,
+                &self.onprem,
+                er,
+                self.hub,
+                "65515",
+            )?);
+        }
+        let hops = [self.sdwan.addresses()];
+        let prefixes = self.branch.space.prefixes()?;
+        seen.push(truth::effective(
+            &self.waypost,
+            &self.apps,
+            prefixes,
+            &hops,
+        )?);
+        let hops = self.members.each_ref().map(Appliance::addresses);
+        let prefixes = self.onprem.space.prefixes()?;
+        seen.push(truth::effective(
+            &self.waypost,
+            &self.apps,
+            prefixes,
+            &hops,
+        )?);
+        Ok(seen.join("\n"))
+    }
+
+    /// vm1 reaches both sites.
+    fn both_sites(&self) -> Result<String> {
+        let mut seen = Vec::new();
+        for to in self.branch.addresses()? {
+            let office = (&self.branch.host, to);
+            let way = self
+                .trace
+                .symmetric(&self.vm1.host, office, &["sdwan", "branch"])?;
+            seen.push(format!("vm1 → {to}: {way}"));
+        }
+        for to in self.onprem.addresses()? {
+            let way = self.trace.way(&self.vm1.host, to)?;
+            let there: Vec<&str> = way.there.iter().map(String::as_str).collect();
+            let expected = matches!(there[..], ["er1" | "er2", "onprem", "server"]);
+            ensure!(expected && way.ping.complete(), "{way}");
+            ensure!(way.back == ["onprem", "er1", "vm1"], "{way}");
+            seen.push(format!("vm1 → {to}: {way}"));
+        }
+        Ok(seen.join("\n"))
+    }
+
+    /// Neither site knows the other.
+    fn strangers(&self) -> Result<String> {
+        let (office, server) = (self.branch.space.prefixes()?, self.onprem.space.prefixes()?);
+        let mut seen = vec![truth::lacks(&self.appliance, &self.server, server)?];
+        for gateway in &self.gateways {
+            seen.push(truth::lacks(gateway, &self.server, office)?);
+        }
+        let [branch, onprem] = &self.routers;
+        seen.push(truth::not_passed_on(branch, &self.branch, "sdwan", server)?);
+        for er in MEMBERS {
+            seen.push(truth::not_passed_on(onprem, &self.onprem, er, office)?);
+        }
+        for to in self.onprem.addresses()? {
+            let way = self.trace.ends(&self.branch.host, to, &["branch"])?;
+            seen.push(format!("office → {to}: {way}"));
+        }
+        Ok(seen.join("\n"))
+    }
+
+    fn apart(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "Branch-to-branch off: what everyone has",
+            "the SD-WAN has the network by path 65515, the gateway's members, which share the ASN, by an \
+             empty\none; the sites' routers have it from them; vm1 reaches both sites",
+            || Ok(format!("{}\n{}", self.common()?, self.both_sites()?)),
+        );
+        narrator.step(
+            "Branch-to-branch off: what nobody has",
+            "neither the SD-WAN nor the branch has the site behind ExpressRoute, nor the other way round; \
+             a ping\nfrom the office ends at its router",
+            || self.strangers(),
+        );
+    }
+
+    fn joined(&mut self, narrator: &mut Narrator) {
+        narrator.step(
+            "Branch-to-branch on",
+            "each side learns the other, next hops kept; the office and the server reach each other; no \
+             session\nis reset, and vm1's packets to the office are not disturbed",
+            || {
+                let sessions = self.sessions()?;
+                let from = (&self.vm1.host, self.vm1.addresses);
+                let far = (&self.branch.host, self.branch.addresses()?);
+                let traffic = Traffic::start(from, far, 8)?;
+                self.toggle(true)?;
+                let mut seen = vec![self.acquainted()?, self.between_sites()?];
+                seen.push(self.common()?);
+                seen.push(self.no_reset(&sessions)?);
+                seen.push(format!("vm1 to the office: {}", traffic.lost_nothing()?));
+                Ok(seen.join("\n"))
+            },
+        );
+    }
+
+    fn acquainted(&self) -> Result<String> {
+        let (office, server) = (self.branch.space.prefixes()?, self.onprem.space.prefixes()?);
+        // Of two equal paths the one of the lower router id is announced.
+        let first = self.members[0].addresses();
+        let path = "65515 65050";
+        let mut seen = vec![truth::learns_of(
+            &self.appliance,
+            &self.server,
+            server,
+            path,
+            first,
+        )?];
+        let hops = self.sdwan.addresses();
+        for gateway in &self.gateways {
+            let path = "65010 65011";
+            seen.push(truth::learns_of(gateway, &self.server, office, path, hops)?);
+        }
+        let [branch, onprem] = &self.routers;
+        let path = "65010 65515 65050";
+        seen.push(truth::passed_on(
+            branch,
+            &self.branch,
+            "sdwan",
+            server,
+            path,
+        )?);
+        for er in MEMBERS {
+            let path = "65515 65010 65011";
+            seen.push(truth::passed_on(onprem, &self.onprem, er, office, path)?);
+        }
+        Ok(seen.join("\n"))
+    }
+
+    fn between_sites(&self) -> Result<String> {
+        let mut seen = Vec::new();
+        for to in self.onprem.addresses()? {
+            let way = self.trace.way(&self.branch.host, to)?;
+            let there: Vec<&str> = way.there.iter().map(String::as_str).collect();
+            let expected = matches!(
+                there[..],
+                ["branch", "sdwan", "er1" | "er2", "onprem", "server"]
+            );
+            ensure!(expected && way.ping.complete(), "{way}");
+            let back = ["onprem", "er1", "sdwan", "branch", "office"];
+            ensure!(way.back == back, "{way}");
+            seen.push(format!("office → {to}: {way}"));
+        }
+        Ok(seen.join("\n"))
+    }
+
+    /// Traffic of the office to the server, and which member it takes.
+    fn traffic(&self) -> Result<(FlowTrace, Traffic)> {
+        let trace = FlowTrace::start(&self.members.each_ref().map(Appliance::host))?;
+        let from = (&self.branch.host, self.branch.addresses()?);
+        let traffic = Traffic::start(from, (&self.onprem.host, self.onprem.addresses()?), 16)?;
+        Ok((trace, traffic))
+    }
+
+    fn member_dies(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "A member of the gateway dies: its port loses the carrier",
+            "the office's flows to the server that took er2 go on by er1 within 50 ms; the others lose \
+             nothing",
+            || {
+                let (trace, traffic) = self.traffic()?;
+                let before = traffic.takes(&trace, &MEMBERS)?;
+                self.members[1].unplug()?;
+                let after = traffic.takes(&trace, &["er1"])?;
+                failover::others_stayed(&before, &after, "er2")?;
+                let loss = traffic.only(&before, "er2", LINK_DOWN)?;
+                self.members[1].plug()?;
+                Ok(loss)
+            },
+        );
+        narrator.step(
+            "The same member falls silent, its port up",
+            "probes find out: within 3 s all flows take er1",
+            || {
+                let (trace, traffic) = self.traffic()?;
+                let before = traffic.takes(&trace, &MEMBERS)?;
+                self.members[1].fall_silent()?;
+                traffic.takes(&trace, &["er1"])?;
+                let loss = traffic.only(&before, "er2", SILENT_DEATH)?;
+                self.members[1].wake()?;
+                let (trace, traffic) = self.traffic()?;
+                traffic.takes(&trace, &MEMBERS)?;
+                Ok(loss)
+            },
+        );
+    }
+
+    fn session_drops(&mut self, narrator: &mut Narrator) {
+        narrator.step(
+            "er2's BGP daemon dies while the machine forwards",
+            "graceful restart: no packet of the office to the server is lost",
+            || {
+                let (trace, traffic) = self.traffic()?;
+                traffic.takes(&trace, &MEMBERS)?;
+                self.gateways[1].process().kill()?;
+                traffic.takes(&trace, &MEMBERS)?;
+                let er2 = &self.members[1];
+                let mut speaker = er2.speaker_with(SERVER_ASN, &self.onprem, ONPREM)?;
+                speaker.options.restarting = true;
+                self.gateways[1] = Bird::start(er2.host(), speaker)?;
+                self.sessions()?;
+                traffic.takes(&trace, &MEMBERS)?;
+                traffic.lost_nothing()
+            },
+        );
+    }
+
+    fn parted(&mut self, narrator: &mut Narrator) {
+        narrator.step(
+            "Branch-to-branch off again",
+            "each side forgets the other at once and keeps the network; no session is reset",
+            || {
+                let sessions = self.sessions()?;
+                self.toggle(false)?;
+                let mut seen = vec![self.strangers()?, self.common()?];
+                seen.push(self.no_reset(&sessions)?);
+                Ok(seen.join("\n"))
+            },
+        );
+    }
+}

@@ -1,0 +1,264 @@
+//! Topology 5: an ExpressRoute and a VPN gateway, each with two active members, with branch-to-branch.
+
+use anyhow::{Result, ensure};
+use ipnet::IpNet;
+
+use crate::{
+    daemon::{Bird, Daemon},
+    lab::Lab,
+    network::Vm,
+    overview::narrator::Narrator,
+    topology::{
+        Appliance, Kept, Kind, RouteServer, Site, Story, Subnet, World,
+        failover::{self, LINK_DOWN, SILENT_DEATH, Traffic},
+        plan::member,
+        trace::{FlowTrace, Trace},
+        truth,
+    },
+    waypost::Waypost,
+};
+
+/// Transit between ExpressRoute and VPN.
+pub const STORY: Story = Story {
+    number: 5,
+    name: "express-route-and-vpn",
+    about: "The sites behind an ExpressRoute and a VPN gateway reach each other through the network; both \
+            gateways have two active members.",
+    drawing: "             ┌── vpn1 ──┐        ┌── er1 ──┐
+  pc ── shop ┤   65100  ├── gw ──┤  65515  ├── onprem ── server
+       65060 └── vpn2 ──┘   │    └── er2 ──┘   65050   10.240.0.10
+ 10.230.0.10               vm1",
+    tell,
+};
+
+const SERVER_ASN: u32 = 65515;
+const VPN: u32 = 65100;
+const SHOP: u32 = 65060;
+const ONPREM: u32 = 65050;
+const ER_MEMBERS: [&str; 2] = ["er1", "er2"];
+const VPN_MEMBERS: [&str; 2] = ["vpn1", "vpn2"];
+
+struct Stage {
+    hub: [IpNet; 2],
+    apps: Subnet,
+    server: RouteServer,
+    vm1: Vm,
+    vpn: [Appliance; 2],
+    er: [Appliance; 2],
+    shop: Site,
+    onprem: Site,
+    waypost: Waypost,
+    vpn_daemons: [Bird; 2],
+    er_daemons: [Bird; 2],
+    routers: [Bird; 2],
+    trace: Trace,
+}
+
+fn tell(lab: &Lab, narrator: &mut Narrator) -> Result<Kept> {
+    let mut stage = Stage::set(lab)?;
+    stage.routes(narrator);
+    stage.packets(narrator);
+    stage.member_dies(narrator);
+    stage.session_drops(narrator);
+    Ok(Box::new(stage))
+}
+
+impl Stage {
+    fn set(lab: &Lab) -> Result<Self> {
+        let mut world = World::new(lab)?;
+        let hub = world.network("hub", 1)?;
+        let server = world.route_server(&hub, "rs1")?;
+        let apps = world.subnet(&hub, "apps", 1)?;
+        let gateway = world.subnet(&hub, "GatewaySubnet", 3)?;
+        let vm1 = world.vm(&apps, 4, "vm1")?;
+        let mut join = |machine, name| world.appliance(&gateway, machine, name, &[&server]);
+        let er = [join(4, "er1")?, join(5, "er2")?];
+        let vpn = [join(6, "vpn1")?, join(7, "vpn2")?];
+        let onprem = world.site("onprem", "server", 240, &er.each_ref())?;
+        let shop = world.site("shop", "pc", 230, &vpn.each_ref())?;
+        world.set(&server, "branch_to_branch", true)?;
+        world.gateway(
+            &server,
+            "er",
+            Kind::ExpressRoute,
+            &er.each_ref(),
+            SERVER_ASN,
+        )?;
+        world.gateway(&server, "vpn", Kind::Vpn, &vpn.each_ref(), VPN)?;
+        let waypost = Waypost::start(&world.gw, world.config.clone())?;
+        let er_ways = er.each_ref().map(|er| (er, SERVER_ASN));
+        let vpn_ways = vpn.each_ref().map(|vpn| (vpn, VPN));
+        // Both answer by the first member: it is the second that will die.
+        let routers = [
+            Bird::start(&shop.router, shop.speaker(SHOP, &vpn_ways, Some(&vpn[0]))?)?,
+            Bird::start(
+                &onprem.router,
+                onprem.speaker(ONPREM, &er_ways, Some(&er[0]))?,
+            )?,
+        ];
+        let vpn_start =
+            |vpn: &Appliance| Bird::start(vpn.host(), vpn.speaker_with(VPN, &shop, SHOP)?);
+        let er_start =
+            |er: &Appliance| Bird::start(er.host(), er.speaker_with(SERVER_ASN, &onprem, ONPREM)?);
+        let stage = Self {
+            hub: hub.space.prefixes()?,
+            trace: Trace::start(&world)?,
+            vpn_daemons: [vpn_start(&vpn[0])?, vpn_start(&vpn[1])?],
+            er_daemons: [er_start(&er[0])?, er_start(&er[1])?],
+            apps,
+            server,
+            vm1,
+            vpn,
+            er,
+            shop,
+            onprem,
+            waypost,
+            routers,
+        };
+        stage.established()?;
+        Ok(stage)
+    }
+
+    fn established(&self) -> Result<()> {
+        let er = self.er.each_ref().map(|er| member("er", er.address()));
+        let vpn = self.vpn.each_ref().map(|vpn| member("vpn", vpn.address()));
+        let names: Vec<&str> = er.iter().chain(&vpn).map(String::as_str).collect();
+        failover::established(&self.waypost, &names)?;
+        Ok(())
+    }
+
+    fn routes(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "Routes of every party",
+            "all four members have the network; each gateway has the other's site, next hop kept, its own \
+             site\nnot; the sites' routers have each other's; vm1's subnet has both, by two members each",
+            || {
+                let server = &self.server;
+                let (shop, onprem) = (self.shop.space.prefixes()?, self.onprem.space.prefixes()?);
+                let mut seen = Vec::new();
+                for er in &self.er_daemons {
+                    seen.push(truth::learns_network(er, server, self.hub, "")?);
+                    let hops = self.vpn[0].addresses();
+                    seen.push(truth::learns_of(er, server, shop, "65100 65060", hops)?);
+                    seen.push(truth::lacks(er, server, onprem)?);
+                }
+                for vpn in &self.vpn_daemons {
+                    seen.push(truth::learns_network(vpn, server, self.hub, "65515")?);
+                    let hops = self.er[0].addresses();
+                    seen.push(truth::learns_of(vpn, server, onprem, "65515 65050", hops)?);
+                    seen.push(truth::lacks(vpn, server, shop)?);
+                }
+                let [shop_router, onprem_router] = &self.routers;
+                for vpn in VPN_MEMBERS {
+                    let path = "65100 65515 65050";
+                    seen.push(truth::passed_on(shop_router, &self.shop, vpn, onprem, path)?);
+                }
+                for er in ER_MEMBERS {
+                    let path = "65515 65100 65060";
+                    seen.push(truth::passed_on(onprem_router, &self.onprem, er, shop, path)?);
+                }
+                for (prefixes, members) in [(shop, &self.vpn), (onprem, &self.er)] {
+                    let hops = members.each_ref().map(Appliance::addresses);
+                    seen.push(truth::effective(&self.waypost, &self.apps, prefixes, &hops)?);
+                }
+                Ok(seen.join("\n"))
+            },
+        );
+    }
+
+    fn packets(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "The sites reach each other, and vm1 reaches both",
+            "from the shop in by vpn1, out by a member of ExpressRoute; back in by er1, out by a member of \
+             the\nVPN gateway",
+            || {
+                let mut seen = Vec::new();
+                for to in self.onprem.addresses()? {
+                    let way = self.trace.way(&self.shop.host, to)?;
+                    let there: Vec<&str> = way.there.iter().map(String::as_str).collect();
+                    let back: Vec<&str> = way.back.iter().map(String::as_str).collect();
+                    let in_order = matches!(
+                        there[..],
+                        ["shop", "vpn1", "er1" | "er2", "onprem", "server"]
+                    ) && matches!(
+                        back[..],
+                        ["onprem", "er1", "vpn1" | "vpn2", "shop", "pc"]
+                    );
+                    ensure!(in_order && way.ping.complete(), "{way}");
+                    seen.push(format!("pc → {to}: {way}"));
+                }
+                for (site, first) in [(&self.shop, "vpn"), (&self.onprem, "er")] {
+                    for to in site.addresses()? {
+                        let way = self.trace.way(&self.vm1.host, to)?;
+                        let by = way.there.first().map_or("", String::as_str);
+                        ensure!(by.starts_with(first) && way.ping.complete(), "{way}");
+                        let last = way.back.last().map_or("", String::as_str);
+                        ensure!(way.back.len() == 3 && last == "vm1", "{way}");
+                        seen.push(format!("vm1 → {to}: {way}"));
+                    }
+                }
+                Ok(seen.join("\n"))
+            },
+        );
+    }
+
+    /// Traffic of the server to the shop, and which VPN member it takes.
+    fn traffic(&self) -> Result<(FlowTrace, Traffic)> {
+        let trace = FlowTrace::start(&self.vpn.each_ref().map(Appliance::host))?;
+        let from = (&self.onprem.host, self.onprem.addresses()?);
+        let traffic = Traffic::start(from, (&self.shop.host, self.shop.addresses()?), 16)?;
+        Ok((trace, traffic))
+    }
+
+    fn member_dies(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "A member of the VPN gateway dies: its port loses the carrier",
+            "the server's flows to the shop that took vpn2 go on by vpn1 within 50 ms; the others lose \
+             nothing",
+            || {
+                let (trace, traffic) = self.traffic()?;
+                let before = traffic.takes(&trace, &VPN_MEMBERS)?;
+                self.vpn[1].unplug()?;
+                let after = traffic.takes(&trace, &["vpn1"])?;
+                failover::others_stayed(&before, &after, "vpn2")?;
+                let loss = traffic.only(&before, "vpn2", LINK_DOWN)?;
+                self.vpn[1].plug()?;
+                Ok(loss)
+            },
+        );
+        narrator.step(
+            "The same member falls silent, its port up",
+            "probes find out: within 3 s all flows take vpn1",
+            || {
+                let (trace, traffic) = self.traffic()?;
+                let before = traffic.takes(&trace, &VPN_MEMBERS)?;
+                self.vpn[1].fall_silent()?;
+                traffic.takes(&trace, &["vpn1"])?;
+                let loss = traffic.only(&before, "vpn2", SILENT_DEATH)?;
+                self.vpn[1].wake()?;
+                let (trace, traffic) = self.traffic()?;
+                traffic.takes(&trace, &VPN_MEMBERS)?;
+                Ok(loss)
+            },
+        );
+    }
+
+    fn session_drops(&mut self, narrator: &mut Narrator) {
+        narrator.step(
+            "vpn2's BGP daemon dies while the machine forwards",
+            "graceful restart: no packet of the server to the shop is lost",
+            || {
+                let (trace, traffic) = self.traffic()?;
+                traffic.takes(&trace, &VPN_MEMBERS)?;
+                self.vpn_daemons[1].process().kill()?;
+                traffic.takes(&trace, &VPN_MEMBERS)?;
+                let mut speaker = self.vpn[1].speaker_with(VPN, &self.shop, SHOP)?;
+                speaker.options.restarting = true;
+                self.vpn_daemons[1] = Bird::start(self.vpn[1].host(), speaker)?;
+                self.established()?;
+                traffic.takes(&trace, &VPN_MEMBERS)?;
+                traffic.lost_nothing()
+            },
+        );
+    }
+}

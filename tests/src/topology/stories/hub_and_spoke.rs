@@ -1,0 +1,336 @@
+//! Topology 8: two spokes use the hub's route server; they reach each other through the hub's appliance.
+
+use anyhow::{Context, Result};
+use ipnet::IpNet;
+
+use crate::{
+    daemon::{Bird, Daemon, Policy},
+    lab::Lab,
+    network::Vm,
+    overview::narrator::Narrator,
+    topology::{
+        Appliance, Kept, RouteServer, Site, Space, Story, Subnet, World,
+        failover::{LINK_DOWN, SILENT_DEATH, Traffic},
+        plan::default_routes,
+        trace::{FlowTrace, Trace},
+        truth,
+    },
+    waypost::Waypost,
+};
+
+/// A hub and two spokes.
+pub const STORY: Story = Story {
+    number: 8,
+    name: "hub-and-spoke",
+    about: "Spokes that use the hub's route server learn what the hub's appliances announce, and reach each \
+            other through them: by the exact prefix, by a supernet, by the default route.",
+    drawing: "  spoke1: vm1 ──┐        ┌── nva1 ──┐
+                ├─ hub ──┤  65010   ├── site ── office 10.250.0.10
+  spoke2: vm2 ──┘   rs   └── nva2 ──┘   65011",
+    tell,
+};
+
+const NVA: u32 = 65010;
+const SITE: u32 = 65011;
+const SPOKES: [Space; 2] = [Space(11), Space(12)];
+/// Both spokes and more.
+const SUPERNET: [&str; 2] = ["10.8.0.0/13", "fd00:10::/28"];
+const BOTH: [&str; 2] = ["nva1", "nva2"];
+
+struct Stage {
+    hub: [IpNet; 2],
+    server: RouteServer,
+    apps: [Subnet; 2],
+    vms: [Vm; 2],
+    nvas: [Appliance; 2],
+    site: Site,
+    waypost: Waypost,
+    daemons: [Bird; 2],
+    router: Bird,
+    trace: Trace,
+}
+
+fn tell(lab: &Lab, narrator: &mut Narrator) -> Result<Kept> {
+    let mut stage = Stage::set(lab)?;
+    stage.routes(narrator);
+    stage.strangers(narrator);
+    stage.exact(narrator);
+    stage.nva_dies(narrator);
+    stage.session_drops(narrator);
+    stage.wider(narrator);
+    Ok(Box::new(stage))
+}
+
+impl Stage {
+    fn set(lab: &Lab) -> Result<Self> {
+        let mut world = World::new(lab)?;
+        let hub = world.network("hub", 1)?;
+        let server = world.route_server(&hub, "rs1")?;
+        let nva_subnet = world.subnet(&hub, "nva", 10)?;
+        let mut spoke = |number: usize| -> Result<(Subnet, Vm)> {
+            let name = format!("spoke{}", number + 1);
+            let network = world.network(&name, SPOKES[number].0)?;
+            world.peering(&hub, &network, true)?;
+            let apps = world.subnet(&network, "apps", 1)?;
+            let vm = world.vm(&apps, 4, &format!("vm{}", number + 1))?;
+            Ok((apps, vm))
+        };
+        let ((apps1, vm1), (apps2, vm2)) = (spoke(0)?, spoke(1)?);
+        let mut join = |number: usize| -> Result<Appliance> {
+            let machine = u8::try_from(4 + number)?;
+            let nva = world.appliance(&nva_subnet, machine, BOTH[number], &[&server])?;
+            // What it announces itself, it must not learn its own way to.
+            for spoke in SPOKES {
+                nva.knows(spoke.prefixes()?)?;
+            }
+            world.peer(&server, &nva, NVA)?;
+            Ok(nva)
+        };
+        let nvas = [join(0)?, join(1)?];
+        let site = world.site("site", "office", 250, &nvas.each_ref())?;
+        let waypost = Waypost::start(&world.gw, world.config.clone())?;
+        let ways = [(&nvas[0], NVA), (&nvas[1], NVA)];
+        let router = Bird::start(&site.router, site.speaker(SITE, &ways, Some(&nvas[0]))?)?;
+        let start = |number: u8| -> Result<Bird> {
+            let nva = &nvas[usize::from(number)];
+            let mut speaker = nva.speaker_with(NVA, &site, SITE)?;
+            nva.set_policy(&mut speaker, &server, &Policy::prepended(2 * number));
+            Bird::start(nva.host(), speaker)
+        };
+        let daemons = [start(0)?, start(1)?];
+        waypost.established(&BOTH)?;
+        Ok(Self {
+            hub: hub.space.prefixes()?,
+            trace: Trace::start(&world)?,
+            server,
+            apps: [apps1, apps2],
+            vms: [vm1, vm2],
+            nvas,
+            site,
+            waypost,
+            daemons,
+            router,
+        })
+    }
+
+    fn routes(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "Routes of every party",
+            "both appliances have the hub's prefixes and both spokes', by path 65515; the site's router has \
+             them\nfrom both; both spokes have the site by nva1",
+            || {
+                let mut seen = Vec::new();
+                let mut networks = vec![self.hub];
+                for spoke in SPOKES {
+                    networks.push(spoke.prefixes()?);
+                }
+                for prefixes in networks {
+                    for daemon in &self.daemons {
+                        let server = &self.server;
+                        seen.push(truth::learns_network(daemon, server, prefixes, "65515")?);
+                    }
+                    for nva in BOTH {
+                        let (router, site) = (&self.router, &self.site);
+                        let path = "65010 65515";
+                        seen.push(truth::passed_on(router, site, nva, prefixes, path)?);
+                    }
+                }
+                let site = self.site.space.prefixes()?;
+                seen.push(self.by_first(site)?);
+                Ok(seen.join("\n"))
+            },
+        );
+        narrator.step(
+            "The path of packets to the site",
+            "vm1 and vm2 reach the office through nva1 in the hub, and answers come back by it",
+            || {
+                let mut seen = Vec::new();
+                for vm in &self.vms {
+                    for to in self.site.addresses()? {
+                        let office = (&self.site.host, to);
+                        let way = self.trace.symmetric(&vm.host, office, &["nva1", "site"])?;
+                        seen.push(format!("{} → {to}: {way}", vm.host));
+                    }
+                }
+                Ok(seen.join("\n"))
+            },
+        );
+    }
+
+    /// Both spokes have these by the first appliance.
+    fn by_first(&self, prefixes: [IpNet; 2]) -> Result<String> {
+        let hops = [self.nvas[0].addresses()];
+        let mut seen = Vec::new();
+        for apps in &self.apps {
+            seen.push(truth::effective(&self.waypost, apps, prefixes, &hops)?);
+        }
+        Ok(seen.join("\n"))
+    }
+
+    /// The spokes reach each other through the first appliance.
+    fn meet(&self) -> Result<String> {
+        let [vm1, vm2] = &self.vms;
+        let mut seen = Vec::new();
+        for to in vm2.addresses {
+            let way = self
+                .trace
+                .symmetric(&vm1.host, (&vm2.host, to), &["nva1"])?;
+            seen.push(format!("vm1 → {to}: {way}"));
+        }
+        Ok(seen.join("\n"))
+    }
+
+    fn strangers(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "The spokes do not know each other",
+            "peerings are not transitive: vm1's packets to vm2 go nowhere",
+            || self.apart(),
+        );
+    }
+
+    fn apart(&self) -> Result<String> {
+        let [vm1, vm2] = &self.vms;
+        let mut seen = Vec::new();
+        for to in vm2.addresses {
+            seen.push(format!(
+                "vm1 → {to}: {}",
+                self.trace.ends(&vm1.host, to, &[])?
+            ));
+        }
+        Ok(seen.join("\n"))
+    }
+
+    fn announce(&mut self, prefixes: &[IpNet]) -> Result<()> {
+        let mut daemons = self.daemons.iter_mut();
+        daemons.try_for_each(|daemon| daemon.announce_all(prefixes))
+    }
+
+    fn withdraw(&mut self, prefixes: &[IpNet]) -> Result<()> {
+        let mut daemons = self.daemons.iter_mut();
+        daemons.try_for_each(|daemon| daemon.withdraw_all(prefixes))
+    }
+
+    fn exact(&mut self, narrator: &mut Narrator) {
+        narrator.step(
+            "The appliances announce both spokes' exact prefixes",
+            "each spoke has the other's by nva1, its own it keeps to itself: the route is shown as Invalid \
+             with\nthe reason; vm1 and vm2 reach each other through nva1, both ways",
+            || {
+                let mut all = Vec::new();
+                for spoke in SPOKES {
+                    all.extend(spoke.prefixes()?);
+                }
+                self.announce(&all)?;
+                let hops = [self.nvas[0].addresses()];
+                let mut seen = Vec::new();
+                for (apps, other) in self.apps.iter().zip([SPOKES[1], SPOKES[0]]) {
+                    let prefixes = other.prefixes()?;
+                    seen.push(truth::effective(&self.waypost, apps, prefixes, &hops)?);
+                    let own = apps.network.space.prefixes()?;
+                    seen.push(truth::invalid(&self.waypost, apps, own, "learned", "")?);
+                }
+                seen.push(self.meet()?);
+                Ok(seen.join("\n"))
+            },
+        );
+    }
+
+    fn traffic(&self) -> Result<(FlowTrace, Traffic)> {
+        let [vm1, vm2] = &self.vms;
+        let trace = FlowTrace::start(&self.nvas.each_ref().map(Appliance::host))?;
+        let far = (&vm2.host, vm2.addresses);
+        let traffic = Traffic::start((&vm1.host, vm1.addresses), far, 16)?;
+        Ok((trace, traffic))
+    }
+
+    fn nva_dies(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "nva1 dies: its port loses the carrier; then it comes back",
+            "vm1 and vm2 reach each other through nva2 within 50 ms, both ways, and through nva1 again \
+             afterwards",
+            || {
+                let (trace, traffic) = self.traffic()?;
+                traffic.takes(&trace, &["nva1"])?;
+                self.nvas[0].unplug()?;
+                traffic.takes(&trace, &["nva2"])?;
+                self.nvas[0].plug()?;
+                traffic.takes(&trace, &["nva1"])?;
+                traffic.within(LINK_DOWN)
+            },
+        );
+        narrator.step(
+            "nva1 falls silent, its port up",
+            "probes find out: within 3 s packets go through nva2, both ways",
+            || {
+                let (trace, traffic) = self.traffic()?;
+                traffic.takes(&trace, &["nva1"])?;
+                self.nvas[0].fall_silent()?;
+                traffic.takes(&trace, &["nva2"])?;
+                let loss = traffic.within(SILENT_DEATH)?;
+                self.nvas[0].wake()?;
+                for spoke in SPOKES {
+                    self.nvas[0].knows(spoke.prefixes()?)?;
+                }
+                self.meet()?;
+                Ok(loss)
+            },
+        );
+    }
+
+    fn session_drops(&mut self, narrator: &mut Narrator) {
+        narrator.step(
+            "nva1's BGP daemon dies while the machine forwards",
+            "graceful restart: no packet between the spokes is lost",
+            || {
+                let (trace, traffic) = self.traffic()?;
+                traffic.takes(&trace, &["nva1"])?;
+                self.daemons[0].process().kill()?;
+                traffic.takes(&trace, &["nva1"])?;
+                let nva = &self.nvas[0];
+                let mut speaker = nva.speaker_with(NVA, &self.site, SITE)?;
+                nva.set_policy(&mut speaker, &self.server, &Policy::default());
+                speaker.options.restarting = true;
+                for spoke in SPOKES {
+                    speaker.announce.extend(spoke.prefixes()?);
+                }
+                self.daemons[0] = Bird::start(nva.host(), speaker)?;
+                self.waypost.established(&BOTH)?;
+                traffic.takes(&trace, &["nva1"])?;
+                traffic.lost_nothing()
+            },
+        );
+    }
+
+    fn wider(&mut self, narrator: &mut Narrator) {
+        let wider: [(&str, Result<[IpNet; 2]>); 2] = [
+            ("A supernet of both spokes instead", supernet()),
+            ("The default route instead", default_routes()),
+        ];
+        let mut before = Vec::new();
+        for spoke in SPOKES {
+            before.extend(spoke.prefixes().into_iter().flatten());
+        }
+        for (title, prefixes) in wider {
+            narrator.step(
+                title,
+                "each spoke has it by nva1 beside its own space, which stays its own; vm1 and vm2 reach each \
+                 other\nthrough nva1; withdrawn, they do not",
+                || {
+                    let prefixes = prefixes?;
+                    self.withdraw(&before)?;
+                    self.apart()?;
+                    self.announce(&prefixes)?;
+                    before = prefixes.to_vec();
+                    let mut seen = vec![self.by_first(prefixes)?];
+                    seen.push(self.meet().context("through nva1")?);
+                    Ok(seen.join("\n"))
+                },
+            );
+        }
+    }
+}
+
+fn supernet() -> Result<[IpNet; 2]> {
+    let [ipv4, ipv6] = SUPERNET;
+    Ok([ipv4.parse()?, ipv6.parse()?])
+}

@@ -1,0 +1,24 @@
+//! The topologies, one a file.
+
+use super::Story;
+
+pub mod address_change;
+pub mod dual_homed;
+pub mod dual_homed_express_route;
+pub mod express_route_and_nva;
+pub mod express_route_and_vpn;
+pub mod hub_and_spoke;
+pub mod instances;
+pub mod overview;
+pub mod route_server_comes_and_goes;
+pub mod third_party;
+pub mod user_defined_routes;
+
+/// Those that hold, in the order of their numbers.
+pub const STORIES: &[Story] = &[
+    overview::STORY,
+    instances::STORY,
+    address_change::STORY,
+    third_party::STORY,
+    route_server_comes_and_goes::STORY,
+];

@@ -1,0 +1,214 @@
+//! Which way do packets go, there and back? Judged by where they come in, in the order of their hop
+//! limits.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+
+use super::World;
+use crate::lab::{Capture, Host, Packet, Ping, stream::datagram, wait::until};
+
+/// How long packets may take to follow a change of routes.
+const FOLLOW: Duration = Duration::from_secs(15);
+
+/// Captures of pings at every machine of a world, where packets come in.
+#[derive(Debug)]
+pub struct Trace {
+    points: Vec<(String, Capture)>,
+    next_id: Cell<u16>,
+}
+
+/// A ping and where it was seen: machines in the order in which packets came to them.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// What `ping` reported.
+    pub ping: Ping,
+    /// Of the requests.
+    pub there: Vec<String>,
+    /// Of the replies.
+    pub back: Vec<String>,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = |names: &[String]| match names {
+            [] => "nowhere".to_owned(),
+            names => names.join(" → "),
+        };
+        write!(
+            f,
+            "there {}; back {}; {}",
+            words(&self.there),
+            words(&self.back),
+            self.ping
+        )
+    }
+}
+
+impl Trace {
+    /// Starts to look, at every machine that the world has now.
+    ///
+    /// # Errors
+    /// An interface is missing.
+    pub fn start(world: &World<'_>) -> Result<Self> {
+        let mut points = Vec::new();
+        for (host, interfaces) in &world.points {
+            let interfaces: Vec<&str> = interfaces.iter().map(String::as_str).collect();
+            let echo = |packet: &Packet| !packet.outgoing && packet.echo().is_some();
+            let capture = Capture::of(host, &interfaces, echo)?;
+            points.push((host.name().to_owned(), capture));
+        }
+        Ok(Self {
+            points,
+            next_id: Cell::new(1000),
+        })
+    }
+
+    /// Pings and tells who saw what.
+    ///
+    /// # Errors
+    /// `ping` cannot run.
+    pub fn way(&self, from: &Host, to: IpAddr) -> Result<Way> {
+        let id = self.next_id.replace(self.next_id.get() + 1);
+        let ping = from.ping(to, 3, id)?;
+        Ok(Way {
+            ping,
+            there: self.seen(id, true),
+            back: self.seen(id, false),
+        })
+    }
+
+    /// Pings until all are answered and have gone exactly this way. The replies must have come back by
+    /// `back`, the last of which is the sender.
+    ///
+    /// # Errors
+    /// They do not within a quarter of a minute.
+    pub fn goes(&self, from: &Host, to: IpAddr, there: &[&str], back: &[&str]) -> Result<Way> {
+        let expected = format!("{from} reaches {to} by {there:?}, and answers come by {back:?}");
+        until(&expected, FOLLOW, || {
+            let way = self.way(from, to)?;
+            ensure!(
+                way.there == there && way.back == back && way.ping.complete(),
+                "{way}"
+            );
+            Ok(way)
+        })
+    }
+
+    /// The same with the replies on the requests' way. `through` are the machines between.
+    ///
+    /// # Errors
+    /// As [`Trace::goes`].
+    pub fn symmetric(&self, from: &Host, to: (&Host, IpAddr), through: &[&str]) -> Result<Way> {
+        let mut there = through.to_vec();
+        there.push(to.0.name());
+        let mut back: Vec<&str> = through.iter().rev().copied().collect();
+        back.push(from.name());
+        self.goes(from, to.1, &there, &back)
+    }
+
+    /// Pings until none are answered and the requests have come as far as this.
+    ///
+    /// # Errors
+    /// They do not stop within a quarter of a minute.
+    pub fn ends(&self, from: &Host, to: IpAddr, there: &[&str]) -> Result<Way> {
+        let expected = format!("{from} does not reach {to}: no farther than {there:?}");
+        until(&expected, FOLLOW, || {
+            let way = self.way(from, to)?;
+            ensure!(way.there == there && way.ping.received == 0, "{way}");
+            Ok(way)
+        })
+    }
+
+    /// Machines that saw requests (or replies) with this identifier come in, the first one first.
+    fn seen(&self, id: u16, request: bool) -> Vec<String> {
+        let ours = |packet: &Packet| {
+            packet
+                .echo()
+                .is_some_and(|echo| echo.id == id && echo.request == request)
+        };
+        let mut seen = Vec::new();
+        for (name, capture) in &self.points {
+            let packets = capture.matching(ours);
+            if let Some(limit) = packets.iter().map(|packet| packet.hop_limit).max() {
+                seen.push((limit, name.clone()));
+            }
+        }
+        seen.sort_by_key(|(limit, _)| std::cmp::Reverse(*limit));
+        seen.into_iter().map(|(_, name)| name).collect()
+    }
+}
+
+/// A flow of a stream: whether it is of IPv6, and its source port.
+pub type Flow = (bool, u16);
+
+/// Flows and the one machine that each took.
+pub type Flows = BTreeMap<Flow, String>;
+
+/// Which of a few appliances the flows of a stream take.
+#[derive(Debug)]
+pub struct FlowTrace {
+    points: Vec<(String, Capture)>,
+}
+
+impl FlowTrace {
+    /// Starts to look at what comes in at these machines from the gateway host.
+    ///
+    /// # Errors
+    /// An interface is missing.
+    pub fn start(machines: &[&Host]) -> Result<Self> {
+        let mut points = Vec::new();
+        for machine in machines {
+            let stream = |packet: &Packet| !packet.outgoing && datagram(packet).is_some();
+            let capture = Capture::of(machine, &[crate::network::UPLINK], stream)?;
+            points.push((machine.name().to_owned(), capture));
+        }
+        Ok(Self { points })
+    }
+
+    /// The machines that each flow took, from this datagram on.
+    #[must_use]
+    pub fn paths(&self, since: u64) -> BTreeMap<Flow, BTreeSet<String>> {
+        let mut paths: BTreeMap<Flow, BTreeSet<String>> = BTreeMap::new();
+        for (name, capture) in &self.points {
+            for packet in capture.packets() {
+                if let Some((port, number)) = datagram(&packet)
+                    && number >= since
+                {
+                    let flow = (packet.source.is_ipv6(), port);
+                    paths.entry(flow).or_default().insert(name.clone());
+                }
+            }
+        }
+        paths
+    }
+
+    /// The one machine that each flow took, from this datagram on.
+    ///
+    /// # Errors
+    /// A flow took several.
+    pub fn stuck(&self, since: u64) -> Result<Flows> {
+        let mut stuck = Flows::new();
+        for (flow, machines) in self.paths(since) {
+            ensure!(machines.len() == 1, "flow {flow:?} took {machines:?}");
+            stuck.extend(machines.into_iter().map(|machine| (flow, machine)));
+        }
+        Ok(stuck)
+    }
+}
+
+/// Number of flows by machine.
+#[must_use]
+pub fn shares(flows: &Flows) -> BTreeMap<&str, usize> {
+    let mut shares = BTreeMap::new();
+    for machine in flows.values() {
+        *shares.entry(machine.as_str()).or_default() += 1;
+    }
+    shares
+}

@@ -1,0 +1,315 @@
+//! What every party ends up with: routes read from the BGP daemons themselves, and Waypost's answers.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use anyhow::{Context, Result, ensure};
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::{RouteServer, Site, Subnet};
+use crate::{
+    daemon::{Daemon, as_text},
+    lab::wait::until,
+    overview::CONVERGENCE,
+    waypost::Waypost,
+};
+
+/// Waits until a daemon has these prefixes from a neighbour by this AS path, and tells the routes.
+///
+/// # Errors
+/// It has not.
+pub fn learns(
+    daemon: &dyn Daemon,
+    from: IpAddr,
+    prefixes: [IpNet; 2],
+    as_path: &str,
+) -> Result<String> {
+    let mut seen = Vec::new();
+    for prefix in prefixes {
+        let title = daemon.title();
+        let expected = format!("{title} has {prefix} from {from} by path {as_path:?}");
+        let route = until(&expected, CONVERGENCE, || {
+            let routes = daemon.received(from)?;
+            let mut routes_of = routes.iter().filter(|route| route.prefix == prefix);
+            let route = routes_of.next().with_context(|| as_text(&routes))?;
+            ensure!(route.as_path == as_path, "{route}");
+            Ok(route.clone())
+        })?;
+        seen.push(format!("{title}: {route}"));
+    }
+    Ok(seen.join("\n"))
+}
+
+/// The same from both instances of a route server, with these next hops.
+///
+/// # Errors
+/// It has not.
+pub fn learns_of(
+    daemon: &dyn Daemon,
+    server: &RouteServer,
+    prefixes: [IpNet; 2],
+    as_path: &str,
+    next_hops: [IpAddr; 2],
+) -> Result<String> {
+    let mut seen = Vec::new();
+    for instance in server.addresses() {
+        seen.push(learns(daemon, instance, prefixes, as_path)?);
+        for (prefix, next_hop) in prefixes.into_iter().zip(next_hops) {
+            let route = daemon.learns(prefix, instance, CONVERGENCE)?;
+            ensure!(route.next_hop == next_hop, "not by {next_hop}: {route}");
+        }
+    }
+    Ok(seen.join("\n"))
+}
+
+/// Waits until a daemon has a network's prefixes from both instances of a route server, with the
+/// instances as next hops and the route server as the only AS of the path.
+///
+/// # Errors
+/// It has not.
+pub fn learns_network(
+    daemon: &dyn Daemon,
+    server: &RouteServer,
+    prefixes: [IpNet; 2],
+    as_path: &str,
+) -> Result<String> {
+    let mut seen = Vec::new();
+    for [ipv4, ipv6] in server.instances {
+        seen.push(learns(daemon, ipv4, prefixes, as_path)?);
+        for (prefix, next_hop) in prefixes.into_iter().zip([ipv4, ipv6]) {
+            let route = daemon.learns(prefix, ipv4, CONVERGENCE)?;
+            ensure!(route.next_hop == next_hop, "not by {next_hop}: {route}");
+        }
+    }
+    Ok(seen.join("\n"))
+}
+
+/// Waits until a daemon has none of these prefixes from either instance.
+///
+/// # Errors
+/// It has one.
+pub fn lacks(daemon: &dyn Daemon, server: &RouteServer, prefixes: [IpNet; 2]) -> Result<String> {
+    for instance in server.addresses() {
+        for prefix in prefixes {
+            daemon.loses(prefix, instance, CONVERGENCE)?;
+        }
+    }
+    let [ipv4, ipv6] = prefixes;
+    Ok(format!(
+        "{}: no {ipv4}, no {ipv6} from {}",
+        daemon.title(),
+        server.name
+    ))
+}
+
+/// Waits until a site's router has these prefixes by this AS path from the appliance in front of it
+/// that is called so.
+///
+/// # Errors
+/// It has not.
+pub fn passed_on(
+    router: &dyn Daemon,
+    site: &Site,
+    front: &str,
+    prefixes: [IpNet; 2],
+    as_path: &str,
+) -> Result<String> {
+    let title = router.title();
+    let mut seen = Vec::new();
+    for (prefix, [from, _]) in prefixes.into_iter().zip(site.sessions(front)) {
+        let expected = format!("{title} has {prefix} from {front} by path {as_path:?}");
+        let route = until(&expected, CONVERGENCE, || {
+            let route = router.learns(prefix, from, CONVERGENCE)?;
+            ensure!(route.as_path == as_path, "{route}");
+            Ok(route)
+        })?;
+        seen.push(format!("{title}: {route}"));
+    }
+    Ok(seen.join("\n"))
+}
+
+/// Waits until a site's router has none of these prefixes from an appliance in front of it.
+///
+/// # Errors
+/// It has one.
+pub fn not_passed_on(
+    router: &dyn Daemon,
+    site: &Site,
+    front: &str,
+    prefixes: [IpNet; 2],
+) -> Result<String> {
+    for (prefix, [from, _]) in prefixes.into_iter().zip(site.sessions(front)) {
+        router.loses(prefix, from, CONVERGENCE)?;
+    }
+    let [ipv4, ipv6] = prefixes;
+    Ok(format!(
+        "{}: no {ipv4}, no {ipv6} from {front}",
+        router.title()
+    ))
+}
+
+/// Waits until a subnet's effective routes for these prefixes are active by exactly these next hops,
+/// and the kernel's maps hold them.
+///
+/// # Errors
+/// They are not.
+pub fn effective(
+    waypost: &Waypost,
+    subnet: &Subnet,
+    prefixes: [IpNet; 2],
+    next_hops: &[[IpAddr; 2]],
+) -> Result<String> {
+    let mut seen = Vec::new();
+    for (family, prefix) in prefixes.into_iter().enumerate() {
+        let wanted: BTreeSet<String> = next_hops
+            .iter()
+            .map(|addresses| addresses[family].to_string())
+            .collect();
+        let expected = format!("{prefix} in {} active by {wanted:?}", subnet.path());
+        until(&expected, CONVERGENCE, || {
+            let rows = rows(waypost, subnet, prefix)?;
+            let active = rows.iter().filter(|row| row["state"] == "Active");
+            let hops = active.filter_map(|row| row["next_hop"].as_str().map(str::to_owned));
+            let hops: BTreeSet<String> = hops.collect();
+            ensure!(hops == wanted, "{rows:?}");
+            Ok(())
+        })?;
+        let words: Vec<String> = wanted.into_iter().collect();
+        seen.push(format!(
+            "{}: {prefix} by {}",
+            subnet.path(),
+            words.join(", ")
+        ));
+    }
+    Ok(seen.join("\n"))
+}
+
+/// Waits until a subnet has no learned candidate for these prefixes.
+///
+/// # Errors
+/// It has one.
+pub fn no_learned(waypost: &Waypost, subnet: &Subnet, prefixes: [IpNet; 2]) -> Result<String> {
+    for prefix in prefixes {
+        let expected = format!("no learned {prefix} in {}", subnet.path());
+        until(&expected, CONVERGENCE, || {
+            let rows = rows(waypost, subnet, prefix)?;
+            let learned = rows
+                .iter()
+                .find(|row| row["source"] == "learned" && row["state"] == "Active");
+            ensure!(learned.is_none(), "{rows:?}");
+            Ok(())
+        })?;
+    }
+    let [ipv4, ipv6] = prefixes;
+    Ok(format!("{}: no learned {ipv4}, {ipv6}", subnet.path()))
+}
+
+/// Waits until a subnet shows a candidate from this source for these prefixes as invalid, and tells the
+/// reasons, each of which has this word.
+///
+/// # Errors
+/// It does not.
+pub fn invalid(
+    waypost: &Waypost,
+    subnet: &Subnet,
+    prefixes: [IpNet; 2],
+    source: &str,
+    word: &str,
+) -> Result<String> {
+    let mut seen = Vec::new();
+    for prefix in prefixes {
+        let expected = format!("{source} {prefix} in {} invalid: {word}", subnet.path());
+        let reason = until(&expected, CONVERGENCE, || {
+            let rows = rows(waypost, subnet, prefix)?;
+            let mut wanted = rows.iter().filter(|row| row["source"] == source);
+            let row = wanted.find(|row| {
+                let reason = row["reason"].as_str().unwrap_or_default();
+                row["state"] == "Invalid" && reason.contains(word)
+            });
+            let row = row.with_context(|| format!("{rows:?}"))?;
+            Ok(row["reason"].as_str().unwrap_or_default().to_owned())
+        })?;
+        seen.push(format!("{}: {prefix} Invalid: {reason}", subnet.path()));
+    }
+    Ok(seen.join("\n"))
+}
+
+/// Waits until every path to these prefixes from a peer is rejected for a reason with this word, and
+/// tells the reasons.
+///
+/// # Errors
+/// One is not, or there is none.
+pub fn rejected(
+    waypost: &Waypost,
+    server: &RouteServer,
+    peer: &str,
+    prefixes: [IpNet; 2],
+    word: &str,
+) -> Result<String> {
+    let mut seen = BTreeSet::new();
+    for prefix in prefixes {
+        let expected = format!("{prefix} from {peer} rejected by {}: {word}", server.name);
+        let rows = until(&expected, CONVERGENCE, || {
+            let mut rows = waypost.rows("learned")?;
+            rows.retain(|row| {
+                row["route_server"] == server.name.as_str()
+                    && row["peer"] == peer
+                    && row["prefix"] == prefix.to_string()
+            });
+            let refused = |row: &Value| {
+                let reason = row["reason"].as_str().unwrap_or_default();
+                row["state"] == "rejected" && reason.contains(word)
+            };
+            ensure!(!rows.is_empty() && rows.iter().all(refused), "{rows:?}");
+            Ok(rows)
+        })?;
+        for row in rows {
+            let reason = row["reason"].as_str().unwrap_or_default();
+            seen.insert(format!("{prefix} from {peer} rejected: {reason}"));
+        }
+    }
+    Ok(seen.into_iter().collect::<Vec<_>>().join("\n"))
+}
+
+/// Where `waypost explain` says that packets to an address leave, by name of the port.
+///
+/// # Errors
+/// It fails.
+pub fn ports(waypost: &Waypost, subnet: &Subnet, to: IpAddr) -> Result<BTreeSet<String>> {
+    let answer = waypost.explain(&format!("--subnet {} --to {to}", subnet.path()))?;
+    let hops = answer["next_hops"].as_array().into_iter().flatten();
+    Ok(hops
+        .filter_map(|hop| hop["port"].as_str().map(str::to_owned))
+        .collect())
+}
+
+/// Demands that `waypost explain` names these ports for an address of each family.
+///
+/// # Errors
+/// It names others.
+pub fn explained(
+    waypost: &Waypost,
+    subnet: &Subnet,
+    to: [IpAddr; 2],
+    wanted: &[&str],
+) -> Result<String> {
+    for to in to {
+        let expected = format!("explain sends {to} from {} to {wanted:?}", subnet.path());
+        until(&expected, CONVERGENCE, || {
+            let ports = ports(waypost, subnet, to)?;
+            ensure!(ports.iter().eq(wanted), "{ports:?}");
+            Ok(())
+        })?;
+    }
+    Ok(format!(
+        "explain --subnet {}: by {}",
+        subnet.path(),
+        wanted.join(", ")
+    ))
+}
+
+fn rows(waypost: &Waypost, subnet: &Subnet, prefix: IpNet) -> Result<Vec<Value>> {
+    let mut rows = waypost.rows(&format!("effective --subnet {}", subnet.path()))?;
+    rows.retain(|row| row["prefix"] == prefix.to_string());
+    Ok(rows)
+}
