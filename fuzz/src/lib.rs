@@ -6,6 +6,7 @@
 //! - [`update`]: an UPDATE, what RFC 7606 makes of it, and whether it can be passed on.
 //! - [`fsm`]: any sequence of events.
 //! - [`convergence`]: two speakers, any changes, any mishaps; both end with the same routes.
+//! - [`rules`]: route servers, networks, peers: any changes end where a small model says.
 //!
 //! `cargo xtask fuzz TARGET` searches for such bytes; `tests/seeds.rs` runs those that are known.
 
@@ -16,18 +17,20 @@ pub mod convergence;
 pub mod fsm;
 pub mod message;
 pub mod open;
+pub mod rules;
 pub mod update;
 
 /// A target by its name.
 pub type Target = fn(&[u8]);
 
 /// All targets.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("message", message::run),
     ("open", open::run),
     ("update", update::run),
     ("fsm", fsm::run),
     ("convergence", convergence::run),
+    ("rules", rules::run),
 ];
 
 /// Bytes in two parts: what a session agreed on, and the rest.
