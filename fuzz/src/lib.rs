@@ -1,5 +1,5 @@
-//! Fuzz targets of the BGP speaker. Each module is one target: `run` takes any bytes, makes a case
-//! of them, and panics where the speaker breaks its word.
+//! Fuzz targets of the BGP speaker and the route server. Each module is one target: `run` takes any
+//! bytes, makes a case of them, and panics where the product breaks its word.
 //!
 //! - [`message`]: a stream of bytes, cut into messages, each decoded.
 //! - [`open`]: an OPEN, and what two OPENs agree on.

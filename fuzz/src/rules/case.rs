@@ -40,6 +40,8 @@ pub(super) enum Change {
 /// A state and how it goes on.
 pub(super) struct Case {
     pub(super) state: State,
+    /// Prefixes that most announcements are about, so that paths meet.
+    contested: Vec<Prefix>,
     steps: usize,
     waiting: Vec<Change>,
     /// Decides how it is told once more.
@@ -59,8 +61,12 @@ impl Case {
             place(&mut state, &server);
             state.servers.push(server);
         }
+        let contested = (0..4)
+            .map(|_| prefix(bytes, &state))
+            .collect::<Result<_>>()?;
         let mut case = Self {
             state,
+            contested,
             steps: 0,
             waiting: Vec::new(),
             order,
@@ -88,10 +94,14 @@ impl Case {
         let key = session(bytes, &self.state)?;
         match bytes.arbitrary::<u8>()? % 16 {
             0..=8 => {
-                let prefix = prefix(bytes, &self.state)?;
+                let prefix = if bytes.ratio(3, 4)? {
+                    pick(bytes, &self.contested)?
+                } else {
+                    prefix(bytes, &self.state)?
+                };
                 let route = route(bytes, &self.state, key, prefix)?;
                 // Mostly the same to both.
-                let both = bytes.ratio(7, 8)?;
+                let both = bytes.ratio(3, 4)?;
                 for instance in [0, 1] {
                     if both || instance == key.instance {
                         let key = SessionKey { instance, ..key };
@@ -522,7 +532,9 @@ fn route(
     let server = &state.servers[key.server];
     let peer = state.peer(key);
     let internal = peer.asn == server.asn;
-    let flags: u8 = bytes.arbitrary()?;
+    // One in three has nothing that would tell it from others.
+    let plain = bytes.ratio(1, 3)?;
+    let flags: u8 = if plain { 0xf0 } else { bytes.arbitrary()? };
     let mut as_path = Vec::new();
     if !internal && flags & 0xf0 != 0 {
         as_path.push(peer.asn);
@@ -548,8 +560,16 @@ fn route(
     let mut route = Route {
         next_hop: next_hop(bytes, server, peer, prefix)?,
         as_path,
-        origin: pick(bytes, &[0, 0, 0, 1, 2])?,
-        med: pick(bytes, &[None, None, Some(0), Some(10), Some(20)])?,
+        origin: if plain {
+            0
+        } else {
+            pick(bytes, &[0, 0, 0, 1, 2])?
+        },
+        med: if plain {
+            None
+        } else {
+            pick(bytes, &[None, None, Some(0), Some(10), Some(20)])?
+        },
         local_pref: None,
         communities,
         originator: None,
