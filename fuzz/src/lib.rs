@@ -33,6 +33,20 @@ pub const TARGETS: [(&str, Target); 6] = [
     ("rules", rules::run),
 ];
 
+/// Random bytes: the same number, the same bytes.
+#[must_use]
+pub fn random(number: u64) -> Vec<u8> {
+    let mut state = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let length = 20 + next() as usize % 600;
+    (0..length).map(|_| (next() >> 24) as u8).collect()
+}
+
 /// Bytes in two parts: what a session agreed on, and the rest.
 fn context(input: &[u8]) -> (Context, &[u8]) {
     let (choices, rest) = input.split_first_chunk().unwrap_or((&[0, 0], &[]));

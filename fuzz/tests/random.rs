@@ -6,7 +6,7 @@ use std::{env, ops::Range, panic};
 #[test]
 fn two_speakers_converge_after_random_events() {
     for number in numbers("0..200") {
-        let input = random(number);
+        let input = fuzz::random(number);
         let result = panic::catch_unwind(|| fuzz::convergence::run(&input));
         assert!(result.is_ok(), "broken by number {number}");
     }
@@ -15,7 +15,7 @@ fn two_speakers_converge_after_random_events() {
 #[test]
 fn selection_propagation_and_forwarding_are_those_of_the_model_in_any_order() {
     for number in numbers("0..600") {
-        let input = random(number);
+        let input = fuzz::random(number);
         let result = panic::catch_unwind(|| fuzz::rules::run(&input));
         assert!(result.is_ok(), "broken by number {number}");
     }
@@ -27,16 +27,4 @@ fn numbers(default: &str) -> Range<u64> {
     let (first, end) = text.split_once("..").expect("RANDOM_INPUTS=first..end");
     let number = |text: &str| text.parse().expect("RANDOM_INPUTS=first..end, two numbers");
     number(first)..number(end)
-}
-
-fn random(number: u64) -> Vec<u8> {
-    let mut state = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    let length = 20 + next() as usize % 600;
-    (0..length).map(|_| (next() >> 24) as u8).collect()
 }
