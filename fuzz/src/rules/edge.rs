@@ -15,8 +15,8 @@ use router_user::{
 };
 
 use super::model::{
-    Forward, Hop, Kind, Network, Peer, Preference, Prefix, Route, Server, SessionKey, State, Table,
-    Way,
+    AsPath as AsPattern, Changes, Forward, Hop, Hops, Kind, Maps, Network, Peer, Preference,
+    Prefix, Route, RouteMap, Rule, Server, SessionKey, Source, State, Table, Way,
 };
 
 // -- To the product ----------------------------------------------------------------------------
@@ -138,6 +138,23 @@ fn server(place: usize, server: &Server) -> config::RouteServer {
         }
     }
     let peers = server.peers.iter().enumerate();
+    let statics = server.statics.iter();
+    let statics = statics.map(|(prefix, next_hops)| config::CustomLearned {
+        prefix: ip_net(*prefix),
+        next_hops: next_hops.iter().copied().collect(),
+    });
+    let advertised = server.advertised.iter();
+    let advertised = advertised.map(|(prefix, this)| config::CustomAdvertised {
+        prefix: ip_net(*prefix),
+        to: this
+            .to
+            .iter()
+            .map(|kind| config::Recipient::Kind(peer_kind(*kind)))
+            .collect(),
+        next_hop: this.next_hop,
+        med: this.med,
+        communities: standard(&this.communities),
+    });
     config::RouteServer {
         asn: server.asn,
         reflect_between_nvas: server.reflect,
@@ -149,6 +166,14 @@ fn server(place: usize, server: &Server) -> config::RouteServer {
             Preference::AsPath => config::RoutingPreference::AsPath,
         },
         always_compare_med: server.always_compare_med,
+        route_maps: route_maps(server),
+        route_maps_of_kind: server
+            .maps_of_kind
+            .iter()
+            .map(|(kind, maps)| (peer_kind(*kind), route_map_names(*maps)))
+            .collect(),
+        learned: statics.collect(),
+        advertised: advertised.collect(),
         cluster_id: server.cluster_id.into(),
         peers: peers
             .map(|(number, peer)| product_peer(number, peer))
@@ -163,15 +188,97 @@ fn server(place: usize, server: &Server) -> config::RouteServer {
 }
 
 fn membership(peer: &Peer) -> Option<config::Membership> {
-    let kind = match peer.kind {
-        Kind::Nva => return None,
+    (peer.kind != Kind::Nva).then(|| config::Membership {
+        gateway: gateway_name(peer).as_str().into(),
+        kind: peer_kind(peer.kind),
+    })
+}
+
+fn peer_kind(kind: Kind) -> config::PeerKind {
+    match kind {
+        Kind::Nva => config::PeerKind::Nva,
         Kind::ExpressRoute => config::PeerKind::ExpressRoute,
         Kind::Vpn => config::PeerKind::Vpn,
+    }
+}
+
+fn standard<'a>(communities: impl IntoIterator<Item = &'a u32>) -> Vec<config::CommunityValue> {
+    let communities = communities.into_iter().copied();
+    communities.map(config::CommunityValue::Standard).collect()
+}
+
+fn route_map_names(maps: Maps) -> config::RouteMaps {
+    let name = |place: usize| map_name(place).as_str().into();
+    config::RouteMaps {
+        inbound: maps.inbound.map(name),
+        outbound: maps.outbound.map(name),
+    }
+}
+
+fn route_maps(server: &Server) -> Vec<config::RouteMap> {
+    let map = |(place, map): (usize, &RouteMap)| {
+        let rules = map.0.iter().enumerate();
+        config::RouteMap {
+            name: map_name(place).as_str().into(),
+            rules: rules
+                .map(|(place, this)| rule(server, place, this))
+                .collect(),
+        }
     };
-    Some(config::Membership {
-        gateway: format!("gateway{}", peer.gateway).as_str().into(),
-        kind,
-    })
+    server.route_maps.iter().enumerate().map(map).collect()
+}
+
+fn rule(server: &Server, place: usize, rule: &Rule) -> config::RouteMapRule {
+    let prefix = |(prefix, shortest, longest): &(Prefix, u8, u8)| config::PrefixPattern {
+        prefix: ip_net(*prefix),
+        lengths: (*shortest, *longest),
+    };
+    let as_path = |pattern: &AsPattern| match pattern {
+        AsPattern::Contains(asn) => config::AsPathPattern::Contains(*asn),
+        AsPattern::Exact(asns) => config::AsPathPattern::Exact(asns.clone()),
+    };
+    let source = |source: &Source| match source {
+        Source::Kind(kind) => config::SourcePattern::Kind(peer_kind(*kind)),
+        Source::Static => config::SourcePattern::Static,
+        Source::Originated => config::SourcePattern::Originated,
+        Source::Peer(place) => {
+            let peer = &server.peers[*place];
+            let name = match peer.kind {
+                Kind::Nva => peer_name(*place),
+                _ => gateway_name(peer),
+            };
+            config::SourcePattern::Peer(name.as_str().into())
+        }
+    };
+    let matches = &rule.matches;
+    config::RouteMapRule {
+        name: (place + 1).to_string(),
+        matches: config::Match {
+            prefixes: matches.prefixes.iter().map(prefix).collect(),
+            communities: standard(&matches.communities),
+            as_paths: matches.as_paths.iter().map(as_path).collect(),
+            sources: matches.sources.iter().map(source).collect(),
+        },
+        action: match &rule.permit {
+            None => config::RouteMapAction::Drop,
+            Some(changes) => config::RouteMapAction::Permit(Box::new(route_changes(changes))),
+        },
+        continues: rule.continues,
+    }
+}
+
+fn route_changes(changes: &Changes) -> config::RouteChanges {
+    config::RouteChanges {
+        as_path_replace: changes.as_path_replace.clone(),
+        as_path_prepend: changes.as_path_prepend.clone(),
+        community_replace: changes.community_replace.as_ref().map(standard),
+        community_remove: standard(&changes.community_remove),
+        community_add: standard(&changes.community_add),
+        local_pref: changes.local_pref,
+        med: changes.med,
+        weight: changes.weight,
+        next_hop: changes.next_hop,
+    }
 }
 
 fn product_peer(number: usize, peer: &Peer) -> config::Peer {
@@ -244,6 +351,18 @@ pub(super) fn port_name(network: usize, subnet: usize, port: usize) -> String {
     format!("p{network}-{subnet}-{port}")
 }
 
+fn peer_name(place: usize) -> String {
+    format!("peer{place}")
+}
+
+fn gateway_name(peer: &Peer) -> String {
+    format!("gateway{}", peer.gateway)
+}
+
+fn map_name(place: usize) -> String {
+    format!("map{place}")
+}
+
 fn table_name(place: usize) -> String {
     format!("table{place}")
 }
@@ -292,11 +411,12 @@ pub(super) fn route(attributes: &PathAttributes) -> Route {
 }
 
 pub(super) fn forward(group: &Group) -> Forward {
-    let hops = |members: &[fib::Member]| -> Option<_> {
-        let hop = |member: &fib::Member| -> Option<Hop> {
-            assert_eq!(member.weight, 1, "nobody gave it a weight");
+    let hops = |members: &[fib::Member]| -> Option<Hops> {
+        let hop = |member: &fib::Member| -> Option<(Hop, u32)> {
             match &member.next_hop {
-                fib::NextHop::Via { vnet, address } => Some((place(vnet), *address)),
+                fib::NextHop::Via { vnet, address } => {
+                    Some(((place(vnet), *address), member.weight))
+                }
                 _ => None,
             }
         };

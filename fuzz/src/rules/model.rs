@@ -8,13 +8,15 @@ use std::{
 
 mod forwarding;
 mod paths;
+mod route_map;
 mod state;
 
 pub(crate) use forwarding::Forward;
-pub(crate) use paths::{Fate, Hop};
+pub(crate) use paths::{Hop, Hops};
+pub(crate) use route_map::{AsPath, Changes, Match, RouteMap, Rule, Source};
 pub(crate) use state::{
-    Instance, Kind, Network, Peer, Peering, Policy, Port, PortKey, Preference, Prefix, Route,
-    Server, Session, SessionKey, State, Subnet, Table, Way,
+    Advertised, Instance, Kind, Maps, Network, Peer, Peering, Policy, Port, PortKey, Preference,
+    Prefix, Route, Server, Session, SessionKey, State, Subnet, Table, Way,
 };
 
 /// What everybody ends up with.
@@ -45,8 +47,10 @@ pub(crate) fn outcome(state: &State) -> Outcome {
         .flatten()
         .flat_map(|(prefix, paths)| paths.iter().map(move |path| (*prefix, path)))
     {
-        let taken = matches!(path.fate, Fate::Taken(_));
-        outcome.taken.insert((path.from, prefix), taken);
+        if let Some(from) = path.from {
+            let taken = matches!(path.fate, paths::Fate::Taken(_));
+            outcome.taken.insert((from, prefix), taken);
+        }
     }
     let addresses = addresses_of_interest(state);
     for key in state.ports() {
@@ -83,6 +87,9 @@ pub(crate) fn addresses_of_interest(state: &State) -> BTreeSet<IpAddr> {
     }
     for table in &state.tables {
         prefixes.extend(table.routes.keys());
+    }
+    for server in &state.servers {
+        prefixes.extend(server.statics.keys());
     }
     for key in state.sessions() {
         let session = &state.peer(key).sessions[key.instance];

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    paths::{Hop, Learned, Path, learned, passes},
+    paths::{Hop, Hops, Learned, Path, learned, passes},
     state::{Kind, PortKey, Prefix, State, Subnet, Way},
 };
 
@@ -14,7 +14,7 @@ use super::{
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Forward {
     /// One of these; one of the others while none of them is alive.
-    To(BTreeSet<Hop>, BTreeSet<Hop>),
+    To(Hops, Hops),
     /// The machine of this network that has the address.
     Attached(usize),
     Host,
@@ -148,7 +148,8 @@ fn internet(state: &State, network: usize, prefix: Prefix) -> Forward {
 }
 
 fn to(hops: impl IntoIterator<Item = Hop>) -> Forward {
-    Forward::To(hops.into_iter().collect(), BTreeSet::new())
+    let hops = hops.into_iter().map(|hop| (hop, 1));
+    Forward::To(hops.collect(), Hops::new())
 }
 
 /// What a port takes of what its route server has learned.

@@ -1,8 +1,14 @@
 //! Paths: which are taken, which are best, and what each session is sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
 
-use super::state::{Kind, Peer, Preference, Prefix, Route, Server, SessionKey, State};
+use super::{
+    route_map::Source,
+    state::{Instance, Kind, Maps, Peer, Preference, Prefix, Route, Server, SessionKey, State},
+};
 
 const BLACKHOLE: u32 = 0xffff_029a;
 const GRACEFUL_SHUTDOWN: u32 = 0xffff_0000;
@@ -25,20 +31,67 @@ pub(crate) enum Fate {
     TooLong,
     /// The next hop is no address that packets could be sent to.
     BadNextHop,
+    /// The route map says so.
+    Dropped,
 }
 
-/// A path that somebody has announced.
-#[derive(Clone, Copy, Debug)]
+/// A path that somebody has announced, or that was given by hand.
+#[derive(Clone, Debug)]
 pub(super) struct Path<'a> {
-    pub(super) from: SessionKey,
-    pub(super) peer: &'a Peer,
-    pub(super) route: &'a Route,
+    /// `None`: by hand, which counts as an NVA's.
+    pub(super) from: Option<SessionKey>,
+    pub(super) peer: Option<&'a Peer>,
+    /// As the route map has left it.
+    pub(super) route: Route,
+    /// What the route map says of it.
+    pub(super) weight: Option<u8>,
     pub(super) fate: Fate,
+}
+
+impl Path<'_> {
+    pub(super) fn kind(&self) -> Kind {
+        self.peer.map_or(Kind::Nva, |peer| peer.kind)
+    }
+
+    fn internal(&self, server: &Server) -> bool {
+        self.peer.is_some_and(|peer| peer.asn == server.asn)
+    }
+
+    /// All that a rule of a route map may ask for.
+    fn sources(&self, server: &Server) -> Vec<Source> {
+        let Some((from, peer)) = self.from.zip(self.peer) else {
+            return vec![Source::Static];
+        };
+        let same = |(_, other): &(usize, &Peer)| match peer.kind {
+            Kind::Nva => false,
+            kind => other.kind == kind && other.gateway == peer.gateway,
+        };
+        let members = server.peers.iter().enumerate().filter(same);
+        let members = members.map(|(place, _)| Source::Peer(place));
+        [Source::Kind(peer.kind), Source::Peer(from.peer)]
+            .into_iter()
+            .chain(members)
+            .collect()
+    }
 }
 
 /// All that was announced to a server, by prefix.
 pub(super) fn paths(state: &State, server: usize) -> BTreeMap<Prefix, Vec<Path<'_>>> {
+    let this = &state.servers[server];
     let mut all = BTreeMap::<_, Vec<_>>::new();
+    for (prefix, next_hops) in &this.statics {
+        for next_hop in next_hops {
+            let route = own_route(*next_hop);
+            let fate = reached(state, this, *next_hop);
+            all.entry(*prefix).or_default().push(Path {
+                from: None,
+                peer: None,
+                route,
+                weight: None,
+                fate,
+            });
+        }
+    }
     for from in state.sessions() {
         let peer = state.peer(from);
         let session = &peer.sessions[from.instance];
@@ -46,34 +99,79 @@ pub(super) fn paths(state: &State, server: usize) -> BTreeMap<Prefix, Vec<Path<'
             continue;
         }
         for (prefix, route) in &session.announced {
-            all.entry(*prefix).or_default().push(Path {
-                from,
-                peer,
-                route,
-                fate: fate(state, from, route),
-            });
+            let path = import(state, from, *prefix, route);
+            all.entry(*prefix).or_default().push(path);
         }
     }
     all
 }
 
-pub(super) fn fate(state: &State, from: SessionKey, route: &Route) -> Fate {
+/// A route of the route server's own, not yet addressed to anybody.
+fn own_route(next_hop: IpAddr) -> Route {
+    Route {
+        next_hop,
+        as_path: vec![],
+        origin: 0,
+        med: None,
+        local_pref: None,
+        communities: BTreeSet::new(),
+        originator: None,
+        clusters: vec![],
+    }
+}
+
+/// The checks, in order: of the path as it came, then of what the route map has made of it.
+fn import<'a>(state: &'a State, from: SessionKey, prefix: Prefix, received: &Route) -> Path<'a> {
     let server = &state.servers[from.server];
     let peer = state.peer(from);
-    let own = route.as_path.iter().filter(|asn| **asn == server.asn);
-    if own.count() > peer.policy.allow_own_as || route.clusters.contains(&server.cluster_id) {
-        return Fate::Looped;
-    }
+    let mut path = Path {
+        from: Some(from),
+        peer: Some(peer),
+        route: received.clone(),
+        weight: None,
+        fate: Fate::Dropped,
+    };
+    let own = received.as_path.iter().filter(|asn| **asn == server.asn);
     let external = peer.asn != server.asn;
-    if external && peer.policy.enforce_first_as && route.as_path.first() != Some(&peer.asn) {
-        return Fate::FirstAs;
+    let starts = received.as_path.first() == Some(&peer.asn);
+    if own.count() > peer.policy.allow_own_as || received.clusters.contains(&server.cluster_id) {
+        path.fate = Fate::Looped;
+    } else if external && peer.policy.enforce_first_as && !starts {
+        path.fate = Fate::FirstAs;
+    } else if received.as_path.len() > peer.policy.max_as_path_length {
+        path.fate = Fate::TooLong;
+    } else {
+        let sources = path.sources(server);
+        let map = maps(server, peer).inbound;
+        let passed = match map {
+            Some(map) => {
+                let received = received.clone();
+                server.route_maps[map].apply(prefix, &sources, received, &mut path.weight)
+            }
+            None => Some(received.clone()),
+        };
+        if let Some(route) = passed {
+            path.fate = reached(state, server, route.next_hop);
+            path.route = route;
+        }
     }
-    if route.as_path.len() > peer.policy.max_as_path_length {
-        return Fate::TooLong;
+    path
+}
+
+/// The route maps of a peer: its own, else those of its kind.
+fn maps(server: &Server, peer: &Peer) -> Maps {
+    let of_kind = server.maps_of_kind.get(&peer.kind).copied();
+    let of_kind = of_kind.unwrap_or_default();
+    Maps {
+        inbound: peer.maps.inbound.or(of_kind.inbound),
+        outbound: peer.maps.outbound.or(of_kind.outbound),
     }
-    let hop = route.next_hop;
+}
+
+/// Where a next hop lies.
+fn reached(state: &State, server: &Server, hop: IpAddr) -> Fate {
     let network = &state.networks[server.network];
-    let of_instance = |instance: &super::state::Instance| instance.addresses.contains(&hop);
+    let of_instance = |instance: &Instance| instance.addresses.contains(&hop);
     let is_own = server.instances.iter().any(of_instance)
         || network
             .subnets
@@ -97,12 +195,12 @@ pub(super) fn decide<'a>(server: &Server, mut paths: Vec<Path<'a>>) -> Vec<Path<
     keep_lowest(&mut paths, |path| has(path, GRACEFUL_SHUTDOWN));
     // 3: the class.
     keep_lowest(&mut paths, |path| match server.preference {
-        Preference::ExpressRoute => path.peer.kind != Kind::ExpressRoute,
-        Preference::VpnGateway => path.peer.kind == Kind::ExpressRoute,
+        Preference::ExpressRoute => path.kind() != Kind::ExpressRoute,
+        Preference::VpnGateway => path.kind() == Kind::ExpressRoute,
         Preference::AsPath => false,
     });
     // 4 to 6.
-    keep_lowest(&mut paths, |path| u32::MAX - local_pref(path.route));
+    keep_lowest(&mut paths, |path| u32::MAX - local_pref(&path.route));
     keep_lowest(&mut paths, |path| path.route.as_path.len());
     keep_lowest(&mut paths, |path| path.route.origin);
     // 7: the lowest MED, of each neighbour AS or of all.
@@ -119,14 +217,16 @@ pub(super) fn decide<'a>(server: &Server, mut paths: Vec<Path<'a>>) -> Vec<Path<
     paths.retain(|path| med(path) == lowest[&neighbour(path)]);
     // 8 is not applied to gateways, and nobody else shares the route server's ASN.
     paths.sort_by_key(|path| {
-        let Path {
-            from, peer, route, ..
-        } = path;
+        let Path { peer, route, .. } = path;
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         (
-            route.originator.unwrap_or(peer.router_id),
+            route
+                .originator
+                .unwrap_or(peer.map_or(0, |peer| peer.router_id)),
             route.clusters.len(),
-            peer.address,
-            from.instance,
+            peer.map_or(nobody, |peer| peer.address),
+            path.from.map(|from| from.instance),
+            route.next_hop,
         )
     });
     paths
@@ -164,40 +264,76 @@ pub(super) fn advertised(
     if !peer.sessions[to.instance].up {
         return sent;
     }
-    let own = originated(state, to.server);
+    let own = own_routes(state, to);
     for (prefix, paths) in paths {
-        if own.contains(prefix) {
+        if own.contains_key(prefix) {
             continue;
         }
         let candidates = paths
             .iter()
-            .filter(|path| may_be_sent(server, path, to, peer))
-            .copied();
-        if let Some(best) = decide(server, candidates.collect()).first() {
-            sent.insert(*prefix, addressed(server, best, peer));
+            .filter_map(|path| to_be_sent(server, *prefix, path, to));
+        let (paths, routes): (Vec<_>, Vec<_>) = candidates.unzip();
+        let best = decide(server, paths.clone());
+        if let Some(best) = best.first() {
+            // The one that was worked out for it.
+            let place = paths.iter().position(|path| {
+                path.from == best.from && path.route.next_hop == best.route.next_hop
+            });
+            sent.insert(*prefix, routes[place.expect("one of them")].clone());
         }
     }
-    let internal = peer.asn == server.asn;
-    for prefix in own {
-        let addresses = &server.instances[to.instance].addresses;
-        let same_family = addresses
-            .iter()
-            .find(|address| address.is_ipv4() == prefix.address.is_ipv4());
-        if let Some(address) = same_family {
-            let route = Route {
-                next_hop: *address,
-                as_path: if internal { vec![] } else { vec![server.asn] },
-                origin: 0,
-                med: None,
-                local_pref: internal.then_some(100),
-                communities: BTreeSet::new(),
-                originator: None,
-                clusters: vec![],
-            };
-            sent.insert(prefix, route);
-        }
-    }
+    sent.extend(
+        own.into_iter()
+            .filter_map(|(prefix, route)| Some((prefix, route?))),
+    );
     sent
+}
+
+/// The prefixes that a session is sent as the route server's own, whatever is learned; `None`: but
+/// cannot be.
+fn own_routes(state: &State, to: SessionKey) -> BTreeMap<Prefix, Option<Route>> {
+    let server = &state.servers[to.server];
+    let peer = state.peer(to);
+    let addresses = &server.instances[to.instance].addresses;
+    let here = |prefix: Prefix| {
+        let mut addresses = addresses.iter();
+        addresses
+            .find(|address| address.is_ipv4() == prefix.address.is_ipv4())
+            .copied()
+    };
+    let mut own = BTreeMap::new();
+    for (prefix, advertised) in &server.advertised {
+        if advertised.to.contains(&peer.kind) {
+            let route = |next_hop| Route {
+                med: advertised.med,
+                communities: advertised.communities.clone(),
+                ..own_route(next_hop)
+            };
+            let next_hop = advertised.next_hop.or(here(*prefix));
+            own.insert(*prefix, next_hop.map(route));
+        }
+    }
+    let mut plain = originated(state, to.server);
+    if peer.policy.default_originate {
+        plain.extend(["0.0.0.0/0", "::/0"].map(Prefix::read));
+    }
+    for prefix in plain {
+        own.insert(prefix, here(prefix).map(own_route));
+    }
+    for (prefix, route) in &mut own {
+        *route = route.take().and_then(|route| {
+            let map = maps(server, peer).outbound;
+            let route = match map {
+                Some(map) => {
+                    let sources = [Source::Originated];
+                    server.route_maps[map].apply(*prefix, &sources, route, &mut None)?
+                }
+                None => route,
+            };
+            Some(addressed(server, route, false, 0, peer, false))
+        });
+    }
+    own
 }
 
 /// Whether what one kind learns goes to the other at all.
@@ -209,21 +345,55 @@ pub(super) fn passes(server: &Server, from: Kind, to: Kind) -> bool {
     }
 }
 
-fn may_be_sent(server: &Server, path: &Path<'_>, to: SessionKey, peer: &Peer) -> bool {
+/// A path that a session may be sent, and what it would look like.
+fn to_be_sent<'a>(
+    server: &Server,
+    prefix: Prefix,
+    path: &Path<'a>,
+    to: SessionKey,
+) -> Option<(Path<'a>, Route)> {
+    let peer = &server.peers[to.peer];
     let has = |community| path.route.communities.contains(&community);
     let external = peer.asn != server.asn;
-    matches!(path.fate, Fate::Taken(_))
-        && path.from.peer != to.peer
-        && passes(server, path.peer.kind, peer.kind)
+    let may = matches!(path.fate, Fate::Taken(_))
+        && path.from.map(|from| from.peer) != Some(to.peer)
+        && passes(server, path.kind(), peer.kind)
         && path.route.next_hop != peer.address
         && !has(NO_ADVERTISE)
         // No peer here speaks long-lived graceful restart.
-        && !(external && (has(NO_EXPORT) || has(LLGR_STALE)))
+        && !(external && (has(NO_EXPORT) || has(LLGR_STALE)));
+    if !may {
+        return None;
+    }
+    let route = match maps(server, peer).outbound {
+        Some(map) => {
+            let route = path.route.clone();
+            server.route_maps[map].apply(prefix, &path.sources(server), route, &mut None)?
+        }
+        None => path.route.clone(),
+    };
+    let router_id = path.peer.map_or(0, |peer| peer.router_id);
+    let internal = path.internal(server);
+    let route = addressed(
+        server,
+        route,
+        internal,
+        router_id,
+        peer,
+        peer.policy.transparent,
+    );
+    Some((path.clone(), route))
 }
 
-/// A learned path as a peer is sent it.
-fn addressed(server: &Server, path: &Path<'_>, peer: &Peer) -> Route {
-    let mut route = path.route.clone();
+/// A route as a peer is sent it; whether it comes from within the AS, and from whom.
+fn addressed(
+    server: &Server,
+    mut route: Route,
+    internal: bool,
+    router_id: u32,
+    peer: &Peer,
+    transparent: bool,
+) -> Route {
     if peer.asn == server.asn {
         route.local_pref = Some(local_pref(&route));
         if route.communities.contains(&LLGR_STALE) {
@@ -231,8 +401,8 @@ fn addressed(server: &Server, path: &Path<'_>, peer: &Peer) -> Route {
             route.communities.insert(NO_EXPORT);
         }
         // From one member of the AS to another: as a route reflector.
-        if path.peer.asn == server.asn {
-            route.originator.get_or_insert(path.peer.router_id);
+        if internal {
+            route.originator.get_or_insert(router_id);
             route.clusters.insert(0, server.cluster_id);
         }
         return route;
@@ -251,7 +421,7 @@ fn addressed(server: &Server, path: &Path<'_>, peer: &Peer) -> Route {
             }
         }
     }
-    if !peer.policy.transparent {
+    if !transparent {
         route.as_path.insert(0, server.asn);
     }
     route
@@ -261,14 +431,17 @@ fn addressed(server: &Server, path: &Path<'_>, peer: &Peer) -> Route {
 /// next hops in these networks.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Learned {
-    /// Network and address of each next hop; those to use while none of them is alive.
-    Members(BTreeSet<Hop>, BTreeSet<Hop>),
+    /// The next hops; those to use while none of them is alive.
+    Members(Hops, Hops),
     Nowhere,
     Blackhole,
 }
 
 /// A next hop: its network and its address.
-pub(crate) type Hop = (usize, std::net::IpAddr);
+pub(crate) type Hop = (usize, IpAddr);
+
+/// Next hops, each with its share of the flows.
+pub(crate) type Hops = BTreeMap<Hop, u32>;
 
 pub(super) fn learned(
     server: &Server,
@@ -276,11 +449,11 @@ pub(super) fn learned(
     kinds: &BTreeSet<Kind>,
     reach: &BTreeSet<usize>,
 ) -> Option<Learned> {
-    let of_kinds = paths.iter().filter(|path| kinds.contains(&path.peer.kind));
+    let of_kinds = paths.iter().filter(|path| kinds.contains(&path.kind()));
     let usable: Vec<_> = of_kinds
         .clone()
         .filter(|path| matches!(path.fate, Fate::Taken(network) if reach.contains(&network)))
-        .copied()
+        .cloned()
         .collect();
     let best = decide(server, usable.clone());
     let Some(first) = best.first() else {
@@ -289,24 +462,28 @@ pub(super) fn learned(
             .any(|path| matches!(path.fate, Fate::Taken(_) | Fate::OutOfReach));
         return exists.then_some(Learned::Nowhere);
     };
-    if first.peer.policy.allow_blackhole && first.route.communities.contains(&BLACKHOLE) {
+    let may_blackhole = first.peer.is_some_and(|peer| peer.policy.allow_blackhole);
+    if may_blackhole && first.route.communities.contains(&BLACKHOLE) {
         return Some(Learned::Blackhole);
     }
     let members = hops(server, &best);
     let others = usable
         .iter()
-        .filter(|path| hop(path).is_none_or(|hop| !members.contains(&hop)))
-        .copied();
+        .filter(|path| hop(path).is_none_or(|hop| !members.contains_key(&hop)))
+        .cloned();
     let backups = hops(server, &decide(server, others.collect()));
     Some(Learned::Members(members, backups))
 }
 
 /// The next hops of equal paths, preferred ones first, as many as there may be.
-fn hops(server: &Server, paths: &[Path<'_>]) -> BTreeSet<Hop> {
-    let mut hops = BTreeSet::new();
-    for hop in paths.iter().filter_map(hop) {
-        if hops.len() < server.max_paths {
-            hops.insert(hop);
+fn hops(server: &Server, paths: &[Path<'_>]) -> Hops {
+    let mut hops = Hops::new();
+    for path in paths {
+        if let Some(hop) = hop(path)
+            && hops.len() < server.max_paths
+        {
+            let weight = path.weight.map_or(1, u32::from);
+            hops.entry(hop).or_insert(weight);
         }
     }
     hops

@@ -5,6 +5,8 @@ use std::{
     net::IpAddr,
 };
 
+use super::route_map::RouteMap;
+
 /// A prefix: an address and how many of its bits count; the others are zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Prefix {
@@ -100,6 +102,30 @@ pub(crate) struct Server {
     pub(crate) always_compare_med: bool,
     pub(crate) max_paths: usize,
     pub(crate) peers: Vec<Peer>,
+    pub(crate) route_maps: Vec<RouteMap>,
+    /// Which of them apply to the peers of a kind that name none of their own.
+    pub(crate) maps_of_kind: BTreeMap<Kind, Maps>,
+    /// Learned by hand: the next hops of each prefix.
+    pub(crate) statics: BTreeMap<Prefix, BTreeSet<IpAddr>>,
+    /// Advertised by hand.
+    pub(crate) advertised: BTreeMap<Prefix, Advertised>,
+}
+
+/// Route maps by their places: for what is learned, for what is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Maps {
+    pub(crate) inbound: Option<usize>,
+    pub(crate) outbound: Option<usize>,
+}
+
+/// A prefix that some are sent as the route server's own.
+#[derive(Clone, Debug)]
+pub(crate) struct Advertised {
+    pub(crate) to: BTreeSet<Kind>,
+    /// Instead of the instance's address.
+    pub(crate) next_hop: Option<IpAddr>,
+    pub(crate) med: Option<u32>,
+    pub(crate) communities: BTreeSet<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +144,7 @@ pub(crate) struct Peer {
     pub(crate) asn: u32,
     pub(crate) router_id: u32,
     pub(crate) policy: Policy,
+    pub(crate) maps: Maps,
     /// With each instance.
     pub(crate) sessions: [Session; 2],
 }
@@ -131,6 +158,7 @@ pub(crate) struct Policy {
     pub(crate) transparent: bool,
     pub(crate) remove_private_as: bool,
     pub(crate) allow_blackhole: bool,
+    pub(crate) default_originate: bool,
 }
 
 #[derive(Clone, Debug, Default)]
