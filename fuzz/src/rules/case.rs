@@ -74,7 +74,7 @@ impl Case {
             waiting: Vec::new(),
             order,
         };
-        for _ in 0..bytes.int_in_range(0..=8)? {
+        for _ in 0..bytes.int_in_range(0..=16)? {
             case.configure(bytes)?;
         }
         case.waiting = case.state.sessions().into_iter().map(Change::Up).collect();
@@ -189,7 +189,7 @@ impl Case {
     /// One setting becomes another one.
     fn configure(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let state = &mut self.state;
-        match bytes.arbitrary::<u8>()? % 12 {
+        match bytes.arbitrary::<u8>()? % 16 {
             8..=10 if scope::ROUTE_MAPS => route_map(bytes, state)?,
             11 if scope::CUSTOM_ROUTES => by_hand(bytes, state)?,
             0..=2 => setting(bytes, state)?,
@@ -198,8 +198,8 @@ impl Case {
                 policy(bytes, &mut state.servers[key.server].peers[key.peer].policy)?;
             }
             5 => space(bytes, state)?,
-            6 if scope::PEERINGS => peering(bytes, state)?,
-            7 if scope::ROUTE_TABLES => user_defined(bytes, state)?,
+            6 | 12 if scope::PEERINGS => peering(bytes, state)?,
+            7 | 13..=15 if scope::ROUTE_TABLES => user_defined(bytes, state, &self.contested)?,
             _ => {}
         }
         mend(state);

@@ -8,7 +8,9 @@ use super::{
     super::model::{Kind, Network, Peering, Port, Prefix, Server, State, Subnet, Table, Way},
     NETWORKS,
     paths::prefix,
+    scope,
 };
+use crate::pick;
 
 pub(super) fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -31,7 +33,7 @@ pub(super) fn network(place: usize) -> Network {
             Prefix::read(&format!("fd00:{number}:0:{third}::/64")),
         ],
         host: hosts(place, third, 1).into(),
-        table: None,
+        table: (scope::ROUTE_TABLES && third != GATEWAYS).then_some(place % 2),
         ports: Vec::new(),
     };
     let mut subnets = [APPS, NVAS, GATEWAYS].map(subnet);
@@ -128,13 +130,18 @@ pub(super) fn mend(state: &mut State) {
     }
 }
 
-pub(super) fn user_defined(bytes: &mut Unstructured<'_>, state: &mut State) -> Result<()> {
+/// Which table a subnet has, what a table lets through, or one of its routes.
+pub(super) fn user_defined(
+    bytes: &mut Unstructured<'_>,
+    state: &mut State,
+    contested: &[Prefix],
+) -> Result<()> {
     let place = bytes.choose_index(state.tables.len())?;
     match bytes.arbitrary::<u8>()? % 4 {
         0 => {
             let network = bytes.choose_index(NETWORKS)?;
             let subnet = bytes.choose_index(3)?;
-            let table = bytes.arbitrary::<bool>()?.then_some(place);
+            let table = bytes.ratio(3, 4)?.then_some(place);
             state.networks[network].subnets[subnet].table = table;
         }
         1 => {
@@ -143,12 +150,15 @@ pub(super) fn user_defined(bytes: &mut Unstructured<'_>, state: &mut State) -> R
             state.tables[place].propagate = Kind::ALL.into_iter().filter(chosen).collect();
         }
         _ => {
-            let prefix = prefix(bytes, state)?;
-            let v4 = usize::from(prefix.address.is_ipv6());
+            let prefix = match bytes.arbitrary()? {
+                true => pick(bytes, contested)?,
+                false => prefix(bytes, state)?,
+            };
+            let family = usize::from(prefix.address.is_ipv6());
             let network = bytes.choose_index(NETWORKS)?;
             let way = match bytes.arbitrary::<u8>()? % 10 {
-                0..=3 => Way::Appliance(hosts(network, NVAS, 4 + (network as u8 & 1))[v4]),
-                4 => Way::Appliance(address(["192.0.2.9", "2001:db8::9"][v4])),
+                0..=3 => Way::Appliance(hosts(network, NVAS, 4 + (network as u8 & 1))[family]),
+                4 => Way::Appliance(address(["192.0.2.9", "2001:db8::9"][family])),
                 5 => Way::Gateway,
                 6 => Way::Network,
                 7 => Way::Internet,
