@@ -134,15 +134,25 @@ impl Case {
                 }
             }
             11 => {
-                let session = self.state.session_mut(key);
-                session.up = !session.up;
-                if session.up {
-                    self.waiting.push(Change::Up(key));
-                    let known = session.announced.keys();
-                    let known = known.map(|prefix| Change::Announced(key, *prefix));
-                    self.waiting.extend(known);
-                } else {
+                if !self.state.peer(key).configured {
+                    // It has no session.
+                } else if self.state.is_up(key) {
+                    self.state.session_mut(key).up = false;
                     self.waiting.push(Change::Down(key));
+                } else {
+                    self.come_up(key);
+                }
+            }
+            12 => {
+                let peer = &mut self.state.servers[key.server].peers[key.peer];
+                peer.configured = !peer.configured;
+                self.waiting.push(Change::Configured);
+                for instance in [0, 1] {
+                    let key = SessionKey { instance, ..key };
+                    self.state.session_mut(key).up = false;
+                    if self.state.peer(key).configured {
+                        self.come_up(key);
+                    }
                 }
             }
             _ => {
@@ -154,12 +164,20 @@ impl Case {
         Ok(self.waiting.pop().or(Some(Change::Configured)))
     }
 
+    fn come_up(&mut self, key: SessionKey) {
+        let session = self.state.session_mut(key);
+        session.up = true;
+        self.waiting.push(Change::Up(key));
+        let known = session.announced.keys();
+        let known = known.map(|prefix| Change::Announced(key, *prefix));
+        self.waiting.extend(known);
+    }
+
     /// The final state in another order: sessions and announcements only.
     pub(super) fn retold(&self) -> Vec<Change> {
         let mut changes = Vec::new();
         for key in self.state.sessions() {
-            let session = &self.state.peer(key).sessions[key.instance];
-            if session.up {
+            if self.state.is_up(key) {
                 changes.push(Change::Up(key));
             }
         }
@@ -167,7 +185,7 @@ impl Case {
         let ups = changes.len();
         for key in self.state.sessions() {
             let session = &self.state.peer(key).sessions[key.instance];
-            if session.up {
+            if self.state.is_up(key) {
                 let announced = session.announced.keys();
                 changes.extend(announced.map(|prefix| Change::Announced(key, *prefix)));
             }

@@ -118,7 +118,7 @@ fn server(place: usize, server: &Server) -> config::RouteServer {
     };
     let instances = [instance(1, first), instance(2, second)];
     let mut gateways: Vec<config::Gateway> = Vec::new();
-    for peer in &server.peers {
+    for peer in server.peers.iter().filter(|peer| peer.configured) {
         let Some(membership) = membership(peer) else {
             continue;
         };
@@ -176,6 +176,7 @@ fn server(place: usize, server: &Server) -> config::RouteServer {
         advertised: advertised.collect(),
         cluster_id: server.cluster_id.into(),
         peers: peers
+            .filter(|(_, peer)| peer.configured)
             .map(|(number, peer)| product_peer(number, peer))
             .collect(),
         gateways,

@@ -167,6 +167,8 @@ impl World {
     }
 
     fn reconfigure(&mut self, state: &State) {
+        // The speaker closes the sessions of peers that are gone.
+        self.links.retain(|key, _| state.peer(*key).configured);
         self.config = edge::config(state);
         self.vnets.reconfigure(&self.config);
         for (place, config) in self.config.route_servers.iter().enumerate() {

@@ -81,6 +81,7 @@ fn peer(
     asn: u32,
 ) -> Result<Peer> {
     Ok(Peer {
+        configured: true,
         kind,
         gateway: gateway.into(),
         address,

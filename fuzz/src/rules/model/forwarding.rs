@@ -168,7 +168,8 @@ fn usable(state: &State, paths: &[Paths<'_>], key: PortKey) -> BTreeMap<Prefix, 
     let member = server
         .peers
         .iter()
-        .find(|peer| peer.kind != Kind::Nva && addresses.contains(&peer.address));
+        .filter(|peer| peer.configured && peer.kind != Kind::Nva)
+        .find(|peer| addresses.contains(&peer.address));
     if let Some(member) = member {
         kinds.retain(|kind| passes(server, *kind, member.kind));
     }
@@ -195,7 +196,7 @@ fn follow(state: &State, network: usize, prefix: Prefix, way: Way) -> Option<For
             let server = state.server_of(network).map(|place| &state.servers[place]);
             let peers = server.into_iter().flat_map(|server| &server.peers);
             let members: BTreeSet<_> = peers
-                .filter(|peer| peer.kind == Kind::Vpn)
+                .filter(|peer| peer.configured && peer.kind == Kind::Vpn)
                 .filter_map(|peer| Some((state.network_of(network, peer.address)?, peer.address)))
                 .collect();
             if members.is_empty() {

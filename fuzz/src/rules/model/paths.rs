@@ -95,7 +95,7 @@ pub(super) fn paths(state: &State, server: usize) -> BTreeMap<Prefix, Vec<Path<'
     for from in state.sessions() {
         let peer = state.peer(from);
         let session = &peer.sessions[from.instance];
-        if from.server != server || !session.up {
+        if from.server != server || !state.is_up(from) {
             continue;
         }
         for (prefix, route) in &session.announced {
@@ -259,9 +259,8 @@ pub(super) fn advertised(
     to: SessionKey,
 ) -> BTreeMap<Prefix, Route> {
     let server = &state.servers[to.server];
-    let peer = state.peer(to);
     let mut sent = BTreeMap::new();
-    if !peer.sessions[to.instance].up {
+    if !state.is_up(to) {
         return sent;
     }
     let own = own_routes(state, to);

@@ -137,6 +137,8 @@ pub(crate) struct Instance {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
+    /// If not, neither it nor its sessions exist.
+    pub(crate) configured: bool,
     pub(crate) kind: Kind,
     /// Peers with the same number are members of one gateway; an NVA has one of its own.
     pub(crate) gateway: usize,
@@ -276,6 +278,11 @@ impl State {
 
     pub(crate) fn peer(&self, key: SessionKey) -> &Peer {
         &self.servers[key.server].peers[key.peer]
+    }
+
+    pub(crate) fn is_up(&self, key: SessionKey) -> bool {
+        let peer = self.peer(key);
+        peer.configured && peer.sessions[key.instance].up
     }
 
     pub(crate) fn session_mut(&mut self, key: SessionKey) -> &mut Session {
