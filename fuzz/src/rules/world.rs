@@ -380,7 +380,8 @@ fn surroundings(state: &State, place: usize) -> (Vec<IpNet>, Vec<IpAddr>) {
     let space = networks
         .flat_map(|network| state.networks[network].prefixes.clone())
         .map(edge::ip_net);
-    let subnets = &state.networks[home].subnets;
-    let hosts = subnets.iter().flat_map(|subnet| subnet.host.clone());
+    let networks = state.reach(home).into_iter();
+    let subnets = networks.flat_map(|network| &state.networks[network].subnets);
+    let hosts = subnets.flat_map(|subnet| subnet.host.clone());
     (space.collect(), hosts.collect())
 }

@@ -147,6 +147,7 @@ fn next_hop(
         // In other networks.
         14 | 15 => hosts(1, NVAS, 4)[family],
         16 => hosts(2, NVAS, 5)[family],
+        17 if bytes.arbitrary()? => hosts(1, NVAS, 1)[family],
         17 => address(["192.0.2.1", "2001:db8::1"][family]),
         // No next hops.
         18 => hosts(here, 255, 5)[family],

@@ -170,13 +170,13 @@ fn maps(server: &Server, peer: &Peer) -> Maps {
 
 /// Where a next hop lies.
 fn reached(state: &State, server: &Server, hop: IpAddr) -> Fate {
-    let network = &state.networks[server.network];
     let of_instance = |instance: &Instance| instance.addresses.contains(&hop);
+    let of_host = |network: usize| {
+        let subnets = &state.networks[network].subnets;
+        subnets.iter().any(|subnet| subnet.host.contains(&hop))
+    };
     let is_own = server.instances.iter().any(of_instance)
-        || network
-            .subnets
-            .iter()
-            .any(|subnet| subnet.host.contains(&hop));
+        || state.reach(server.network).into_iter().any(of_host);
     if is_own || hop.is_multicast() || hop.is_loopback() || hop.is_unspecified() {
         return Fate::BadNextHop;
     }
