@@ -1,5 +1,5 @@
-//! Every line of `docs/conformance.md` names tests that exist. In: the document and the workspace's
-//! sources. Out: what is wrong, a line each.
+//! Every line of `docs/conformance.md` and `docs/behaviour.md` names tests that exist. In: the
+//! documents and the workspace's sources. Out: what is wrong, a line each.
 
 use std::{
     collections::BTreeSet,
@@ -9,11 +9,17 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// Checks the document of the workspace at `root`.
+/// What is wrong with a document, given the tests that exist.
+type Check = fn(&str, &BTreeSet<String>) -> Vec<String>;
+
+/// The documents and how each is checked.
+pub(crate) const DOCUMENTS: [(&str, Check); 2] = [
+    ("docs/conformance.md", faults),
+    ("docs/behaviour.md", unproved),
+];
+
+/// Checks the documents of the workspace at `root`.
 pub(crate) fn check(root: &Path) -> Result<()> {
-    let document = root.join("docs/conformance.md");
-    let text =
-        fs::read_to_string(&document).with_context(|| format!("cannot read {document:?}"))?;
     let mut tests = BTreeSet::new();
     for folder in ["fuzz", "router-common", "router-user", "tests", "xtask"] {
         for file in sources(&root.join(folder))? {
@@ -22,15 +28,18 @@ pub(crate) fn check(root: &Path) -> Result<()> {
             tests.extend(tests_in(&source));
         }
     }
-    let faults = faults(&text, &tests);
-    if faults.is_empty() {
+    let mut lines = Vec::new();
+    for (name, faults) in DOCUMENTS {
+        let document = root.join(name);
+        let text =
+            fs::read_to_string(&document).with_context(|| format!("cannot read {document:?}"))?;
+        let faults = faults(&text, &tests);
+        lines.extend(faults.iter().map(|fault| format!("  {name}:{fault}")));
+    }
+    if lines.is_empty() {
         return Ok(());
     }
-    let lines: Vec<String> = faults
-        .iter()
-        .map(|fault| format!("  docs/conformance.md:{fault}"))
-        .collect();
-    bail!("the conformance document is wrong:\n{}", lines.join("\n"));
+    bail!("what is said to be proved is not:\n{}", lines.join("\n"));
 }
 
 /// All `.rs` files below `folder`.
@@ -90,7 +99,7 @@ fn faults(document: &str, tests: &BTreeSet<String>) -> Vec<String> {
         if rfc == "RFC" || rfc.starts_with("--") {
             continue;
         }
-        let named: Vec<&str> = proof.split('`').skip(1).step_by(2).collect();
+        let named = named(proof);
         if done.is_empty() && not_done.is_empty() {
             faults.push(format!("{number}: says nothing"));
         }
@@ -104,13 +113,80 @@ fn faults(document: &str, tests: &BTreeSet<String>) -> Vec<String> {
     faults
 }
 
+/// What is wrong with the tables of behaviour, each with its line number. A row is a topic, what is
+/// done, and tests, at least one, all of which must exist. Comments are passed over.
+fn unproved(document: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut comment = false;
+    for (index, line) in document.lines().enumerate() {
+        comment |= line.starts_with("<!--");
+        if comment {
+            comment = !line.ends_with("-->");
+            continue;
+        }
+        let Some(row) = line.strip_prefix('|').and_then(|row| row.strip_suffix('|')) else {
+            continue;
+        };
+        let number = index + 1;
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [_topic, done, proof] = cells[..] else {
+            faults.push(format!("{number}: {} columns and not 3", cells.len()));
+            continue;
+        };
+        if proof == "test that proves it" || proof.starts_with("--") {
+            continue;
+        }
+        let named = named(proof);
+        if done.is_empty() {
+            faults.push(format!("{number}: says nothing"));
+        }
+        if named.is_empty() {
+            faults.push(format!("{number}: no test proves it"));
+        }
+        for name in named.iter().filter(|name| !tests.contains(**name)) {
+            faults.push(format!("{number}: there is no test {name}"));
+        }
+    }
+    faults
+}
+
+/// The tests that a cell names.
+fn named(proof: &str) -> Vec<&str> {
+    proof.split('`').skip(1).step_by(2).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_test_named_in_the_conformance_document_exists() {
-        check(&crate::shell::root()).expect("docs/conformance.md");
+    fn every_test_named_in_the_documents_exists() {
+        check(&crate::shell::root()).expect("docs/conformance.md, docs/behaviour.md");
+    }
+
+    #[test]
+    fn every_row_of_behaviour_has_a_test_that_exists() {
+        let tests = BTreeSet::from(["there".to_owned()]);
+        let document = "\
+            | topic | what is done | test that proves it |\n\
+            | --- | --- | --- |\n\
+            | a | something | `there`, `gone` |\n\
+            | b | something | |\n\
+            | c | | `there` |\n\
+            | d | |\n\
+            <!-- Later.\n\
+            | e | something | |\n\
+            -->\n\
+            | f | something | `there` |\n";
+        assert_eq!(
+            unproved(document, &tests),
+            [
+                "3: there is no test gone",
+                "4: no test proves it",
+                "5: says nothing",
+                "6: 2 columns and not 3",
+            ]
+        );
     }
 
     #[test]

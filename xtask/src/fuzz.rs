@@ -58,6 +58,8 @@ enum Target {
     Fsm,
     /// Two speakers, any changes and mishaps: both end with the same routes.
     Convergence,
+    /// Route servers, networks and peers, any changes: all end where a small model says.
+    Rules,
 }
 
 impl Target {
@@ -68,6 +70,7 @@ impl Target {
             Self::Update => "update",
             Self::Fsm => "fsm",
             Self::Convergence => "convergence",
+            Self::Rules => "rules",
         }
     }
 
@@ -76,7 +79,7 @@ impl Target {
         match self {
             Self::Message | Self::Open | Self::Update => 8192,
             Self::Fsm => 4096,
-            Self::Convergence => 2048,
+            Self::Convergence | Self::Rules => 2048,
         }
     }
 }

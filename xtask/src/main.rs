@@ -38,10 +38,10 @@ enum Task {
     /// Measure, side by side with the peers; the table goes to standard output and the figures to
     /// target/bench/NAME.json. Needs root.
     Bench(bench::Arguments),
-    /// Search for input that breaks the BGP speaker: codec, state machine, convergence.
+    /// Search for input that breaks the BGP speaker or the route server's rules.
     Fuzz(fuzz::Arguments),
     /// Check formatting, lints (warnings are errors), documentation, the eBPF crate and that the tests
-    /// of docs/conformance.md exist.
+    /// of docs/conformance.md and docs/behaviour.md exist.
     Lint,
 }
 
