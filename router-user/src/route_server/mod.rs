@@ -36,6 +36,7 @@ mod import;
 mod learned_use;
 mod limit;
 mod operator;
+pub mod policy;
 mod received;
 mod reconfigure;
 mod refresh;
