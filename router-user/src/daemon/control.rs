@@ -12,8 +12,8 @@ use crate::{
     api::{
         Answer, ApiError, Backend,
         query::{
-            CounterFilter, EffectiveFilter, FibFilter, InstanceOrder, PeerOrder, RouteFilter,
-            StopOrder,
+            CounterFilter, EffectiveFilter, EventFilter, FibFilter, InstanceOrder, PeerOrder,
+            RouteFilter, StopOrder,
         },
         types::{
             AdvertisedRow, Counters, EffectiveRow, ExplainQuery, Explanation, FibView, LearnedRow,
@@ -21,10 +21,13 @@ use crate::{
         },
     },
     bgp::InstanceId,
+    events::{Events, Reader},
     names::RouteServerName,
 };
 
+mod events;
 mod forwarding;
+mod metrics;
 mod networks;
 mod peers;
 mod status;
@@ -34,6 +37,7 @@ mod status;
 pub(super) struct Control {
     running: watch::Receiver<Running>,
     orders: mpsc::UnboundedSender<Order>,
+    events: Events,
     started: Instant,
 }
 
@@ -41,10 +45,12 @@ impl Control {
     pub(super) fn new(
         running: watch::Receiver<Running>,
         orders: mpsc::UnboundedSender<Order>,
+        events: Events,
     ) -> Self {
         Self {
             running,
             orders,
+            events,
             started: Instant::now(),
         }
     }
@@ -167,6 +173,14 @@ impl Backend for Control {
 
     async fn counters(&self, filter: CounterFilter) -> Answer<Counters> {
         self.counter_rows(filter).await
+    }
+
+    async fn events(&self, filter: EventFilter) -> Answer<Reader> {
+        self.event_lines(&filter)
+    }
+
+    async fn metrics(&self) -> Answer<String> {
+        self.metrics_text().await
     }
 
     async fn explain(&self, query: ExplainQuery) -> Answer<Explanation> {

@@ -18,6 +18,7 @@ use crate::{
     bgp::{fsm::Restarted, speaker::Farewell, wire::Family},
     config::{self, Config, DataplaneConfig, Source, host::Host},
     dataplane::{self, Dataplane, Inherited},
+    events::Events,
     names::RouteServerName,
 };
 
@@ -43,6 +44,7 @@ pub(super) struct Running {
 pub(super) struct Supervisor {
     /// What runs now; replaced as a whole.
     running: watch::Sender<Running>,
+    events: Events,
 }
 
 impl Supervisor {
@@ -54,19 +56,22 @@ impl Supervisor {
     pub(super) fn start(
         config: Config,
         source: Source,
+        events: Events,
     ) -> anyhow::Result<(Self, watch::Receiver<Running>)> {
         let (dataplane, liveness) =
             Dataplane::start(config.dataplane.clone()).context("cannot start the data plane")?;
         let restarted = restarted(dataplane.inherited(), config.daemon.stale_time);
         let config = Arc::new(config);
-        let (core, demands) = CoreHandle::start(&config, dataplane.clone(), liveness);
+        let (core, demands) =
+            CoreHandle::start(&config, dataplane.clone(), liveness, events.clone());
         let servers = config
             .route_servers
             .iter()
             .map(|server| {
                 let desired = desired(&config, server, &demands);
                 // What could not be done was logged and is tried again.
-                let (handle, _) = ServerHandle::start(desired, core.clone(), restarted);
+                let (handle, _) =
+                    ServerHandle::start(desired, core.clone(), events.clone(), restarted);
                 (server.name.clone(), handle)
             })
             .collect();
@@ -77,7 +82,7 @@ impl Supervisor {
             servers,
             dataplane,
         });
-        Ok((Self { running }, watched))
+        Ok((Self { running, events }, watched))
     }
 
     /// The pins of this daemon.
@@ -124,8 +129,9 @@ impl Supervisor {
             let errors = match servers.get(&server.name) {
                 Some(running) => running.reconfigure(desired).await,
                 None => {
+                    let (core, events) = (before.core.clone(), self.events.clone());
                     let (handle, errors) =
-                        ServerHandle::start(desired, before.core.clone(), Restarted::default());
+                        ServerHandle::start(desired, core, events, Restarted::default());
                     servers.insert(server.name.clone(), handle);
                     errors
                 }

@@ -35,6 +35,7 @@ mod detail;
 mod import;
 mod learned_use;
 mod limit;
+mod notice;
 mod operator;
 pub mod policy;
 mod received;
@@ -49,10 +50,12 @@ mod tests;
 
 use import::{ImportRules, PeerRules};
 use limit::{Refused, Rests};
+use notice::LimitWatch;
 use refresh::Allowance;
 use restart::Kept;
 
 pub use learned_use::{LearnedUse, Report};
+pub use notice::{LimitLevel, LimitNotice};
 pub use operator::Operator;
 pub use refresh::RefreshError;
 pub use rows::Filter;
@@ -81,6 +84,8 @@ pub struct RouteServer {
     shutdowns: Vec<(SessionId, SessionCommand)>,
     /// Sessions whose rest ends early.
     woken: Vec<SessionId>,
+    /// To be told of limits.
+    notices: Vec<LimitNotice>,
     /// Requests for routes, to go out in front of what is advertised.
     requests: Vec<(SessionId, SessionCommand)>,
     /// When the next chunk of a dump is due.
@@ -129,6 +134,8 @@ struct Up {
     allowance: Allowance,
     /// Families for which the 80 % warning has been logged.
     warned: FamilySet,
+    /// How near the limit is that was told last, by family.
+    limits: [LimitWatch; 2],
     /// Prefixes treated as withdrawn since the session came up, and what was wrong last.
     malformed: Option<(usize, Arc<str>)>,
 }
@@ -155,6 +162,7 @@ impl RouteServer {
             identities: BTreeMap::new(),
             shutdowns: Vec::new(),
             woken: Vec::new(),
+            notices: Vec::new(),
             requests: Vec::new(),
             step_at: None,
             restart_at: None,
@@ -342,6 +350,7 @@ impl RouteServer {
             refreshing: [None; 2],
             allowance: Allowance::new(now),
             warned: FamilySet::EMPTY,
+            limits: Default::default(),
             malformed: None,
         });
         self.up.insert(index, id.clone());
@@ -448,6 +457,18 @@ impl RouteServer {
             if limit::is_near(count, max) && !up.warned.contains(family) {
                 up.warned = up.warned.with(family);
                 tracing::warn!(session = %id, %family, count, max, "near its prefix limit");
+            }
+            if let Some(level) = up.limits[family as usize].rises_to(count, max) {
+                self.notices.push(LimitNotice {
+                    id: id.clone(),
+                    peer: session.peer.name.clone(),
+                    family,
+                    advertised: false,
+                    level,
+                    count,
+                    max,
+                    effect: notice::effect(level, &session.peer),
+                });
             }
             let refused = &mut up.refused[family as usize];
             if !refused.is_empty() {

@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Propagate},
     fib::Fib,
     names::{RouteServerName, SubnetName, TableName, VnetName},
-    rib::LearnedChange,
+    rib::{LearnedChange, LearnedViewId},
     route_server::{LearnedUse, Report},
 };
 
@@ -269,6 +269,16 @@ impl Vnets {
             .get(vnet)
             .and_then(|network| self.learned_table(network));
         Some((own, learned.map(|table| table.name().clone())))
+    }
+
+    /// The table with what a route server has learned, in a view.
+    #[must_use]
+    pub fn table_of_view(
+        &self,
+        route_server: &RouteServerName,
+        _view: LearnedViewId,
+    ) -> Option<&TableName> {
+        self.learned.get(route_server).map(LearnedTable::name)
     }
 
     /// The route server whose learned routes apply in a network.

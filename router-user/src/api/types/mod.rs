@@ -3,6 +3,8 @@
 mod daemon;
 mod explanation;
 mod forwarding;
+#[cfg(test)]
+mod reference;
 mod routes;
 mod sessions;
 

@@ -29,7 +29,7 @@ use crate::{
 enum Step {
     Announce(IpNet, Vec<u8>),
     Withdraw(IpNet),
-    Reconfigure(Config),
+    Reconfigure(Box<Config>),
 }
 
 proptest! {
@@ -260,7 +260,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (prefix(), prop::collection::btree_set(4..8u8, 0..3))
             .prop_map(|(prefix, members)| Step::Announce(prefix, members.into_iter().collect())),
         4 => prefix().prop_map(Step::Withdraw),
-        1 => any_config().prop_map(Step::Reconfigure),
+        1 => any_config().prop_map(|config| Step::Reconfigure(Box::new(config))),
     ]
 }
 
