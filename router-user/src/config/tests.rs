@@ -13,6 +13,7 @@ use super::{
     schema::{self, Schema},
 };
 
+mod daemon;
 mod peers;
 
 const EXAMPLE: &str = include_str!("../../../docs/example.toml");

@@ -246,7 +246,7 @@ impl Owner {
     fn alive(&mut self, liveness: Liveness) {
         let Liveness { next_hop, alive } = &liveness;
         tracing::info!(%next_hop, alive, "next hop");
-        if self.core.fib.is_alive(next_hop) != *alive {
+        if self.events.is_kept() && self.core.fib.is_alive(next_hop) != *alive {
             self.tell_failover(next_hop, *alive);
         }
         self.core.fib.liveness(liveness);
@@ -296,6 +296,14 @@ impl Owner {
                 "its link is down, or its neighbour does not answer",
                 format!(
                     "its flows move to other next hops; groups: {groups}, routes: {}",
+                    usage.routes
+                ),
+            ),
+            (false, groups, without) if without == groups => (
+                FailoverEvent::NextHopDown(used),
+                "its link is down, or its neighbour does not answer",
+                format!(
+                    "packets to it are dropped: no other next hop is left; groups: {groups}, routes: {}",
                     usage.routes
                 ),
             ),

@@ -27,7 +27,7 @@ use crate::{
         wire::notification::cease,
     },
     config,
-    events::Events,
+    events::{Events, routes::Cause},
     names::{PeerName, RouteServerName},
     route_server::{LearnedUse, RouteServer},
 };
@@ -339,13 +339,15 @@ impl Owner {
     fn hand_on(&mut self) {
         self.send_commands();
         let reports = self.server.route_server.take_reports();
-        if reports.is_empty() {
-            self.causes.clear();
-        } else {
+        if !reports.is_empty() {
             let server = &self.server.route_server;
-            let cause = self.causes.take(|id| server.peer_name(id).cloned());
+            let cause = match self.events.is_kept() {
+                true => self.causes.take(|id| server.peer_name(id).cloned()),
+                false => Cause::default(),
+            };
             self.core.report(self.name.clone(), reports, cause);
         }
+        self.causes.clear();
         self.tell_limits();
         // After the routes, in the same channel: the core knows them when it hears this.
         if !self.synchronised && self.server.route_server.synchronised() {

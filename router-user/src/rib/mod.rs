@@ -400,7 +400,7 @@ impl Rib {
         self.core.sessions[session].totals
     }
 
-    /// Number of prefixes with a path, those originated included.
+    /// Number of prefixes with a path, those originated included, as of the last flush.
     #[must_use]
     pub fn prefix_count(&self) -> usize {
         self.tables.v4.prefixes() + self.tables.v6.prefixes()

@@ -23,6 +23,7 @@ use crate::{
 
 mod live;
 mod model;
+mod notices;
 mod operator;
 mod policy;
 mod property;
