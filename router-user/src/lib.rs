@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod events;
 pub mod fib;
 mod fnv;
 mod memory;

@@ -6,10 +6,14 @@ use std::{
 };
 
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Method, Request, StatusCode, body::Bytes, header};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header,
+};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, task::JoinHandle};
 
 use super::types::Failure;
 
@@ -83,19 +87,69 @@ impl Client {
         self.request(Method::POST, path, body.into()).await
     }
 
+    /// Asks for `path` and hands on the answer as it comes, until there is no more of it or `take`
+    /// says `false`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub async fn stream(
+        &self,
+        path: &str,
+        filter: &impl Serialize,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), ClientError> {
+        let query = serde_urlencoded::to_string(filter).map_err(|error| self.broken(&error))?;
+        let path = format!("{path}?{query}");
+        let (response, _connection) = self.send(Method::GET, &path, Bytes::new()).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if status != StatusCode::OK {
+            let body = body.collect().await.map_err(|error| self.broken(&error))?;
+            return Err(self.refused(status, &body.to_bytes()));
+        }
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.broken(&error))?;
+            if frame.data_ref().is_some_and(|data| !take(data)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
+        let (response, _connection) = self.send(method, path, body).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|error| self.broken(&error))?.to_bytes();
+        match status {
+            StatusCode::OK => serde_json::from_slice(&body).map_err(|error| self.broken(&error)),
+            _ => Err(self.refused(status, &body)),
+        }
+    }
+
+    /// Sends a request; what comes back holds as long as the connection is kept.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, Connection), ClientError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|error| self.unreachable(error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.broken(&error))?;
-        let connection = tokio::spawn(connection);
+        let connection = Connection(tokio::spawn(async {
+            // What breaks it is seen by whoever waits for the answer.
+            let _ = connection.await;
+        }));
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -107,16 +161,13 @@ impl Client {
             .send_request(request)
             .await
             .map_err(|error| self.broken(&error))?;
-        let status = response.status();
-        let body = response.into_body().collect().await;
-        connection.abort();
-        let body = body.map_err(|error| self.broken(&error))?.to_bytes();
-        if status == StatusCode::OK {
-            return serde_json::from_slice(&body).map_err(|error| self.broken(&error));
-        }
-        match serde_json::from_slice(&body) {
-            Ok(failure) => Err(ClientError::Refused(failure)),
-            Err(_) => Err(self.broken(&format_args!("HTTP status {status}"))),
+        Ok((response, connection))
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice(body) {
+            Ok(failure) => ClientError::Refused(failure),
+            Err(_) => self.broken(&format_args!("HTTP status {status}")),
         }
     }
 
@@ -135,5 +186,14 @@ impl Client {
             socket: self.socket.clone(),
             reason: reason.to_string(),
         }
+    }
+}
+
+/// The task that drives a connection; ends with this.
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -5,17 +5,22 @@
 //!
 //! - [`types`]: what is answered; field names are stable.
 //! - [`query`]: what may be asked.
+//! - [`metrics`]: what Prometheus reads.
 //! - [`server`]: the socket and its routes; [`client`]: the other end, for the command line.
 
 use std::future::Future;
 
+use crate::events::Reader;
+
 pub mod client;
+pub mod metrics;
 pub mod query;
 pub mod server;
 pub mod types;
 
 use query::{
-    CounterFilter, EffectiveFilter, FibFilter, InstanceOrder, PeerOrder, RouteFilter, StopOrder,
+    CounterFilter, EffectiveFilter, EventFilter, FibFilter, InstanceOrder, PeerOrder, RouteFilter,
+    StopOrder,
 };
 use types::{
     AdvertisedRow, Counters, EffectiveRow, ExplainQuery, Explanation, FibView, LearnedRow,
@@ -56,6 +61,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn fib(&self, filter: FibFilter) -> impl Future<Output = Answer<FibView>> + Send;
     /// `GET /v1/counters`.
     fn counters(&self, filter: CounterFilter) -> impl Future<Output = Answer<Counters>> + Send;
+    /// `GET /v1/events`: the lines of the event log.
+    fn events(&self, filter: EventFilter) -> impl Future<Output = Answer<Reader>> + Send;
+    /// `GET /metrics`: text as Prometheus reads it.
+    fn metrics(&self) -> impl Future<Output = Answer<String>> + Send;
     /// `POST /v1/explain`.
     fn explain(&self, query: ExplainQuery) -> impl Future<Output = Answer<Explanation>> + Send;
     /// `POST /v1/reload`.

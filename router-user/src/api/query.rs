@@ -57,6 +57,22 @@ pub struct CounterFilter {
     pub interface: Option<String>,
 }
 
+/// Which events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventFilter {
+    /// From this time on (RFC 3339); without it all that are kept.
+    pub since: Option<String>,
+    /// Goes on with what happens from now on.
+    pub follow: bool,
+    /// Of these kinds: `session,limit`.
+    pub kind: Option<String>,
+    /// About this route server.
+    pub route_server: Option<String>,
+    /// About, or caused by, the peer of this name.
+    pub peer: Option<String>,
+}
+
 /// An instance to stop or to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +127,21 @@ pub enum PeerCommand {
 pub struct StopOrder {
     /// Detach the programs and remove the pins as well: forwarding ends.
     pub flush: bool,
+}
+
+impl PeerCommand {
+    /// As on the command line: `clear soft`.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::Start => "start",
+            Self::Drain => "drain",
+            Self::Undrain => "undrain",
+            Self::ClearSoft => "clear soft",
+            Self::ClearHard => "clear hard",
+        }
+    }
 }
 
 impl RouteFilter {

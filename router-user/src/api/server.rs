@@ -3,23 +3,27 @@
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use axum::{
     Json, Router,
+    body::{Body, Bytes},
     extract::{
         Query, State,
         rejection::{JsonRejection, QueryRejection},
     },
-    http::{Method, StatusCode, Uri},
+    http::{Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tokio::net::{UnixListener, UnixStream};
+use futures::stream;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use super::{ApiError, Backend, ErrorKind, types::Failure};
+use crate::events::Reader;
 
 /// Who may connect: the owner and the group.
 const MODE: u32 = 0o660;
@@ -42,6 +46,16 @@ pub enum BindError {
     /// Something else has the name.
     #[error("{0} exists and is not a socket; remove it or choose another path")]
     NotASocket(PathBuf),
+    /// The system refused the address of the metrics.
+    #[error(
+        "cannot serve metrics at {address}: {error}; correct the address (metrics) or leave it out"
+    )]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// The system refused.
     #[error(
         "cannot open the API socket {path}: {error}; check the path (at most 107 bytes) and its folder's permissions"
@@ -153,6 +167,11 @@ fn router<B: Backend>(backend: B) -> Router {
             get(async |State(b): State<B>, q: Asked<_>| ask(q, |f| b.counters(f)).await),
         )
         .route(
+            "/v1/events",
+            get(async |State(b): State<B>, q: Asked<_>| lines(q, |f| b.events(f)).await),
+        )
+        .route("/metrics", get(metrics::<B>))
+        .route(
             "/v1/explain",
             post(async |State(b): State<B>, o: Ordered<_>| order(o, |o| b.explain(o)).await),
         )
@@ -177,6 +196,73 @@ fn router<B: Backend>(backend: B) -> Router {
         .with_state(backend)
 }
 
+/// Opens the place where metrics are served over TCP.
+///
+/// # Errors
+///
+/// The system refuses.
+pub async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| BindError::Metrics { address, error })
+}
+
+/// Serves `GET /metrics` alone, to whoever can connect.
+pub async fn serve_metrics<B: Backend>(listener: TcpListener, backend: B) {
+    let router = Router::new()
+        .route("/metrics", get(metrics::<B>))
+        .fallback(only_metrics)
+        .with_state(backend);
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!("metrics are not served any longer: {error}");
+    }
+}
+
+/// What Prometheus's text of [`Backend::metrics`] is.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+async fn metrics<B: Backend>(State(backend): State<B>) -> Response {
+    match backend.metrics().await {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn only_metrics(method: Method, uri: Uri) -> ApiError {
+    ApiError::not_found(
+        format!("there is no {method} {} here", uri.path()),
+        "there is GET /metrics; the API is at the Unix socket",
+    )
+}
+
+/// Lines of JSON, as they come.
+async fn lines<Q, F>(query: Asked<Q>, answer: impl FnOnce(Q) -> F) -> Response
+where
+    F: Future<Output = Result<Reader, ApiError>>,
+{
+    let reader = match query {
+        Ok(Query(query)) => answer(query).await,
+        Err(rejection) => return no_query(&rejection).into_response(),
+    };
+    let reader = match reader {
+        Ok(reader) => reader,
+        Err(error) => return error.into_response(),
+    };
+    // That the log cannot be read any more breaks the connection off.
+    let chunks = stream::try_unfold(reader, async |mut reader| {
+        let chunk = reader.next().await?;
+        Ok::<_, io::Error>(chunk.map(|chunk| (Bytes::from(chunk), reader)))
+    });
+    let body = Body::from_stream(chunks);
+    ([(header::CONTENT_TYPE, "application/jsonl")], body).into_response()
+}
+
+fn no_query(rejection: &QueryRejection) -> ApiError {
+    ApiError::invalid(
+        rejection.body_text(),
+        "see the filters of \"waypost show\" (waypost help show)",
+    )
+}
+
 /// The query string, or why it is none.
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
@@ -190,11 +276,7 @@ where
 {
     match query {
         Ok(Query(query)) => reply(answer(query).await),
-        Err(rejection) => ApiError::invalid(
-            rejection.body_text(),
-            "see the filters of \"waypost show\" (waypost help show)",
-        )
-        .into_response(),
+        Err(rejection) => no_query(&rejection).into_response(),
     }
 }
 
@@ -223,7 +305,8 @@ fn reply<T: serde::Serialize>(answer: Result<T, ApiError>) -> Response {
 async fn unknown(method: Method, uri: Uri) -> ApiError {
     ApiError::not_found(
         format!("the API has no {method} {}", uri.path()),
-        "there are GET /v1/status, peers, peer, received, learned, advertised, effective, fib or counters; POST \
+        "there are GET /v1/status, peers, peer, received, learned, advertised, effective, fib, counters or events, GET \
+         /metrics; POST \
          /v1/explain, reload, peer, instance/stop, instance/start or stop",
     )
 }
@@ -271,56 +354,4 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::{BindError, bind};
-
-    #[tokio::test]
-    async fn the_socket_is_for_owner_and_group_and_its_folder_is_made() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run/waypost.sock");
-        let socket = bind(&path).await.unwrap();
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o660);
-        drop(socket);
-        assert!(!path.exists(), "removed at the end");
-    }
-
-    #[tokio::test]
-    async fn a_live_daemons_socket_is_refused_and_a_dead_ones_is_taken_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("waypost.sock");
-        let live = bind(&path).await.unwrap();
-        assert!(matches!(bind(&path).await, Err(BindError::InUse(_))));
-        drop(live);
-
-        // As after kill -9: the file stays, nobody listens.
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(path.exists());
-        let successor = bind(&path).await.unwrap();
-        assert!(tokio::net::UnixStream::connect(&path).await.is_ok());
-        drop(successor);
-    }
-
-    #[tokio::test]
-    async fn a_file_that_is_no_socket_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("waypost.sock");
-        std::fs::write(&path, "precious").unwrap();
-        assert!(matches!(bind(&path).await, Err(BindError::NotASocket(_))));
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-    }
-
-    #[tokio::test]
-    async fn a_predecessor_that_ends_late_does_not_remove_the_successors_socket() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("waypost.sock");
-        let predecessor = bind(&path).await.unwrap();
-        std::fs::remove_file(&path).unwrap();
-        let successor = bind(&path).await.unwrap();
-        drop(predecessor);
-        assert!(path.exists());
-        drop(successor);
-    }
-}
+mod tests;

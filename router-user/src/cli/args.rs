@@ -4,6 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
+use jiff::Timestamp;
 
 use super::peer::Peer;
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
         types::ExplainQuery,
     },
     config::DEFAULT_SOCKET,
+    events::Kind,
 };
 
 /// Waypost: a route server for virtual networks with its own data plane.
@@ -74,6 +76,15 @@ pub(super) enum Command {
         #[command(subcommand)]
         what: Show,
     },
+
+    /// Tell what happened to sessions, limits, routes and next hops, when, why, and with what effect.
+    ///
+    /// One line an event, oldest first. With --follow it goes on as things happen, and begins now
+    /// unless --since says otherwise.
+    #[command(
+        after_long_help = "Examples:\n  waypost events --since 10m --kind session,failover\n  waypost events --follow --peer fw --json"
+    )]
+    Events(EventArguments),
 
     /// Tell where a packet goes, and why.
     ///
@@ -268,6 +279,28 @@ pub(super) struct CounterArguments {
     port: Option<String>,
     #[command(flatten)]
     pub(super) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EventArguments {
+    /// Go on with what happens from now on.
+    #[arg(long)]
+    pub(super) follow: bool,
+    /// From a time on (2026-01-31T09:30:00Z), or for so long until now (10m, 2h, 1d).
+    #[arg(long, value_name = "TIME|DURATION", value_parser = super::events::since)]
+    pub(super) since: Option<Timestamp>,
+    /// Only these: session, limit, route, failover, operator, reload, daemon; several with commas.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    pub(super) kind: Vec<Kind>,
+    /// Only about this route server.
+    #[arg(long, value_name = "NAME")]
+    pub(super) route_server: Option<String>,
+    /// Only about this peer, or caused by it.
+    #[arg(long, value_name = "NAME")]
+    pub(super) peer: Option<String>,
+    /// Print JSON, an object a line, as it stands in the log.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

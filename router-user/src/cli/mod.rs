@@ -17,6 +17,7 @@ use crate::api::{
 
 mod args;
 mod detail;
+mod events;
 mod output;
 mod peer;
 mod run;
@@ -64,6 +65,7 @@ async fn ask(arguments: &Arguments) -> anyhow::Result<()> {
             print_as(output.json, &status, status_text)
         }
         Command::Show { what } => show(&client, what).await,
+        Command::Events(asked) => events::events(&client, asked).await,
         Command::Explain(explain) => {
             let answer: Explanation = client.post("/v1/explain", &explain.query()).await?;
             print_as(explain.output.json, &answer, story)

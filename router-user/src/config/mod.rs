@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -45,7 +45,7 @@ mod values;
 pub use custom::{CustomAdvertised, CustomLearned, Recipient};
 pub use fault::{Fault, Faults};
 pub use gateway::{Gateway, GatewayMembers, Membership, PeerKind};
-pub use parse::{DEFAULT_BPFFS, DEFAULT_SOCKET, parse, parse_with_warnings};
+pub use parse::{DEFAULT_BPFFS, DEFAULT_EVENT_LOG, DEFAULT_SOCKET, parse, parse_with_warnings};
 pub use peer::{DynamicPeers, LimitAction, Peer, PeerPolicy};
 pub use peering::Peering;
 pub use places::Places;
@@ -143,6 +143,12 @@ pub struct DaemonConfig {
     pub bgp_port: u16,
     /// How long adopted routes are kept unless all peers have sent End-of-RIB; default 120 s.
     pub stale_time: Duration,
+    /// Where events are kept; default `/var/lib/waypost/events.jsonl`.
+    pub event_log: Option<PathBuf>,
+    /// Most bytes of them; default 64 MiB.
+    pub event_log_size: u64,
+    /// Where metrics are served over TCP besides the socket; default: nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// `[dataplane]`: the maps and programs.

@@ -16,11 +16,14 @@ use super::{
     route_table::RouteTables,
     schema,
     section::Section,
-    values::{AbsolutePath, Name},
+    values::{AbsolutePath, Listen, Name, OptionalPath},
 };
 
 /// Default path of the API's socket.
 pub const DEFAULT_SOCKET: &str = "/run/waypost/waypost.sock";
+
+/// Default path of the event log.
+pub const DEFAULT_EVENT_LOG: &str = "/var/lib/waypost/events.jsonl";
 
 /// Default mount point of bpffs.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
@@ -98,6 +101,15 @@ fn read_daemon(root: &Section<'_, '_>, report: &mut Report) -> DaemonConfig {
     if let Some(seconds) = section.integer("stale_time", 0..=86_400_u64, report) {
         daemon.stale_time = Duration::from_secs(seconds.value);
     }
+    if let Some(path) = section.text::<OptionalPath>("event_log", report) {
+        daemon.event_log = path.value.0;
+    }
+    if let Some(size) = section.integer("event_log_size", 1..=65_536_u64, report) {
+        daemon.event_log_size = size.value << 20;
+    }
+    if let Some(address) = section.text::<Listen>("metrics", report) {
+        daemon.metrics = Some(address.value.0);
+    }
     daemon
 }
 
@@ -135,6 +147,9 @@ impl Default for DaemonConfig {
             socket: PathBuf::from(DEFAULT_SOCKET),
             bgp_port: 179,
             stale_time: Duration::from_secs(120),
+            event_log: Some(PathBuf::from(DEFAULT_EVENT_LOG)),
+            event_log_size: 64 << 20,
+            metrics: None,
         }
     }
 }

@@ -18,7 +18,14 @@ pub const ROOT: Schema = Schema {
 /// `[daemon]`.
 pub const DAEMON: Schema = Schema {
     header: "[daemon]",
-    keys: &["socket", "bgp_port", "stale_time"],
+    keys: &[
+        "socket",
+        "bgp_port",
+        "stale_time",
+        "event_log",
+        "event_log_size",
+        "metrics",
+    ],
 };
 
 /// `[dataplane]`.

@@ -13,6 +13,7 @@ use super::{
     schema::{self, Schema},
 };
 
+mod daemon;
 mod gateways;
 mod networks;
 mod peers;

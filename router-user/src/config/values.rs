@@ -1,6 +1,10 @@
 //! Texts of the file as types: an address, a prefix, a name. Each error says `what; remedy`.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 
@@ -31,6 +35,8 @@ pub(super) enum ValueError {
     Interface(String),
     #[error("\"{0}\" is not an absolute path; begin it with \"/\"")]
     Path(String),
+    #[error("\"{0}\" is no address to listen on; write ADDRESS:PORT, for example 127.0.0.1:9465")]
+    Listen(String),
     #[error("\"{0}\" is no router id; write an IPv4 address other than 0.0.0.0")]
     RouterId(String),
 }
@@ -122,6 +128,37 @@ impl FromStr for AbsolutePath {
         } else {
             Err(ValueError::Path(text.to_owned()))
         }
+    }
+}
+
+/// An absolute path, or none: "".
+#[derive(Clone, Debug)]
+pub(super) struct OptionalPath(pub(super) Option<PathBuf>);
+
+impl FromStr for OptionalPath {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse().map(|AbsolutePath(path)| Self(Some(path)))
+    }
+}
+
+/// An address and a TCP port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listen(pub(super) SocketAddr);
+
+impl FromStr for Listen {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        text.parse()
+            .ok()
+            .filter(|address: &SocketAddr| address.port() != 0)
+            .map(Self)
+            .ok_or_else(|| ValueError::Listen(text.to_owned()))
     }
 }
 

@@ -20,7 +20,12 @@ use crate::{
     api::Answer,
     config::Config,
     dataplane,
-    fib::{Fib, Liveness},
+    events::{
+        Events, What,
+        event::{FailoverEvent, NextHopUse},
+        routes::{Cause, RouteEvents},
+    },
+    fib::{Fib, Liveness, NextHop},
     names::RouteServerName,
     route_server::{LearnedUse, Report},
     vnet::Vnets,
@@ -36,6 +41,9 @@ pub(super) struct CoreHandle(mpsc::UnboundedSender<CoreOrder>);
 /// What questions are put to.
 pub(super) struct Core {
     pub(super) vnets: Vnets,
+    pub(super) fib: Fib,
+    /// What the event log is told of routes.
+    pub(super) routes: RouteEvents,
     /// What an earlier run left is gone.
     pub(super) synchronised: bool,
 }
@@ -53,7 +61,7 @@ pub(super) struct Demand {
 pub(super) type Demands = BTreeMap<RouteServerName, Demand>;
 
 enum CoreOrder {
-    Reports(RouteServerName, Vec<Report>),
+    Reports(RouteServerName, Vec<Report>, Cause),
     Synchronised(RouteServerName),
     Reconfigure(Arc<Config>, oneshot::Sender<Demands>),
     Ask(Question<Core>),
@@ -68,14 +76,17 @@ impl CoreHandle {
         config: &Config,
         dataplane: dataplane::Handle,
         liveness: mpsc::UnboundedReceiver<Liveness>,
+        events: Events,
     ) -> (Self, Demands) {
         let (orders, ordered) = mpsc::unbounded_channel();
         let owner = Owner {
             core: Core {
                 vnets: Vnets::new(config),
+                fib: Fib::new(),
+                routes: RouteEvents::new(events.clone()),
                 synchronised: false,
             },
-            fib: Fib::new(),
+            events,
             dataplane,
             waiting: names(config),
             stale_until: Instant::now() + config.daemon.stale_time,
@@ -87,8 +98,8 @@ impl CoreHandle {
     }
 
     /// A route server has something to tell.
-    pub(super) fn report(&self, route_server: RouteServerName, reports: Vec<Report>) {
-        self.tell(CoreOrder::Reports(route_server, reports));
+    pub(super) fn report(&self, route_server: RouteServerName, reports: Vec<Report>, cause: Cause) {
+        self.tell(CoreOrder::Reports(route_server, reports, cause));
     }
 
     /// All sessions of a route server have sent End-of-RIB.
@@ -130,12 +141,33 @@ impl CoreHandle {
 
 struct Owner {
     core: Core,
-    fib: Fib,
+    events: Events,
     dataplane: dataplane::Handle,
     /// Route servers that have not relearned everything yet.
     waiting: BTreeSet<RouteServerName>,
     stale_until: Instant,
     stale_time: Duration,
+}
+
+impl Core {
+    /// Tells the event log of changed routes, before the networks know of them.
+    fn note(&mut self, route_server: &RouteServerName, reports: &[Report], cause: &Cause) {
+        let Self {
+            vnets, fib, routes, ..
+        } = self;
+        let before = |view, prefix: &IpNet| {
+            let table = vnets.table_of_view(route_server, view)?;
+            let group = fib.group(fib.route(table, prefix)?.group)?;
+            let members = group.members.iter();
+            let addresses = members.filter_map(|member| match member.next_hop {
+                NextHop::Via { address, .. } => Some(address),
+                _ => None,
+            });
+            Some(addresses.collect())
+        };
+        let now = std::time::Instant::now();
+        routes.note(route_server, reports, cause, before, now);
+    }
 }
 
 impl Owner {
@@ -146,6 +178,7 @@ impl Owner {
     ) {
         loop {
             let settled = self.settle();
+            let period_ends = self.core.routes.period_ends();
             tokio::select! {
                 order = orders.recv() => {
                     let mut order = order;
@@ -172,6 +205,11 @@ impl Owner {
                     }
                 }
                 () = self.dataplane.room(), if !settled => {}
+                () = tokio::time::sleep_until(period_ends.map_or_else(Instant::now, Instant::from_std)),
+                    if period_ends.is_some() =>
+                {
+                    self.core.routes.end_period(std::time::Instant::now());
+                }
                 () = tokio::time::sleep_until(self.stale_until), if !self.core.synchronised => {
                     tracing::warn!(
                         waiting_for = ?self.waiting,
@@ -186,7 +224,8 @@ impl Owner {
 
     fn obey(&mut self, order: CoreOrder) {
         match order {
-            CoreOrder::Reports(route_server, reports) => {
+            CoreOrder::Reports(route_server, reports, cause) => {
+                self.core.note(&route_server, &reports, &cause);
                 self.core.vnets.report(&route_server, reports);
             }
             CoreOrder::Synchronised(route_server) => {
@@ -195,6 +234,7 @@ impl Owner {
             CoreOrder::Reconfigure(config, done) => {
                 self.core.vnets.reconfigure(&config);
                 let configured = names(&config);
+                self.core.routes.retain(&configured);
                 self.waiting.retain(|name| configured.contains(name));
                 let _ = done.send(self.demands(&config));
             }
@@ -204,29 +244,80 @@ impl Owner {
     }
 
     fn alive(&mut self, liveness: Liveness) {
-        tracing::info!(next_hop = %liveness.next_hop, alive = liveness.alive, "next hop");
-        self.fib.liveness(liveness);
+        let Liveness { next_hop, alive } = &liveness;
+        tracing::info!(%next_hop, alive, "next hop");
+        if self.events.is_kept() && self.core.fib.is_alive(next_hop) != *alive {
+            self.tell_failover(next_hop, *alive);
+        }
+        self.core.fib.liveness(liveness);
     }
 
     /// Hands on what the last messages led to, in one batch (invariant 5 holds within it). While the
     /// data plane has enough to do it gathers in the FIB, where a later change takes the place of an
     /// earlier one. `false`: it does.
     fn settle(&mut self) -> bool {
-        self.core.vnets.apply_to(&mut self.fib);
+        self.core.vnets.apply_to(&mut self.core.fib);
+        self.core.routes.settled();
         if !self.core.synchronised && self.waiting.is_empty() {
             self.core.synchronised = true;
-            self.fib.synchronised();
+            self.core.fib.synchronised();
             tracing::info!("forwarding state is complete; nothing stale is left");
         }
         if !self.dataplane.has_room() {
             return false;
         }
-        let changes = self.fib.take_changes();
+        let changes = self.core.fib.take_changes();
         if !changes.is_empty() {
             tracing::debug!(changes = changes.len(), "to the data plane");
             self.dataplane.apply(changes);
         }
         true
+    }
+
+    fn tell_failover(&self, next_hop: &NextHop, alive: bool) {
+        let usage = self.core.fib.usage(next_hop);
+        if usage.groups == 0 {
+            return;
+        }
+        let used = NextHopUse {
+            next_hop: next_hop.to_string(),
+            groups: usage.groups,
+            routes: usage.routes,
+            groups_without_other: usage.without_other,
+        };
+        let (event, cause, effect) = match (alive, usage.groups, usage.without_other) {
+            (true, ..) => (
+                FailoverEvent::NextHopUp(used),
+                "its neighbour answers",
+                "flows come back to it where it is preferred".to_owned(),
+            ),
+            (false, groups, 0) => (
+                FailoverEvent::NextHopDown(used),
+                "its link is down, or its neighbour does not answer",
+                format!(
+                    "its flows move to other next hops; groups: {groups}, routes: {}",
+                    usage.routes
+                ),
+            ),
+            (false, groups, without) if without == groups => (
+                FailoverEvent::NextHopDown(used),
+                "its link is down, or its neighbour does not answer",
+                format!(
+                    "packets to it are dropped: no other next hop is left; groups: {groups}, routes: {}",
+                    usage.routes
+                ),
+            ),
+            (false, groups, without) => (
+                FailoverEvent::NextHopDown(used),
+                "its link is down, or its neighbour does not answer",
+                format!(
+                    "its flows move to other next hops, but {without} of {groups} groups have none \
+                     left: their packets are dropped; routes: {}",
+                    usage.routes
+                ),
+            ),
+        };
+        self.events.tell(What::Failover(event), cause, effect);
     }
 
     fn demands(&self, config: &Config) -> Demands {

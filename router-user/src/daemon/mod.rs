@@ -24,6 +24,10 @@ use crate::{
     bgp::speaker::Farewell,
     config::{Config, Source},
     dataplane,
+    events::{
+        Events, What,
+        event::{DaemonEvent, ReloadEvent},
+    },
 };
 
 mod control;
@@ -52,39 +56,51 @@ pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
 
     // The socket first: a second daemon is refused before it touches anything.
     let socket = api::server::bind(&config.daemon.socket).await?;
-    let (mut supervisor, running) = Supervisor::start(config, source)?;
+    let events = start_events(&config);
+    let metrics = match config.daemon.metrics {
+        Some(address) => Some(api::server::bind_metrics(address).await?),
+        None => None,
+    };
+    let (mut supervisor, running) = Supervisor::start(config, source, events.clone())?;
     let (orders, mut ordered) = mpsc::unbounded_channel();
     let (close, closed) = oneshot::channel::<()>();
-    let api = tokio::spawn(api::server::serve(
-        socket,
-        Control::new(running, orders),
-        async {
-            let _ = closed.await;
-        },
-    ));
+    let control = Control::new(running, orders, events.clone());
+    if let Some(listener) = metrics {
+        tokio::spawn(api::server::serve_metrics(listener, control.clone()));
+    }
+    let api = tokio::spawn(api::server::serve(socket, control, async {
+        let _ = closed.await;
+    }));
+    let pid = std::process::id();
+    let started = DaemonEvent::Started {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid,
+    };
+    events.tell(What::Daemon(started), "", "sessions come up");
     tracing::info!("ready");
 
     let stop = loop {
         tokio::select! {
-            _ = terminate.recv() => break StopOrder::default(),
-            _ = interrupt.recv() => break StopOrder::default(),
-            _ = hang_up.recv() => log_reload(&supervisor.reload().await),
+            _ = terminate.recv() => break (StopOrder::default(), "SIGTERM"),
+            _ = interrupt.recv() => break (StopOrder::default(), "SIGINT"),
+            _ = hang_up.recv() => note_reload(&supervisor.reload().await, "SIGHUP", &events),
             order = ordered.recv() => match order {
                 Some(Order::Reload(reply)) => {
                     let report = supervisor.reload().await;
-                    log_reload(&report);
+                    note_reload(&report, "waypost reload", &events);
                     let _ = reply.send(report);
                 }
                 Some(Order::Stop(order, reply)) => {
                     let _ = reply.send(());
-                    break order;
+                    break (order, "waypost stop");
                 }
                 // The API's task has died: nobody could stop this daemon but by a signal.
-                None => break StopOrder::default(),
+                None => break (StopOrder::default(), "the API has ended"),
             },
         }
     };
 
+    let (stop, cause) = stop;
     tracing::info!(flush = stop.flush, "stopping");
     let pins = supervisor.dataplane_config();
     let farewell = match stop.flush {
@@ -92,6 +108,13 @@ pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
         false => Farewell::ForRestart,
     };
     supervisor.shutdown(farewell).await;
+    let effect = match stop.flush {
+        true => "forwarding ends",
+        false => "the pinned data plane goes on forwarding",
+    };
+    events.tell(What::Daemon(DaemonEvent::Stopped { pid }), cause, effect);
+    // Whoever follows the log is told so, and does not keep the socket open.
+    events.end().await;
     let flushed = if stop.flush {
         dataplane::flush(&pins).context("cannot remove the pinned data plane")
     } else {
@@ -107,6 +130,44 @@ pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
         tracing::info!("removed {}", pin.display());
     }
     Ok(())
+}
+
+/// The event log; without one the daemon does what it does all the same.
+fn start_events(config: &Config) -> Events {
+    let Some(path) = config.daemon.event_log.clone() else {
+        return Events::none();
+    };
+    Events::start(path, config.daemon.event_log_size).unwrap_or_else(|error| {
+        tracing::warn!("events are not kept: {error}");
+        Events::none()
+    })
+}
+
+fn note_reload(report: &api::Answer<api::types::ReloadReport>, cause: &str, events: &Events) {
+    /// Most changes that one event names.
+    const NAMED: usize = 100;
+    log_reload(report);
+    let (event, effect) = match report {
+        Ok(report) if report.changes.is_empty() => return,
+        Ok(report) => (
+            ReloadEvent::Applied {
+                changes: report.changes.iter().take(NAMED).cloned().collect(),
+                count: report.changes.len(),
+            },
+            report
+                .changes
+                .iter()
+                .take(NAMED)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join("; "),
+        ),
+        Err(error) => (
+            ReloadEvent::Refused,
+            format!("nothing was changed: {error}"),
+        ),
+    };
+    events.tell(What::Reload(event), cause, effect);
 }
 
 fn log_reload(report: &api::Answer<api::types::ReloadReport>) {

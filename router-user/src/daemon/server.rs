@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{Answer, query::PeerOrder, types::PeerOrderRow},
     bgp::{
-        DownReason, InstanceId, SessionEvent, SessionId,
+        InstanceId, SessionEvent, SessionId,
         fsm::Restarted,
         session::{SessionConfig, SessionHandle},
         settings::AddPath,
@@ -27,11 +27,16 @@ use crate::{
         wire::notification::cease,
     },
     config,
+    events::{Events, routes::Cause},
     names::{PeerName, RouteServerName},
     route_server::{LearnedUse, RouteServer, Surroundings},
 };
 
+mod causes;
 mod peers;
+mod told;
+
+use causes::{Causes, Why};
 
 /// Connections of newcomers that wait; more are refused.
 const NEWCOMERS: usize = 16;
@@ -81,10 +86,11 @@ impl ServerHandle {
     pub(super) fn start(
         desired: Desired,
         core: CoreHandle,
+        events: Events,
         restarted: Restarted,
     ) -> (Self, Vec<String>) {
         let (orders, ordered) = mpsc::unbounded_channel();
-        let (events, happened) = mpsc::unbounded_channel();
+        let (session_events, happened) = mpsc::unbounded_channel();
         let (newcomers, arrivals) = mpsc::channel(NEWCOMERS);
         let mut dynamic = Dynamic::default();
         dynamic.configure(&desired.config);
@@ -98,9 +104,11 @@ impl ServerHandle {
                 stopped: BTreeSet::new(),
                 dynamic,
             },
-            speaker: Speaker::restarted(events, restarted),
+            speaker: Speaker::restarted(session_events, restarted),
             sessions: HashMap::new(),
             core,
+            events,
+            causes: Causes::default(),
             synchronised: false,
             config: desired.config,
             surroundings: desired.surroundings,
@@ -179,6 +187,9 @@ struct Owner {
     /// Where commands to Established sessions go.
     sessions: HashMap<SessionId, SessionHandle>,
     core: CoreHandle,
+    events: Events,
+    /// What has happened since routes were last handed on.
+    causes: Causes,
     /// Has told the core so.
     synchronised: bool,
     /// As in the file: without dynamic peers and members of gateways.
@@ -220,7 +231,10 @@ impl Owner {
                 }
                 Some(newcomer) = arrivals.recv() => self.meet(newcomer),
                 () = sleep_until(self.server.dynamic.next_timeout()) => self.forget_dynamic(),
-                () = sleep_until(timeout) => self.server.route_server.on_timeout(Instant::now()),
+                () = sleep_until(timeout) => {
+                    self.causes.note(Why::Time);
+                    self.server.route_server.on_timeout(Instant::now());
+                }
             }
         }
     }
@@ -235,6 +249,7 @@ impl Owner {
                     originated,
                     uses,
                 } = *desired;
+                self.causes.note(Why::Reload);
                 self.server.dynamic.configure(&config);
                 (self.config, self.surroundings) = (config, surroundings);
                 self.port = port;
@@ -248,6 +263,8 @@ impl Owner {
                 self.speaker.stop(selection, subcode, "instance stopped");
                 self.server.stopped.insert(instance);
                 self.server.route_server.drop_kept(instance);
+                self.causes.note(Why::Instance(instance));
+                self.tell_instance(instance, true);
                 tracing::info!(route_server = %self.name, %instance, "instance stopped");
                 let _ = done.send(());
             }
@@ -255,10 +272,12 @@ impl Owner {
                 let selection = Selection::Instance(self.name.clone(), instance);
                 self.speaker.start(&selection);
                 self.server.stopped.remove(&instance);
+                self.tell_instance(instance, false);
                 tracing::info!(route_server = %self.name, %instance, "instance started");
                 let _ = done.send(());
             }
             ServerOrder::CommandPeer(peer, order, done) => {
+                self.causes.note(Why::Command(peer.clone(), order.command));
                 let _ = done.send(self.command_peer(&peer, &order));
             }
             ServerOrder::Ask(question) => question(&mut self.server),
@@ -287,7 +306,7 @@ impl Owner {
                 self.server.dynamic.up(id);
             }
             SessionEvent::Down { id, reason } => {
-                tracing::debug!(session = %id, reason = %told(reason), "session down");
+                tracing::debug!(session = %id, reason = %told::reason(reason), "session down");
                 self.sessions.remove(id);
                 self.server.dynamic.down(id, Instant::now());
             }
@@ -297,6 +316,8 @@ impl Owner {
             SessionEvent::Down { id, .. } => Some(id.instance),
             _ => None,
         };
+        self.causes.note_event(&event);
+        let change = self.session_change(&event);
         let Server {
             route_server,
             stopped,
@@ -307,6 +328,9 @@ impl Owner {
         if let Some(instance) = down.filter(|instance| stopped.contains(instance)) {
             route_server.drop_kept(instance);
         }
+        if let Some(change) = change {
+            self.tell_session(change);
+        }
     }
 
     /// Hands on what the last events led to.
@@ -314,8 +338,15 @@ impl Owner {
         self.send_commands();
         let reports = self.server.route_server.take_reports(Instant::now());
         if !reports.is_empty() {
-            self.core.report(self.name.clone(), reports);
+            let server = &self.server.route_server;
+            let cause = match self.events.is_kept() {
+                true => self.causes.take(|id| server.peer_name(id).cloned()),
+                false => Cause::default(),
+            };
+            self.core.report(self.name.clone(), reports, cause);
         }
+        self.causes.clear();
+        self.tell_limits();
         // After the routes, in the same channel: the core knows them when it hears this.
         if !self.synchronised && self.server.route_server.synchronised() {
             self.synchronised = true;
@@ -476,14 +507,6 @@ fn ranges(config: &config::RouteServer, port: u16) -> Vec<DynamicRange> {
     };
     let ranges = dynamic::ranges(config).into_iter();
     ranges.map(|own| range(own.peers)).collect()
-}
-
-fn told(reason: &DownReason) -> String {
-    match reason {
-        DownReason::NotificationSent(notification) => format!("we sent {notification}"),
-        DownReason::NotificationReceived(notification) => format!("the peer sent {notification}"),
-        DownReason::Connection(what) => format!("connection: {what}"),
-    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

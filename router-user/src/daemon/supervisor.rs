@@ -18,6 +18,7 @@ use crate::{
     bgp::{fsm::Restarted, speaker::Farewell, wire::Family},
     config::{self, Config, DataplaneConfig, Source, Vnet, host::Host},
     dataplane::{self, Dataplane, Inherited},
+    events::Events,
     names::{RouteServerName, VnetName},
     route_server::Surroundings,
 };
@@ -44,6 +45,7 @@ pub(super) struct Running {
 pub(super) struct Supervisor {
     /// What runs now; replaced as a whole.
     running: watch::Sender<Running>,
+    events: Events,
 }
 
 impl Supervisor {
@@ -55,19 +57,22 @@ impl Supervisor {
     pub(super) fn start(
         config: Config,
         source: Source,
+        events: Events,
     ) -> anyhow::Result<(Self, watch::Receiver<Running>)> {
         let (dataplane, liveness) =
             Dataplane::start(config.dataplane.clone()).context("cannot start the data plane")?;
         let restarted = restarted(dataplane.inherited(), config.daemon.stale_time);
         let config = Arc::new(config);
-        let (core, demands) = CoreHandle::start(&config, dataplane.clone(), liveness);
+        let (core, demands) =
+            CoreHandle::start(&config, dataplane.clone(), liveness, events.clone());
         let servers = config
             .route_servers
             .iter()
             .map(|server| {
                 let desired = desired(&config, server, &demands);
                 // What could not be done was logged and is tried again.
-                let (handle, _) = ServerHandle::start(desired, core.clone(), restarted);
+                let (handle, _) =
+                    ServerHandle::start(desired, core.clone(), events.clone(), restarted);
                 (server.name.clone(), handle)
             })
             .collect();
@@ -78,7 +83,7 @@ impl Supervisor {
             servers,
             dataplane,
         });
-        Ok((Self { running }, watched))
+        Ok((Self { running, events }, watched))
     }
 
     /// The pins of this daemon.
@@ -125,8 +130,9 @@ impl Supervisor {
             let errors = match servers.get(&server.name) {
                 Some(running) => running.reconfigure(desired).await,
                 None => {
+                    let (core, events) = (before.core.clone(), self.events.clone());
                     let (handle, errors) =
-                        ServerHandle::start(desired, before.core.clone(), Restarted::default());
+                        ServerHandle::start(desired, core, events, Restarted::default());
                     servers.insert(server.name.clone(), handle);
                     errors
                 }

@@ -26,7 +26,7 @@ pub(crate) mod tests;
 
 pub use group::SharedGroup;
 pub use rendezvous::{FlowTarget, MIN_BUCKETS, buckets};
-pub use state::{Fib, RouteSpec};
+pub use state::{Fib, RouteSpec, Totals, Usage};
 
 /// Where packets go. It is its own stable name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]

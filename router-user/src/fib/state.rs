@@ -12,6 +12,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+mod usage;
+
+pub use usage::{Totals, Usage};
+
 use super::{
     Buckets, Change, Group, GroupId, Liveness, NextHop, Port, Precedence, Route, SharedGroup,
     buckets,

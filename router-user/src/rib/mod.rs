@@ -468,6 +468,12 @@ impl Rib {
         self.core.sessions[session].totals
     }
 
+    /// Number of prefixes with a path, those originated included, as of the last flush.
+    #[must_use]
+    pub fn prefix_count(&self) -> usize {
+        self.tables.v4.prefixes() + self.tables.v6.prefixes()
+    }
+
     /// Number of distinct attribute sets held.
     #[must_use]
     pub fn attribute_sets(&self) -> usize {

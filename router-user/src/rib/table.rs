@@ -174,6 +174,11 @@ impl<A: Address> Table<A> {
         self.slots.len()
     }
 
+    /// How many prefixes there are.
+    pub(super) fn prefixes(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     /// A slot; one without paths stands for no prefix.
     pub(super) fn slot(&self, slot: usize) -> &Slot<A> {
         &self.slots[slot]

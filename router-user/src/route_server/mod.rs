@@ -35,8 +35,10 @@ mod kind;
 mod learned_use;
 mod limit;
 mod members;
+mod notice;
 mod operator;
 mod outbound;
+pub mod policy;
 mod received;
 mod reconfigure;
 mod refresh;
@@ -56,12 +58,14 @@ use identity::Identities;
 use import::{ImportRules, PeerRules};
 use limit::{Refused, Rests};
 use members::Members;
+use notice::LimitWatch;
 use outbound::Outbound;
 use refresh::Allowance;
 use restart::Kept;
 
 pub use custom::STATIC_PEER;
 pub use learned_use::{LearnedUse, Report, ViewPlan};
+pub use notice::{LimitLevel, LimitNotice};
 pub use operator::Operator;
 pub use refresh::RefreshError;
 pub use rows::Filter;
@@ -97,6 +101,8 @@ pub struct RouteServer {
     shutdowns: Vec<(SessionId, SessionCommand)>,
     /// Sessions whose rest ends early.
     woken: Vec<SessionId>,
+    /// To be told of limits.
+    notices: Vec<LimitNotice>,
     /// Requests for routes, to go out in front of what is advertised.
     requests: Vec<(SessionId, SessionCommand)>,
     /// When the next chunk of a dump is due.
@@ -147,6 +153,8 @@ struct Up {
     warned: FamilySet,
     /// What the limit of what it is sent has led to, by family.
     outbound: [Outbound; 2],
+    /// How near the limit is that was told last, by family.
+    limits: [LimitWatch; 2],
     /// Prefixes treated as withdrawn since the session came up, and what was wrong last.
     malformed: Option<(usize, Arc<str>)>,
 }
@@ -176,6 +184,7 @@ impl RouteServer {
             identities: Identities::default(),
             shutdowns: Vec::new(),
             woken: Vec::new(),
+            notices: Vec::new(),
             requests: Vec::new(),
             step_at: None,
             restart_at: None,
@@ -314,6 +323,7 @@ impl RouteServer {
             allowance: Allowance::new(now),
             warned: FamilySet::EMPTY,
             outbound: Default::default(),
+            limits: Default::default(),
             malformed: None,
         });
         self.up.insert(index, id.clone());
@@ -438,6 +448,18 @@ impl RouteServer {
             if limit::is_near(count, max) && !up.warned.contains(family) {
                 up.warned = up.warned.with(family);
                 tracing::warn!(session = %id, %family, count, max, "near its prefix limit");
+            }
+            if let Some(level) = up.limits[family as usize].rises_to(count, max) {
+                self.notices.push(LimitNotice {
+                    id: id.clone(),
+                    peer: session.peer.name.clone(),
+                    family,
+                    advertised: false,
+                    level,
+                    count,
+                    max,
+                    effect: notice::effect(level, &session.peer),
+                });
             }
             let refused = &mut up.refused[family as usize];
             if !refused.is_empty() {

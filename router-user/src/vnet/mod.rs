@@ -324,6 +324,17 @@ impl Vnets {
         Some((network.server()?.clone(), of, view))
     }
 
+    /// The table with what a route server has learned, in a view.
+    #[must_use]
+    pub fn table_of_view(
+        &self,
+        route_server: &RouteServerName,
+        view: LearnedViewId,
+    ) -> Option<&TableName> {
+        let server = self.servers.get(route_server)?;
+        server.view(view).map(LearnedTable::name)
+    }
+
     /// The route server whose learned routes apply in a network.
     #[must_use]
     pub fn route_server(&self, vnet: &VnetName) -> Option<&RouteServerName> {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -191,7 +191,17 @@ impl Config {
     /// # Errors
     /// It cannot be written as TOML.
     pub fn to_toml(&self) -> Result<String> {
-        Ok(toml::to_string(self)?)
+        let mut text = toml::Value::try_from(self)?;
+        // Beside the socket: it goes with the lab, and several daemons do not share it.
+        let events = self.daemon.socket.with_extension("events.jsonl");
+        text["daemon"]
+            .as_table_mut()
+            .context("[daemon] is a section")?
+            .insert(
+                "event_log".to_owned(),
+                events.to_string_lossy().into_owned().into(),
+            );
+        Ok(toml::to_string(&text)?)
     }
 
     /// The route server of a configuration with a single one.

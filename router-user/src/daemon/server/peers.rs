@@ -11,6 +11,7 @@ use crate::{
         types::PeerOrderRow,
     },
     bgp::{InstanceId, SessionId, speaker::Selection, wire::notification::cease},
+    events::{What, event::OperatorEvent},
     names::PeerName,
     route_server::RefreshError,
 };
@@ -39,6 +40,12 @@ impl Owner {
                 Err(why) => (false, why),
             };
             tracing::info!(session = %id, %peer, command = ?order.command, done, "{what}");
+            let event = OperatorEvent::PeerCommand {
+                session: self.session_name(id),
+                command: order.command,
+            };
+            let cause = "an operator's command";
+            self.events.tell(What::Operator(event), cause, what.clone());
             PeerOrderRow {
                 route_server: id.route_server.clone(),
                 instance: id.instance.0,

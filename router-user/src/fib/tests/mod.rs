@@ -3,6 +3,7 @@
 pub(crate) mod kernel;
 mod random_operations;
 mod rendezvous;
+mod usage;
 
 use ipnet::IpNet;
 

@@ -28,6 +28,7 @@ mod gateways;
 mod live;
 mod model;
 mod networks;
+mod notices;
 mod operator;
 mod policy;
 mod property;

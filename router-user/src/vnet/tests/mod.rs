@@ -49,6 +49,7 @@ fn config(vnets: Vec<Vnet>, route_servers: Vec<RouteServer>) -> Config {
             socket: PathBuf::from("/run/waypost/waypost.sock"),
             bgp_port: 179,
             stale_time: Duration::from_secs(120),
+            ..DaemonConfig::default()
         },
         dataplane: DataplaneConfig {
             instance: "default".into(),

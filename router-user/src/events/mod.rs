@@ -1,0 +1,219 @@
+//! The event log: what happened to sessions, limits, routes and next hops, when, why, and with what
+//! effect.
+//!
+//! In: [`Event`]s, from any stage's owner in `daemon`. Out: JSON lines in a file, and to those who
+//! read it ([`Reader`]), as it grows if they like. The log is bounded on disk, and a stage never waits
+//! for it: what finds no room in the queue is counted, and the count is an event itself.
+//!
+//! - [`event`]: the types of events, which are those of the lines.
+//! - [`file`](self::file): two files, each at most half of the bound.
+//! - [`reader`]: who reads them, with a [`Filter`].
+//! - [`routes`]: which changes of routes are written one by one, and which are summed up.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub mod event;
+mod file;
+mod filter;
+mod reader;
+pub mod routes;
+#[cfg(test)]
+mod tests;
+
+pub use event::{Event, What};
+use file::LogFile;
+pub use filter::{Filter, FilterError, Kind};
+pub use reader::Reader;
+
+/// Events that wait to be written; more are lost, and counted.
+const QUEUE: usize = 8192;
+
+/// Events written at once.
+const BATCH: usize = 512;
+
+/// Tells the event log, or nobody. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Events(Option<Arc<Shared>>);
+
+struct Shared {
+    queue: mpsc::Sender<Message>,
+    lost: Arc<AtomicU64>,
+    /// Since the start.
+    lost_in_all: AtomicU64,
+    /// Changes whenever lines were written; closed with the log.
+    written: watch::Receiver<u64>,
+    file: file::Shared,
+}
+
+enum Message {
+    Event(Box<Event>),
+    End(oneshot::Sender<()>),
+}
+
+/// Why events are not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The system refused.
+    #[error("cannot write {path}: {error}; check the path (event_log) and its permissions")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Another daemon writes there.
+    #[error("another process writes {0}; give this one another path (event_log)")]
+    InUse(PathBuf),
+}
+
+impl Events {
+    /// Opens the log at `path`, at most `size` bytes, and starts the thread that writes it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened, or another process writes it.
+    pub fn start(path: PathBuf, size: u64) -> Result<Self, LogError> {
+        let file = LogFile::open(path, size)?;
+        let (queue, messages) = mpsc::channel(QUEUE);
+        let (progress, written) = watch::channel(0);
+        let lost = Arc::new(AtomicU64::new(0));
+        let shared = Shared {
+            queue,
+            lost: lost.clone(),
+            lost_in_all: AtomicU64::new(0),
+            written,
+            file: file.shared(),
+        };
+        thread::Builder::new()
+            .name("events".into())
+            .spawn(move || write_all(file, messages, &lost, &progress))
+            .map_err(|error| LogError::Io {
+                path: shared.file.path().to_owned(),
+                error,
+            })?;
+        Ok(Self(Some(Arc::new(shared))))
+    }
+
+    /// Nobody is told.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Whether anybody is told: who is not need not be told what takes work to find out.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Notes what happens now. Never waits.
+    pub fn tell(&self, what: What, cause: impl Into<String>, effect: impl Into<String>) {
+        let Some(shared) = &self.0 else {
+            return;
+        };
+        let event = Event::now(what, cause.into(), effect.into());
+        let message = Message::Event(Box::new(event));
+        if let Err(mpsc::error::TrySendError::Full(_)) = shared.queue.try_send(message) {
+            shared.lost.fetch_add(1, Ordering::Relaxed);
+            shared.lost_in_all.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many events found no room since the start.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let lost = self.0.as_ref();
+        lost.map_or(0, |shared| shared.lost_in_all.load(Ordering::Relaxed))
+    }
+
+    /// Reads what is kept, oldest first; `follow`: and what comes. `None`: nothing is kept.
+    ///
+    /// # Errors
+    ///
+    /// The files cannot be read.
+    pub fn read(&self, filter: Filter, follow: bool) -> std::io::Result<Option<Reader>> {
+        let Some(shared) = &self.0 else {
+            return Ok(None);
+        };
+        let written = follow.then(|| shared.written.clone());
+        Reader::open(shared.file.clone(), filter, written).map(Some)
+    }
+
+    /// Writes what waits and ends the log, and with it all [`Reader`]s.
+    pub async fn end(&self) {
+        let Some(shared) = &self.0 else {
+            return;
+        };
+        let (done, ended) = oneshot::channel();
+        if shared.queue.send(Message::End(done)).await.is_ok() {
+            let _ = ended.await;
+        }
+    }
+}
+
+/// The thread that writes.
+fn write_all(
+    mut file: LogFile,
+    mut messages: mpsc::Receiver<Message>,
+    lost: &AtomicU64,
+    progress: &watch::Sender<u64>,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut failing = false;
+    loop {
+        if messages.blocking_recv_many(&mut batch, BATCH) == 0 {
+            return;
+        }
+        let mut lines = Vec::new();
+        let mut count = 0;
+        let mut end = None;
+        for message in batch.drain(..) {
+            match message {
+                Message::Event(event) => {
+                    event.append_to(&mut lines);
+                    count += 1;
+                }
+                Message::End(done) => end = Some(done),
+            }
+        }
+        // After the queue was read: what was lost because it was full is noticed here at the latest.
+        let missing = lost.swap(0, Ordering::Relaxed);
+        if missing > 0 {
+            Event::lost(missing).append_to(&mut lines);
+        }
+        match file.append(&lines) {
+            Ok(()) => {
+                failing = false;
+                progress.send_modify(|batches| *batches += 1);
+            }
+            Err(error) => {
+                lost.fetch_add(count + missing, Ordering::Relaxed);
+                if !std::mem::replace(&mut failing, true) {
+                    let path = file.path();
+                    tracing::warn!("events are lost: cannot write {}: {error}", path.display());
+                }
+            }
+        }
+        if let Some(done) = end {
+            file.finish();
+            let _ = done.send(());
+            return;
+        }
+    }
+}
+
+/// The time, to the microsecond.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
