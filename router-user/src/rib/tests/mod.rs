@@ -17,6 +17,7 @@ use crate::bgp::{
 
 mod add_path;
 mod adj_rib_out;
+mod any_order;
 mod decision;
 mod import;
 mod lag;
