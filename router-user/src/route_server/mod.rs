@@ -159,7 +159,7 @@ impl RouteServer {
             withheld: foldhash::HashMap::default(),
         };
         this.rib
-            .set_learned_view(LearnedViewId(0), &learned_view(true));
+            .set_learned_view(LearnedViewId(0), learned_view(true));
         this.configure_sessions();
         this
     }
@@ -181,7 +181,7 @@ impl RouteServer {
     /// Who uses what is learned; without any, little of it is told ([`LearnedView::marks_only`]).
     pub fn set_uses(&mut self, uses: BTreeSet<LearnedUse>, now: Instant) {
         let view = learned_view(!uses.is_empty());
-        self.rib.set_learned_view(LearnedViewId(0), &view);
+        self.rib.set_learned_view(LearnedViewId(0), view);
         self.uses = uses;
         self.unassigned = true;
         self.schedule(now);

@@ -24,6 +24,8 @@ enum Event {
     View(usize, Outbound),
     Hold(usize),
     Resume(usize),
+    /// A peer leaves and joins anew: the table is on its way.
+    Rejoin(usize),
     Step,
     Take,
 }
@@ -46,6 +48,7 @@ struct Outbound {
     reflects: bool,
     until: u8,
     policy: u8,
+    graceful_shutdown: bool,
 }
 
 /// How things stand.
@@ -157,7 +160,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => view.prop_map(Event::Unlearn),
         3 => (peer.clone(), outbound()).prop_map(|(peer, outbound)| Event::View(peer, outbound)),
         2 => peer.clone().prop_map(Event::Hold),
-        2 => peer.prop_map(Event::Resume),
+        2 => peer.clone().prop_map(Event::Resume),
+        1 => peer.prop_map(Event::Rejoin),
         2 => Just(Event::Step),
         2 => Just(Event::Take),
     ]
@@ -177,13 +181,14 @@ fn route() -> impl Strategy<Value = Route> {
 }
 
 fn outbound() -> impl Strategy<Value = Outbound> {
-    (any::<[bool; 2]>(), 0_u8..8, 0_u8..8, 0_u8..5).prop_map(
-        |([all_sources, reflects], locals, until, policy)| Outbound {
+    (any::<[bool; 3]>(), 0_u8..8, 0_u8..8, 0_u8..5).prop_map(
+        |([all_sources, reflects, graceful_shutdown], locals, until, policy)| Outbound {
             all_sources,
             locals,
             reflects,
             until,
             policy,
+            graceful_shutdown,
         },
     )
 }
@@ -204,6 +209,7 @@ impl World {
                 reflects: true,
                 until: 7,
                 policy: 0,
+                graceful_shutdown: false,
             }; PEERS],
         }
     }
@@ -236,7 +242,7 @@ impl World {
         }
         for (&number, &(id, forwards)) in &self.learned {
             let view = learned_view(number, forwards);
-            lab.rib.set_learned_view(LearnedViewId(id), &view);
+            lab.rib.set_learned_view(LearnedViewId(id), view);
         }
         for peer in 0..PEERS {
             lab.rib.join(lab.peers[peer].index, self.view(peer));
@@ -303,7 +309,7 @@ impl World {
                 }
                 *did = forwards;
                 let view = learned_view(number, forwards);
-                lab.rib.set_learned_view(LearnedViewId(*id), &view);
+                lab.rib.set_learned_view(LearnedViewId(*id), view);
             }
             Event::Unlearn(number) => {
                 if let Some((id, _)) = self.learned.remove(&number) {
@@ -316,6 +322,13 @@ impl World {
             }
             Event::Hold(peer) => lab.rib.hold(index(peer)),
             Event::Resume(peer) => lab.rib.resume(index(peer)),
+            Event::Rejoin(peer) => {
+                let index = index(peer);
+                lab.rib.leave(index);
+                lab.deliver();
+                lab.peers[peer].holds.clear();
+                lab.rib.join(index, self.view(peer));
+            }
             Event::Step => lab.rib.step(),
             Event::Take => known.learn(lab),
         }
@@ -346,6 +359,7 @@ impl World {
             reflects,
             until,
             policy,
+            graceful_shutdown,
         } = self.outbound[peer];
         let add_path_send = match peer {
             1 => Family::ALL.into_iter().collect(),
@@ -364,6 +378,10 @@ impl World {
                 ..context()
             },
             max_paths: 2,
+            export: Export {
+                graceful_shutdown,
+                ..Export::default()
+            },
             sources: match all_sources {
                 true => SourceKinds::ALL,
                 false => SourceKinds::default().with(SourceKind(0)),

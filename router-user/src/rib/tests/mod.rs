@@ -58,7 +58,7 @@ struct Peer {
 impl Lab {
     fn new() -> Self {
         let mut rib = Rib::new(DecisionOptions::default());
-        rib.set_learned_view(LearnedViewId(0), &learned_view());
+        rib.set_learned_view(LearnedViewId(0), learned_view());
         let peers = Vec::new();
         Self { rib, peers }
     }
