@@ -42,7 +42,7 @@ use learned::{LearnedTable, Reach};
 use network::{LiveMembers, Network, Slot};
 use own::{LearnedDefaults, OwnCandidate};
 use placement::{Contents, Placements, SlotKey, TakenView};
-use server::Server;
+use server::{Concerned, Server};
 
 /// The virtual networks of a configuration and what their route servers have learned.
 #[derive(Default)]
@@ -124,14 +124,22 @@ impl Vnets {
             return;
         };
         for report in reports {
-            let only_gateways = matches!(report, Report::Members(..));
-            let mut concerned = server.report(report);
-            if only_gateways {
-                let networks = &self.networks;
-                concerned
-                    .retain(|name| networks.get(name).is_some_and(Network::depends_on_members));
+            match server.report(report) {
+                Concerned::Nobody => {}
+                Concerned::Networks(mut networks) => self.stale.append(&mut networks),
+                Concerned::TakersOf(views) => {
+                    let takers = self.placements.takers_of(route_server, &views);
+                    self.stale.extend(takers.cloned());
+                }
+                Concerned::ByMembers => {
+                    let networks = self.networks.values();
+                    let users = networks.filter(|network| {
+                        network.server() == Some(route_server) && network.depends_on_members()
+                    });
+                    self.stale
+                        .extend(users.map(|network| network.name().clone()));
+                }
             }
-            self.stale.append(&mut concerned);
         }
     }
 

@@ -135,6 +135,22 @@ impl Placements {
         own.map(|(_, id, _)| *id).collect()
     }
 
+    /// The networks with ports that take one of these views.
+    pub(super) fn takers_of<'a>(
+        &'a self,
+        server: &'a RouteServerName,
+        views: &'a BTreeSet<LearnedViewId>,
+    ) -> impl Iterator<Item = &'a VnetName> {
+        let takes = move |placed: &Placed| {
+            let view = placed.view.as_ref();
+            view.is_some_and(|(of, id, _)| of == server && views.contains(id))
+        };
+        let networks = self.slots.iter();
+        networks
+            .filter(move |(_, slots)| slots.values().any(takes))
+            .map(|(vnet, _)| vnet)
+    }
+
     fn table_of(&mut self, contents: Contents, fib: &mut Fib) -> TableName {
         let mut hash = hash(&contents);
         loop {

@@ -30,6 +30,16 @@ pub(super) struct Server {
     retired: Vec<TableName>,
 }
 
+/// Whose routes may be others now.
+pub(super) enum Concerned {
+    Nobody,
+    Networks(BTreeSet<VnetName>),
+    /// Networks with ports that take one of these views.
+    TakersOf(BTreeSet<LearnedViewId>),
+    /// Networks with a route to the members of the gateways.
+    ByMembers,
+}
+
 /// A use by some networks.
 #[derive(Default)]
 pub(super) struct Use {
@@ -82,8 +92,8 @@ impl Server {
         }
     }
 
-    /// Takes over what it tells. Comes back with the networks whose routes that may change.
-    pub(super) fn report(&mut self, report: Report) -> BTreeSet<VnetName> {
+    /// Takes over what it tells, and says whose routes that may change.
+    pub(super) fn report(&mut self, report: Report) -> Concerned {
         match report {
             Report::View(id, plan) => self.plan(id, &plan),
             Report::Changes(changes) => return self.learned(changes),
@@ -92,12 +102,11 @@ impl Server {
             Report::Members(gateway, members) => {
                 let former = self.members.insert(gateway, members.clone());
                 if former.unwrap_or_default() != members {
-                    let users = self.uses.values().flat_map(|used| &used.networks);
-                    return users.cloned().collect();
+                    return Concerned::ByMembers;
                 }
             }
         }
-        BTreeSet::new()
+        Concerned::Nobody
     }
 
     pub(super) fn apply_to(&mut self, fib: &mut Fib) {
@@ -183,7 +192,7 @@ impl Server {
     }
 
     /// Takes over routes, at O(1) each. Those of a view that was not planned are passed over.
-    fn learned(&mut self, changes: Vec<LearnedChange>) -> BTreeSet<VnetName> {
+    fn learned(&mut self, changes: Vec<LearnedChange>) -> Concerned {
         let mut redirected = BTreeSet::new();
         for change in changes {
             let id = change.view;
@@ -197,41 +206,32 @@ impl Server {
             }
         }
         if redirected.is_empty() {
-            return BTreeSet::new();
+            return Concerned::Nobody;
         }
-        let uses = self.uses.values();
-        uses.filter(|used| {
-            let view = used.assigned.map(|assigned| assigned.view);
-            view.is_some_and(|view| redirected.contains(&view))
-        })
-        .flat_map(|used| used.networks.iter().cloned())
-        .collect()
+        Concerned::TakersOf(redirected)
     }
 
-    fn assign(&mut self, of: LearnedUse, view: LearnedViewId) -> BTreeSet<VnetName> {
+    fn assign(&mut self, of: LearnedUse, view: LearnedViewId) -> Concerned {
         let forwarding = of.forwarding;
         let of = LearnedUse {
             forwarding: false,
             ..of
         };
         let Some(used) = self.uses.get_mut(&of) else {
-            return BTreeSet::new();
+            return Concerned::Nobody;
         };
         used.assigned = Some(Assigned { view, forwarding });
-        used.networks.clone()
+        Concerned::Networks(used.networks.clone())
     }
 
-    fn drop_view(&mut self, id: LearnedViewId) -> BTreeSet<VnetName> {
+    fn drop_view(&mut self, id: LearnedViewId) -> Concerned {
         if !self.views.contains_key(&id) {
-            return BTreeSet::new();
+            return Concerned::Nobody;
         }
         self.dropped.insert(id);
-        let takes_it = |used: &Use| used.assigned.is_some_and(|assigned| assigned.view == id);
-        let mut concerned = BTreeSet::new();
-        for used in self.uses.values_mut().filter(|used| takes_it(used)) {
-            used.assigned = None;
-            concerned.extend(used.networks.iter().cloned());
+        for used in self.uses.values_mut() {
+            used.assigned = used.assigned.filter(|assigned| assigned.view != id);
         }
-        concerned
+        Concerned::TakersOf(BTreeSet::from([id]))
     }
 }

@@ -126,6 +126,12 @@ fn a_port_keeps_its_view_until_another_is_assigned_and_then_the_old_one_may_go()
     assert_ne!(between.own_table, before.own_table, "the peering is there");
     assert_eq!(between.learned_table, before.learned_table);
     assert_eq!(lab.answer("sp1", "10.250.0.1"), "via hub 10.1.10.4");
+    lab.learn(vec![learned("0.0.0.0/0", &["10.1.10.4"])]);
+    assert_eq!(
+        lab.answer("sp1", "192.168.0.1"),
+        "via hub 10.1.10.4",
+        "what the old view learns meanwhile counts"
+    );
 
     let all: &[&str] = &["hub", "spoke1", "spoke2"];
     lab.say(vec![
