@@ -106,7 +106,7 @@ impl Metrics {
         self.number("ports", "Ports that are configured", *ports);
         let lost = Counter::<u64>::default();
         lost.inc_by(snapshot.events_lost);
-        let help = "Events that found no room in the event log's queue";
+        let help = "Events that found no room in the event log";
         self.0.register("events_lost", help, lost);
     }
 

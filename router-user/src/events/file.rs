@@ -6,11 +6,15 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use super::LogError;
+
+/// Who may read it: the owner and the group, as those of the socket.
+const MODE: u32 = 0o640;
 
 /// The writer's end.
 #[derive(Debug)]
@@ -127,7 +131,11 @@ impl LogFile {
     fn replace(&mut self) -> io::Result<()> {
         let path = self.shared.path();
         let mut generation = self.shared.generation();
-        fs::rename(path, beside(path, ".1"))?;
+        match fs::rename(path, beside(path, ".1")) {
+            // Somebody has removed it: what it held is gone, and the log goes on.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
         let file = append_to(path)?;
         *generation += 1;
         drop(generation);
@@ -209,13 +217,15 @@ fn shorten(path: &Path, most: u64) -> io::Result<()> {
     file.read_to_end(&mut rest)?;
     let whole = rest.split_off(first_line(&rest));
     let unready = beside(path, ".new");
-    fs::write(&unready, whole)?;
+    let _ = fs::remove_file(&unready);
+    append_to(&unready)?.write_all(&whole)?;
     fs::rename(unready, path)
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.create(true).read(true).append(true).open(path)
+    let options = options.create(true).read(true).append(true);
+    options.mode(MODE).open(path)
 }
 
 fn is_torn(file: &mut File, length: u64) -> io::Result<bool> {

@@ -47,12 +47,26 @@ pub struct Events(Option<Arc<Shared>>);
 
 struct Shared {
     queue: mpsc::Sender<Message>,
-    lost: Arc<AtomicU64>,
-    /// Since the start.
-    lost_in_all: AtomicU64,
+    lost: Arc<Lost>,
     /// Changes whenever lines were written; closed with the log.
     written: watch::Receiver<u64>,
     file: file::Shared,
+}
+
+/// Events that are not in the log.
+#[derive(Default)]
+struct Lost {
+    /// The log does not say so yet.
+    untold: AtomicU64,
+    /// Since the start.
+    in_all: AtomicU64,
+}
+
+impl Lost {
+    fn count(&self, events: u64) {
+        self.untold.fetch_add(events, Ordering::Relaxed);
+        self.in_all.fetch_add(events, Ordering::Relaxed);
+    }
 }
 
 enum Message {
@@ -86,11 +100,10 @@ impl Events {
         let file = LogFile::open(path, size)?;
         let (queue, messages) = mpsc::channel(QUEUE);
         let (progress, written) = watch::channel(0);
-        let lost = Arc::new(AtomicU64::new(0));
+        let lost = Arc::new(Lost::default());
         let shared = Shared {
             queue,
             lost: lost.clone(),
-            lost_in_all: AtomicU64::new(0),
             written,
             file: file.shared(),
         };
@@ -124,16 +137,15 @@ impl Events {
         let event = Event::now(what, cause.into(), effect.into());
         let message = Message::Event(Box::new(event));
         if let Err(mpsc::error::TrySendError::Full(_)) = shared.queue.try_send(message) {
-            shared.lost.fetch_add(1, Ordering::Relaxed);
-            shared.lost_in_all.fetch_add(1, Ordering::Relaxed);
+            shared.lost.count(1);
         }
     }
 
-    /// How many events found no room since the start.
+    /// How many events found no room since the start, in the queue or on the disk.
     #[must_use]
     pub fn lost(&self) -> u64 {
         let lost = self.0.as_ref();
-        lost.map_or(0, |shared| shared.lost_in_all.load(Ordering::Relaxed))
+        lost.map_or(0, |shared| shared.lost.in_all.load(Ordering::Relaxed))
     }
 
     /// Reads what is kept, oldest first; `follow`: and what comes. `None`: nothing is kept.
@@ -165,7 +177,7 @@ impl Events {
 fn write_all(
     mut file: LogFile,
     mut messages: mpsc::Receiver<Message>,
-    lost: &AtomicU64,
+    lost: &Lost,
     progress: &watch::Sender<u64>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
@@ -187,7 +199,7 @@ fn write_all(
             }
         }
         // After the queue was read: what was lost because it was full is noticed here at the latest.
-        let missing = lost.swap(0, Ordering::Relaxed);
+        let missing = lost.untold.swap(0, Ordering::Relaxed);
         if missing > 0 {
             Event::lost(missing).append_to(&mut lines);
         }
@@ -197,7 +209,8 @@ fn write_all(
                 progress.send_modify(|batches| *batches += 1);
             }
             Err(error) => {
-                lost.fetch_add(count + missing, Ordering::Relaxed);
+                lost.untold.fetch_add(missing, Ordering::Relaxed);
+                lost.count(count);
                 if !std::mem::replace(&mut failing, true) {
                     let path = file.path();
                     tracing::warn!("events are lost: cannot write {}: {error}", path.display());

@@ -216,6 +216,28 @@ async fn a_torn_last_line_is_passed_over_and_the_next_one_is_whole() {
 }
 
 #[tokio::test]
+async fn a_log_that_somebody_removed_goes_on_and_is_for_owner_and_group() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let events = place.start(16 * 1024);
+    events.tell(number(0), "", "");
+    events.end().await;
+    drop(events);
+    let events = place.start(16 * 1024);
+    fs::remove_file(place.path()).unwrap();
+    for n in 0..1000 {
+        events.tell(number(n), "", "");
+    }
+    events.end().await;
+    assert_eq!(events.lost(), 0);
+    let mode = fs::metadata(place.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    let events = place.start(16 * 1024);
+    let kept = numbers(&events, Filter::default()).await;
+    assert_eq!(kept.last(), Some(&999));
+}
+
+#[tokio::test]
 async fn two_daemons_do_not_write_the_same_log() {
     let place = Place::new();
     let first = place.start(1 << 20);
