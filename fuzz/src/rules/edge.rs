@@ -293,13 +293,16 @@ fn product_peer(number: usize, peer: &Peer) -> config::Peer {
             transparent: peer.policy.transparent,
             remove_private_as: peer.policy.remove_private_as,
             allow_blackhole: peer.policy.allow_blackhole,
+            default_originate: peer.policy.default_originate,
             ..config::PeerPolicy::default()
         },
-        ..config::Peer::new(
-            format!("peer{number}").as_str().into(),
-            peer.address,
-            peer.asn,
-        )
+        route_maps: route_map_names(peer.maps),
+        // Passed often, and only said to be.
+        max_prefixes: 2,
+        limit_action: config::LimitAction::Warn,
+        max_advertised: Some(2),
+        advertised_limit_action: config::LimitAction::Warn,
+        ..config::Peer::new(peer_name(number).as_str().into(), peer.address, peer.asn)
     }
 }
 

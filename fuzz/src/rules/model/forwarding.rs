@@ -160,19 +160,20 @@ fn usable(state: &State, paths: &[Paths<'_>], key: PortKey) -> BTreeMap<Prefix, 
     let server = &state.servers[place];
     let subnet = &state.networks[key.network].subnets[key.subnet];
     let addresses = &subnet.ports[key.port].addresses;
-    let mut kinds = match subnet.table {
-        Some(table) => state.tables[table].propagate.clone(),
-        None => Kind::ALL.into(),
-    };
-    // A gateway's port takes what is advertised to that gateway.
+    // A gateway's port takes exactly what is advertised to that gateway.
     let member = server
         .peers
         .iter()
         .filter(|peer| peer.configured && peer.kind != Kind::Nva)
         .find(|peer| addresses.contains(&peer.address));
-    if let Some(member) = member {
-        kinds.retain(|kind| passes(server, *kind, member.kind));
-    }
+    let kinds = match (member, subnet.table) {
+        (Some(member), _) => Kind::ALL
+            .into_iter()
+            .filter(|kind| passes(server, *kind, member.kind))
+            .collect(),
+        (None, Some(table)) => state.tables[table].propagate.clone(),
+        (None, None) => Kind::ALL.into(),
+    };
     let reach = state.reach(key.network);
     paths[place]
         .iter()
@@ -189,7 +190,15 @@ fn user_defined(state: &State, subnet: &Subnet) -> BTreeMap<Prefix, Way> {
 fn follow(state: &State, network: usize, prefix: Prefix, way: Way) -> Option<Forward> {
     Some(match way {
         Way::Appliance(address) => to([(state.network_of(network, address)?, address)]),
-        Way::Network => Forward::Attached(network),
+        // Within a peered network's space, that network.
+        Way::Network => {
+            let within = |other: &usize| {
+                let prefixes = &state.networks[*other].prefixes;
+                prefixes.iter().any(|space| space.contains(prefix))
+            };
+            let peered = state.reach(network).into_iter().find(within);
+            Forward::Attached(peered.unwrap_or(network))
+        }
         Way::Internet => internet(state, network, prefix),
         Way::Nowhere => Forward::Nowhere,
         Way::Gateway => {
