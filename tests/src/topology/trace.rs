@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::World;
 use crate::lab::{Capture, Host, Packet, Ping, stream::datagram, wait::until};
@@ -90,13 +90,28 @@ impl Trace {
     /// # Errors
     /// They do not within a quarter of a minute.
     pub fn goes(&self, from: &Host, to: IpAddr, there: &[&str], back: &[&str]) -> Result<Way> {
-        let expected = format!("{from} reaches {to} by {there:?}, and answers come by {back:?}");
+        self.passes(from, to, |seen, answered| seen == there && answered == back)
+            .with_context(|| {
+                format!("{from} reaches {to} by {there:?}, and answers come by {back:?}")
+            })
+    }
+
+    /// The same with a way that this judges: machines on the way there, and back.
+    ///
+    /// # Errors
+    /// As [`Trace::goes`].
+    pub fn passes(
+        &self,
+        from: &Host,
+        to: IpAddr,
+        right: impl Fn(&[&str], &[&str]) -> bool,
+    ) -> Result<Way> {
+        let expected = format!("{from} reaches {to} by the right way, and answers come by it");
         until(&expected, FOLLOW, || {
             let way = self.way(from, to)?;
-            ensure!(
-                way.there == there && way.back == back && way.ping.complete(),
-                "{way}"
-            );
+            let there: Vec<&str> = way.there.iter().map(String::as_str).collect();
+            let back: Vec<&str> = way.back.iter().map(String::as_str).collect();
+            ensure!(right(&there, &back) && way.ping.complete(), "{way}");
             Ok(way)
         })
     }

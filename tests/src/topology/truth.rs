@@ -14,33 +14,8 @@ use crate::{
     waypost::Waypost,
 };
 
-/// Waits until a daemon has these prefixes from a neighbour by this AS path, and tells the routes.
-///
-/// # Errors
-/// It has not.
-pub fn learns(
-    daemon: &dyn Daemon,
-    from: IpAddr,
-    prefixes: [IpNet; 2],
-    as_path: &str,
-) -> Result<String> {
-    let mut seen = Vec::new();
-    for prefix in prefixes {
-        let title = daemon.title();
-        let expected = format!("{title} has {prefix} from {from} by path {as_path:?}");
-        let route = until(&expected, CONVERGENCE, || {
-            let routes = daemon.received(from)?;
-            let mut routes_of = routes.iter().filter(|route| route.prefix == prefix);
-            let route = routes_of.next().with_context(|| as_text(&routes))?;
-            ensure!(route.as_path == as_path, "{route}");
-            Ok(route.clone())
-        })?;
-        seen.push(format!("{title}: {route}"));
-    }
-    Ok(seen.join("\n"))
-}
-
-/// The same from both instances of a route server, with these next hops.
+/// Waits until a daemon has these prefixes from both instances of a route server, by this AS path and
+/// these next hops, and tells the routes.
 ///
 /// # Errors
 /// It has not.
@@ -53,17 +28,14 @@ pub fn learns_of(
 ) -> Result<String> {
     let mut seen = Vec::new();
     for instance in server.addresses() {
-        seen.push(learns(daemon, instance, prefixes, as_path)?);
         for (prefix, next_hop) in prefixes.into_iter().zip(next_hops) {
-            let route = daemon.learns(prefix, instance, CONVERGENCE)?;
-            ensure!(route.next_hop == next_hop, "not by {next_hop}: {route}");
+            seen.push(learns(daemon, instance, prefix, as_path, Some(next_hop))?);
         }
     }
     Ok(seen.join("\n"))
 }
 
-/// Waits until a daemon has a network's prefixes from both instances of a route server, with the
-/// instances as next hops and the route server as the only AS of the path.
+/// The same of a network's prefixes, for which each instance names itself as next hop.
 ///
 /// # Errors
 /// It has not.
@@ -74,14 +46,38 @@ pub fn learns_network(
     as_path: &str,
 ) -> Result<String> {
     let mut seen = Vec::new();
-    for [ipv4, ipv6] in server.instances {
-        seen.push(learns(daemon, ipv4, prefixes, as_path)?);
-        for (prefix, next_hop) in prefixes.into_iter().zip([ipv4, ipv6]) {
-            let route = daemon.learns(prefix, ipv4, CONVERGENCE)?;
-            ensure!(route.next_hop == next_hop, "not by {next_hop}: {route}");
+    for instance in server.instances {
+        for (prefix, own) in prefixes.into_iter().zip(instance) {
+            seen.push(learns(daemon, instance[0], prefix, as_path, Some(own))?);
         }
     }
     Ok(seen.join("\n"))
+}
+
+/// Waits until a daemon has a prefix from a neighbour by this AS path and, if it is named, this next
+/// hop.
+fn learns(
+    daemon: &dyn Daemon,
+    from: IpAddr,
+    prefix: IpNet,
+    as_path: &str,
+    next_hop: Option<IpAddr>,
+) -> Result<String> {
+    let title = daemon.title();
+    let by = next_hop.map_or(String::new(), |next_hop| format!(" via {next_hop}"));
+    let expected = format!("{title} has {prefix} from {from}{by} by path {as_path:?}");
+    let route = until(&expected, CONVERGENCE, || {
+        let routes = daemon.received(from)?;
+        let mut of_prefix = routes.iter().filter(|route| route.prefix == prefix);
+        let route = of_prefix.next().with_context(|| as_text(&routes))?;
+        ensure!(route.as_path == as_path, "{route}");
+        ensure!(
+            next_hop.is_none_or(|next_hop| next_hop == route.next_hop),
+            "{route}"
+        );
+        Ok(route.clone())
+    })?;
+    Ok(format!("{title}: {route}"))
 }
 
 /// Waits until a daemon has none of these prefixes from either instance.
@@ -114,16 +110,9 @@ pub fn passed_on(
     prefixes: [IpNet; 2],
     as_path: &str,
 ) -> Result<String> {
-    let title = router.title();
     let mut seen = Vec::new();
     for (prefix, [from, _]) in prefixes.into_iter().zip(site.sessions(front)) {
-        let expected = format!("{title} has {prefix} from {front} by path {as_path:?}");
-        let route = until(&expected, CONVERGENCE, || {
-            let route = router.learns(prefix, from, CONVERGENCE)?;
-            ensure!(route.as_path == as_path, "{route}");
-            Ok(route)
-        })?;
-        seen.push(format!("{title}: {route}"));
+        seen.push(learns(router, from, prefix, as_path, None)?);
     }
     Ok(seen.join("\n"))
 }
@@ -271,14 +260,20 @@ pub fn rejected(
     Ok(seen.into_iter().collect::<Vec<_>>().join("\n"))
 }
 
-/// Where `waypost explain` says that packets to an address leave, by name of the port.
+/// Where `waypost explain` says that packets to an address leave, by name of the port. Who stands by is
+/// not among them.
 ///
 /// # Errors
 /// It fails.
 pub fn ports(waypost: &Waypost, subnet: &Subnet, to: IpAddr) -> Result<BTreeSet<String>> {
     let answer = waypost.explain(&format!("--subnet {} --to {to}", subnet.path()))?;
     let hops = answer["next_hops"].as_array().into_iter().flatten();
+    let shares = &answer["group"]["shares"];
     Ok(hops
+        .filter(|hop| {
+            let name = hop["name"].as_str().unwrap_or_default();
+            shares[name].as_u64() > Some(0)
+        })
         .filter_map(|hop| hop["port"].as_str().map(str::to_owned))
         .collect())
 }

@@ -14,11 +14,17 @@ pub mod route_server_comes_and_goes;
 pub mod third_party;
 pub mod user_defined_routes;
 
-/// Those that hold, in the order of their numbers.
+/// All, in the order of their numbers.
 pub const STORIES: &[Story] = &[
     overview::STORY,
     instances::STORY,
     address_change::STORY,
+    express_route_and_nva::STORY,
+    express_route_and_vpn::STORY,
+    dual_homed::STORY,
+    dual_homed_express_route::STORY,
+    hub_and_spoke::STORY,
     third_party::STORY,
+    user_defined_routes::STORY,
     route_server_comes_and_goes::STORY,
 ];
