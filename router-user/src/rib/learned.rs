@@ -25,7 +25,7 @@ pub(super) struct Basis<'a> {
 }
 
 /// The views, and changes that have not been taken.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct LearnedRoutes {
     views: Vec<View>,
     changes: Vec<LearnedChange>,
@@ -33,6 +33,7 @@ pub(super) struct LearnedRoutes {
     next_hops: NextHops,
 }
 
+#[derive(Clone)]
 struct View {
     id: LearnedViewId,
     scope: Scope,
@@ -280,6 +281,7 @@ pub(super) struct Stood {
 struct Answers(Vec<(u128, Option<Option<LearnedRoute>>)>);
 
 /// Which paths count in a view.
+#[derive(Clone)]
 pub(super) struct Scope {
     sources: SourceKinds,
     /// A bit for each zone.

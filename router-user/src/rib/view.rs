@@ -360,7 +360,7 @@ fn len_without_fixed(attributes: &PathAttributes) -> usize {
 pub(super) type SessionSet = SmallVec<[SessionIndex; 4]>;
 
 /// The sessions that share a view, found by what excludes them from a path.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Members {
     all: Vec<SessionIndex>,
     by_identity: FxHashMap<u32, SessionSet>,

@@ -16,11 +16,11 @@ use crate::{
         client::{Client, ClientError},
         query::{
             CounterFilter, EffectiveFilter, EventFilter, FibFilter, InstanceOrder, PeerOrder,
-            RouteFilter, StopOrder,
+            PlanOrder, RouteFilter, StopOrder,
         },
         types::{
             AdvertisedRow, Counters, EffectiveRow, ExplainQuery, Explanation, FibView, LearnedRow,
-            PeerDetail, PeerOrderRow, PeerRow, ReceivedRow, ReloadReport, Status,
+            PeerDetail, PeerOrderRow, PeerRow, Plan, ReceivedRow, ReloadReport, Status,
         },
     },
     events::{Event, Events, Filter, What, event::DaemonEvent},
@@ -291,6 +291,13 @@ impl Backend for Fake {
 
     async fn reload(&self) -> Answer<ReloadReport> {
         nothing()
+    }
+
+    async fn plan(&self, order: PlanOrder) -> Answer<Plan> {
+        Ok(Plan {
+            changes: vec![format!("{}: {} bytes", order.file, order.text.len())],
+            ..Plan::default()
+        })
     }
 
     async fn stop_instance(&self, _: InstanceOrder) -> Answer<()> {
