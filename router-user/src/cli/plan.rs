@@ -98,7 +98,7 @@ fn learned(paths: &[PlannedLearned], shown: usize) -> String {
             row.peer.to_string(),
             row.instance.to_string(),
             told(before.as_ref(), path),
-            told(after.as_ref(), path),
+            told(after.as_ref(), path_and_reason),
         ])
     });
     let columns = ["", "PREFIX", "PEER", "INSTANCE", "BEFORE", "AFTER"];
@@ -106,18 +106,28 @@ fn learned(paths: &[PlannedLearned], shown: usize) -> String {
 }
 
 fn path(row: &LearnedRow) -> String {
-    let mut words = vec![
-        row.state.clone(),
-        format!("via {}", row.next_hop),
-        format!("path {}", row.as_path),
-    ];
+    let mut words = vec![row.state.clone()];
+    words.extend(way_there(&row.next_hop.to_string(), &row.as_path));
     words.extend(row.local_pref.map(|value| format!("local_pref {value}")));
     words.extend(row.med.map(|value| format!("med {value}")));
     words.extend(row.communities.iter().cloned());
+    words.join(" ")
+}
+
+/// The same with why it is not taken, if it is not.
+fn path_and_reason(row: &LearnedRow) -> String {
     match row.reason.as_ref().filter(|_| row.state == "rejected") {
-        Some(reason) => format!("{} ({reason})", words.join(" ")),
-        None => words.join(" "),
+        Some(reason) => format!("{}: {reason}", path(row)),
+        None => path(row),
     }
+}
+
+fn way_there(next_hop: &str, as_path: &str) -> Vec<String> {
+    let mut words = vec![format!("via {next_hop}")];
+    if !as_path.is_empty() {
+        words.push(format!("path {as_path}"));
+    }
+    words
 }
 
 fn advertised(routes: &[PlannedAdvertised], shown: usize) -> String {
@@ -139,10 +149,7 @@ fn advertised(routes: &[PlannedAdvertised], shown: usize) -> String {
 }
 
 fn announcement(row: &AdvertisedRow) -> String {
-    let mut words = vec![
-        format!("via {}", row.next_hop),
-        format!("path {}", row.as_path),
-    ];
+    let mut words = way_there(&row.next_hop.to_string(), &row.as_path);
     words.extend(row.med.map(|value| format!("med {value}")));
     words.extend(row.communities.iter().cloned());
     words.push(match row.from.as_str() {

@@ -80,7 +80,7 @@ pub use types::{
 };
 pub use view::{SourceKinds, View};
 
-/// The RIB of one route server. A clone costs 24 bytes a path and shares the attributes, which the
+/// The RIB of one route server. A clone shares the attributes, which the
 /// original keeps until it [sweeps](Rib::sweep) after the clone is gone.
 #[derive(Clone, Default)]
 pub struct Rib {

@@ -76,6 +76,19 @@ async fn a_predecessor_that_ends_late_does_not_remove_the_successors_socket() {
     drop(successor);
 }
 
+// -- Orders --------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_configuration_of_any_size_may_be_planned() {
+    let lab = Lab::start(false).await;
+    let order = PlanOrder {
+        file: "new.toml".to_owned(),
+        text: "# a comment\n".repeat(1 << 19),
+    };
+    let plan: Plan = lab.client.post("/v1/plan", &order).await.unwrap();
+    assert_eq!(plan.changes, ["new.toml: 6291456 bytes"]);
+}
+
 // -- Events and metrics --------------------------------------------------------------------------
 
 #[tokio::test]
