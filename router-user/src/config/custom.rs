@@ -12,10 +12,11 @@ use super::{
     claims::Claims,
     fault::Report,
     networks::Networks,
-    route_map_rules::refuse_stranger,
+    route_map::refuse_stranger,
     schema,
     section::{Located, Section},
-    values::{Address, Name, Prefix, all_special, refuse_next_hop},
+    special::{all_special, refuse_next_hop},
+    values::{Address, Name, Prefix},
 };
 use crate::names::PeerName;
 

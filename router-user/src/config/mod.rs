@@ -26,18 +26,17 @@ mod instance;
 mod network;
 mod networks;
 mod parse;
-mod pattern;
 mod peer;
 mod peering;
 mod peers;
 mod places;
 mod route_map;
-mod route_map_rules;
 mod route_server;
 mod route_table;
 pub mod schema;
 mod section;
 mod space;
+mod special;
 mod subnet;
 #[cfg(test)]
 mod tests;
@@ -47,13 +46,12 @@ pub use custom::{CustomAdvertised, CustomLearned, Recipient};
 pub use fault::{Fault, Faults};
 pub use gateway::{Gateway, GatewayMembers, Membership, PeerKind};
 pub use parse::{DEFAULT_BPFFS, DEFAULT_SOCKET, parse, parse_with_warnings};
-pub use pattern::PatternError;
 pub use peer::{DynamicPeers, LimitAction, Peer, PeerPolicy};
 pub use peering::Peering;
 pub use places::Places;
 pub use route_map::{
-    AsPathPattern, AsPathRegex, CommunityValue, Match, PrefixPattern, RouteChanges, RouteMap,
-    RouteMapAction, RouteMapRule, RouteMaps, SourcePattern,
+    AsPathPattern, AsPathRegex, CommunityValue, Match, PatternError, PrefixPattern, RouteChanges,
+    RouteMap, RouteMapAction, RouteMapRule, RouteMaps, SourcePattern,
 };
 pub use route_table::{Propagate, RouteTable, UserDefinedNextHop, UserDefinedRoute};
 

@@ -14,8 +14,9 @@ use super::{
     schema,
     section::{Located, Section},
     space::Space,
+    special::special_within,
     subnet::{Shared, SubnetReader},
-    values::{Address, Name, Prefix, special_within},
+    values::{Address, Name, Prefix},
 };
 use crate::names::VnetName;
 

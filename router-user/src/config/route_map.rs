@@ -10,6 +10,12 @@ use crate::{
     names::{PeerName, RouteMapName},
 };
 
+mod pattern;
+mod rules;
+
+pub use pattern::PatternError;
+pub(super) use rules::{RouteMapsRead, refuse_stranger};
+
 /// `[[route_server.route_map]]`: rules that are asked in order; what none of them matches passes
 /// unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]

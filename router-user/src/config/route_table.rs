@@ -14,7 +14,8 @@ use super::{
     networks::Networks,
     schema,
     section::{Located, Section},
-    values::{Address, Name, Prefix, refuse_next_hop},
+    special::refuse_next_hop,
+    values::{Address, Name, Prefix},
 };
 use crate::names::RouteTableName;
 

@@ -209,6 +209,13 @@ fn faults_of_peerings_are_told() {
 }
 
 #[test]
+fn an_overlap_is_told_once_though_both_networks_see_it() {
+    let overlapping = "prefixes = [\"10.3.0.0/16\", \"10.1.128.0/17\"]";
+    let told = faults(&changed(HUB, "prefixes = [\"10.3.0.0/16\"]", overlapping));
+    assert_eq!(told.matches("overlaps").count(), 1, "{told}");
+}
+
+#[test]
 fn faults_of_route_tables_are_told() {
     each_is_told(
         HUB,
@@ -329,6 +336,11 @@ fn a_peering_with_one_side_and_a_table_of_no_subnet_are_warnings() {
         HUB,
         "[[vnet.peering]]\nremote = \"hub\"\nuse_remote_route_server = true\n\n[[vnet]]",
         "[[vnet]]",
+    );
+    let told = faults(&one_sided);
+    assert!(
+        told.contains("address 10.2.1.10 of peer spoke-nva lies outside network hub and those"),
+        "{told}"
     );
     let one_sided = changed(
         &one_sided,

@@ -383,3 +383,15 @@ fn faults_of_routes_given_by_hand_are_told() {
         ],
     );
 }
+
+#[test]
+fn a_prefix_of_a_peered_network_that_is_not_announced_may_be_advertised_by_hand() {
+    let used = "remote = \"hub\"\nuse_remote_route_server = true\nallow_forwarded";
+    let text = changed(HUB, used, "remote = \"hub\"\nallow_forwarded");
+    let text = changed(
+        &text,
+        "prefix = \"10.99.0.0/16\"",
+        "prefix = \"10.3.0.0/16\"",
+    );
+    assert_eq!(warnings(&text), [""; 0]);
+}

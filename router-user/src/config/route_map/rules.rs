@@ -3,14 +3,17 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    AsPathPattern, CommunityValue, Match, PeerKind, PrefixPattern, RouteChanges, RouteMap,
+    super::{
+        PeerKind,
+        claims::Claims,
+        fault::{self, Report},
+        schema,
+        section::{Located, Section},
+        special::refuse_next_hop,
+        values::{Address, Name, Prefix},
+    },
+    AsPathPattern, CommunityValue, MapUse, Match, PrefixPattern, RouteChanges, RouteMap,
     RouteMapAction, RouteMapRule, SourcePattern,
-    claims::Claims,
-    fault::{self, Report},
-    route_map::MapUse,
-    schema,
-    section::{Located, Section},
-    values::{Address, Name, Prefix, refuse_next_hop},
 };
 use crate::{
     bgp::wire::Asn,
@@ -19,7 +22,7 @@ use crate::{
 
 /// The route maps of one route server that were read.
 #[derive(Debug, Default)]
-pub(super) struct RouteMapsRead {
+pub(in crate::config) struct RouteMapsRead {
     maps: Vec<(usize, RouteMap)>,
     /// Where each of them, those with faults included, sets a weight first, if it does.
     weights: HashMap<RouteMapName, Option<usize>>,
@@ -29,7 +32,7 @@ pub(super) struct RouteMapsRead {
 
 impl RouteMapsRead {
     /// Reads all of them; rules may name these peers and gateways.
-    pub(super) fn read(
+    pub(in crate::config) fn read(
         server: &Section<'_, '_>,
         recipients: &HashSet<PeerName>,
         report: &mut Report,
@@ -60,7 +63,7 @@ impl RouteMapsRead {
     }
 
     /// The maps, held against where they are named. One that is named nowhere deserves a warning.
-    pub(super) fn finish(self, uses: &[MapUse], report: &mut Report) -> Vec<RouteMap> {
+    pub(in crate::config) fn finish(self, uses: &[MapUse], report: &mut Report) -> Vec<RouteMap> {
         for of in uses {
             self.check_use(of, report);
         }
@@ -301,7 +304,7 @@ fn asns(section: &Section<'_, '_>, key: &str, report: &mut Report) -> Option<Vec
 }
 
 /// Reports the name of a peer or gateway that there is not.
-pub(super) fn refuse_stranger(
+pub(in crate::config) fn refuse_stranger(
     name: &PeerName,
     recipients: &HashSet<PeerName>,
     owner: &str,
