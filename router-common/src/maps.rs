@@ -14,11 +14,18 @@
 //!            neighbors[place] ◄── neighbor ──┘
 //!                    ▲
 //!                    └── hosts[{vnet, address}]   (attached hosts: delivery and source check)
+//!
+//! restricted[{set, vnet}]: networks that take only what is at home in the port's network; a port
+//! names one such set, nearly all ports none
 //! ```
 //!
 //! What is wider than one aligned word (`Port`, `Neighbor`) is never changed in place: it is
 //! written to a fresh place, published by one aligned word, and its old place is used again only
 //! after a grace period.
+//!
+//! The kernel gives the elements of `port_by_ifindex` and `hosts` to other keys the moment that they
+//! are removed, also while a program holds one. So `ports` and `neighbors` say themselves whose they
+//! are, and a program that finds somebody else's takes it for none.
 //!
 //! Beside these the object holds two maps of the XDP program's own, of no use after it is gone:
 //! `scratch` (bytes being summed) and `icmp_budget` (rate limit of ICMP errors), both per CPU.
@@ -56,6 +63,9 @@ pub const MAX_ROUTES_V6: u32 = 1 << 20;
 
 /// Largest number of names that the daemon keeps beside their numbers.
 pub const MAX_NAMES: u32 = 65_536;
+
+/// Size of `restricted`: 500 networks that each restrict all others.
+pub const MAX_RESTRICTED: u32 = 1 << 18;
 
 /// Bits of the table number at the head of every trie key.
 pub const TABLE_BITS: u32 = 32;
@@ -116,6 +126,9 @@ pub mod route_flags {
     /// Beats a learned route of any length (the virtual network's own space, peerings, and what
     /// lies beneath them).
     pub const OVERRIDING: u8 = 1;
+    /// Lies within the network's own space: a source whose route in the port's own table has this is
+    /// at home.
+    pub const LOCAL: u8 = 2;
 }
 
 impl RouteEntry {
@@ -234,6 +247,8 @@ pub mod next_hop_kind {
     pub const DISCARD: u32 = 4;
     /// `Internet` where no uplink is configured: dropped.
     pub const NO_UPLINK: u32 = 5;
+    /// A learned route with the community BLACKHOLE (RFC 7999): dropped.
+    pub const BLACKHOLE: u32 = 6;
 }
 
 /// A resolved neighbour: value of `neighbors`. Immutable while published.
@@ -248,8 +263,10 @@ pub struct Neighbor {
     pub port: u32,
     /// MTU of that port, layer 3, bytes.
     pub mtu: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Number of that port's virtual network.
+    pub vnet: u32,
+    /// The neighbour's own address, network byte order; IPv4 as IPv4-mapped IPv6.
+    pub address: [u8; 16],
 }
 
 /// Key of `hosts`: an address attached to a virtual network. Value: place in `neighbors`.
@@ -260,6 +277,17 @@ pub struct HostKey {
     pub vnet: u32,
     /// Network byte order; IPv4 as IPv4-mapped IPv6 (`::ffff:a.b.c.d`).
     pub address: [u8; 16],
+}
+
+/// Key of `restricted`: a network in a set of them. Value: 1. A set is never changed while a port
+/// names it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RestrictedKey {
+    /// Number of the set, [`Port::restricted`].
+    pub set: u32,
+    /// Number of the virtual network.
+    pub vnet: u32,
 }
 
 /// A port: value of `ports`. Immutable while published in `port_by_ifindex`.
@@ -291,6 +319,11 @@ pub struct Port {
     pub mac: [u8; 6],
     /// Source MAC address that its host may use (`SOURCE_MAC`).
     pub source_mac: [u8; 6],
+    /// Set of networks in `restricted` that take from here only packets whose source is at home in
+    /// this port's network; [`NONE`] on nearly all ports, and wherever sources are checked.
+    pub restricted: u32,
+    /// Index of the interface.
+    pub ifindex: u32,
     /// Zero.
     pub reserved: u32,
 }
@@ -334,7 +367,7 @@ pub struct Settings {
 
 /// Key of `names`: what a number given out by the daemon stands for, so that a restarted daemon
 /// gives the same numbers again. The text is NUL-padded; its first word says the kind (`table`,
-/// `group`, `next_hop`, `port`, `vnet`), for example `next_hop via hub 10.1.10.4`. XDP does not
+/// `group`, `next_hop`, `port`, `vnet`, `restricted`), for example `next_hop via hub 10.1.10.4`. XDP does not
 /// read it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -346,8 +379,8 @@ pub struct Name {
 #[cfg(feature = "user")]
 mod user {
     use super::{
-        Bucket, Group, HostKey, Name, Neighbor, NextHop, NextHopCounters, Port, RouteEntry,
-        RouteKeyV4, RouteKeyV6, Settings,
+        Bucket, Group, HostKey, Name, Neighbor, NextHop, NextHopCounters, Port, RestrictedKey,
+        RouteEntry, RouteKeyV4, RouteKeyV6, Settings,
     };
 
     macro_rules! plain_data {
@@ -366,6 +399,7 @@ mod user {
         NextHop,
         NextHopCounters,
         Port,
+        RestrictedKey,
         RouteEntry,
         RouteKeyV4,
         RouteKeyV6,

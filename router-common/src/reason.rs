@@ -91,10 +91,15 @@ reasons! {
     LinkLocal = link_local,
     /// Source address or MAC address does not belong to this port.
     SourceCheck = source_check,
+    /// The way out leads into a peered network that takes from this one only packets that are at
+    /// home there, and the source is not.
+    ForwardedTraffic = forwarded_traffic,
     /// No route in either table.
     NoRoute = no_route,
     /// The route's next hop is "none".
     Discard = discard,
+    /// The route was learned with the community BLACKHOLE.
+    Blackhole = blackhole,
     /// The route leads to the Internet and no uplink is configured.
     NoUplink = no_uplink,
     /// The next hop, and its backup, are down.

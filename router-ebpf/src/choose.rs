@@ -3,7 +3,7 @@
 use core::ptr;
 
 use router_common::{
-    maps::{Bucket, Group, NONE, Neighbor, NextHop, RouteEntry, next_hop_kind},
+    maps::{Bucket, Group, HostKey, NONE, Neighbor, NextHop, RouteEntry, next_hop_kind},
     reason::Reason,
 };
 
@@ -11,6 +11,7 @@ use crate::{
     flow,
     frame::Frame,
     ip::Ip,
+    ipv6::words,
     maps::{BUCKETS, GROUPS, HOSTS, NEIGHBORS, NEXT_HOPS},
 };
 
@@ -45,13 +46,13 @@ pub fn choose<P: Ip>(frame: &Frame, packet: &P, route: &RouteEntry) -> Result<Wa
     let place = match kind {
         next_hop_kind::VIA => neighbor,
         next_hop_kind::ATTACHED => {
-            let key = packet.destination_key(neighbor);
-            // SAFETY: the value is one aligned word, read once.
-            *unsafe { HOSTS.get(key) }.ok_or(Reason::NoHost)?
+            let host = host(&packet.destination_key(neighbor)).ok_or(Reason::NoHost)?;
+            return Ok(Way::Neighbor(number, host));
         }
         next_hop_kind::HOST => return Ok(Way::Host),
         next_hop_kind::DISCARD => return Err(Reason::Discard),
         next_hop_kind::NO_UPLINK => return Err(Reason::NoUplink),
+        next_hop_kind::BLACKHOLE => return Err(Reason::Blackhole),
         _ => return Err(Reason::Internal),
     };
     if place == NONE {
@@ -59,6 +60,19 @@ pub fn choose<P: Ip>(frame: &Frame, packet: &P, route: &RouteEntry) -> Result<Wa
     }
     let neighbor = NEIGHBORS.get(place).ok_or(Reason::Internal)?;
     Ok(Way::Neighbor(number, neighbor))
+}
+
+/// An attached host.
+///
+/// The kernel may give the element of a host that is removed at this very moment to another one:
+/// then the neighbour that it leads to is not the one that was asked for.
+#[inline(always)]
+pub fn host(key: &HostKey) -> Option<&'static Neighbor> {
+    // SAFETY: the value is one aligned word, read once.
+    let place = unsafe { HOSTS.get(key) }?;
+    let neighbor = NEIGHBORS.get(*place)?;
+    let asked = neighbor.vnet == key.vnet && words(&neighbor.address) == words(&key.address);
+    asked.then_some(neighbor)
 }
 
 /// The bucket's next hop that is not down.

@@ -14,7 +14,7 @@ use crate::{
     ip::Ip,
     look_up::look_up,
     maps::DEV_MAP,
-    source,
+    restricted, source,
     verdict::Verdict,
 };
 
@@ -38,6 +38,7 @@ pub fn forward<P: Ip>(frame: &Frame, port: &'static Port, packet: P) -> Result<(
     let Way::Neighbor(next_hop, neighbor) = way? else {
         return Err(Verdict::ToHost);
     };
+    restricted::check(frame, port, neighbor)?;
     if neighbor.port == port.id && sender(frame) == Some(Mac::of(&neighbor.mac)) {
         return Err(Reason::Hairpin.into());
     }

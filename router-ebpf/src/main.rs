@@ -12,7 +12,7 @@
 //!                                     verdict ─► icmp | host | drop
 //! ```
 //!
-//! Steps that most packets do not need (`extension`, `options`, `quoted`, `sum`, `icmp`) are
+//! Steps that most packets do not need (`extension`, `options`, `quoted`, `restricted`, `sum`, `icmp`) are
 //! functions of their own, called and not inlined, so that the others stay short.
 #![no_std]
 #![no_main]
@@ -35,6 +35,7 @@ mod maps;
 mod opaque;
 mod options;
 mod quoted;
+mod restricted;
 mod source;
 mod sum;
 mod verdict;
@@ -101,10 +102,11 @@ fn route(frame: &Frame, port: &'static Port) -> Result<(), Verdict> {
 
 #[inline(always)]
 fn port_of(frame: &Frame) -> Option<&'static Port> {
-    // SAFETY: the value is one aligned word, read once. The kernel may give the element of a port
-    // that is removed at this very moment to another one: then this packet is taken for that port's.
-    let place = unsafe { PORT_BY_IFINDEX.get(frame.ingress_ifindex()) }?;
-    PORTS.get(*place)
+    let ifindex = frame.ingress_ifindex();
+    // SAFETY: the value is one aligned word, read once.
+    let place = unsafe { PORT_BY_IFINDEX.get(ifindex) }?;
+    // The kernel may give the element of a port that is removed at this very moment to another one.
+    PORTS.get(*place).filter(|port| port.ifindex == ifindex)
 }
 
 #[cfg(not(test))]

@@ -8,8 +8,8 @@ use aya_ebpf::{
 use router_common::{
     maps::{
         Bucket, Group, HostKey, MAX_BUCKETS, MAX_GROUPS, MAX_NAMES, MAX_NEIGHBORS, MAX_NEXT_HOPS,
-        MAX_PORTS, MAX_ROUTES_V4, MAX_ROUTES_V6, Name, Neighbor, NextHop, NextHopCounters, Port,
-        RouteEntry, RouteKeyV4, RouteKeyV6, Settings,
+        MAX_PORTS, MAX_RESTRICTED, MAX_ROUTES_V4, MAX_ROUTES_V6, Name, Neighbor, NextHop,
+        NextHopCounters, Port, RestrictedKey, RouteEntry, RouteKeyV4, RouteKeyV6, Settings,
     },
     rate::Budget,
     reason::PortCounters,
@@ -41,6 +41,10 @@ pub static NEIGHBORS: Array<Neighbor, { MAX_NEIGHBORS as usize }> = Array::new()
 
 #[btf_map(name = "hosts")]
 pub static HOSTS: HashMap<HostKey, u32, { MAX_NEIGHBORS as usize }, AS_USED> = HashMap::new();
+
+#[btf_map(name = "restricted")]
+pub static RESTRICTED: HashMap<RestrictedKey, u32, { MAX_RESTRICTED as usize }, AS_USED> =
+    HashMap::new();
 
 #[btf_map(name = "ports")]
 pub static PORTS: Array<Port, { MAX_PORTS as usize }> = Array::new();

@@ -6,10 +6,10 @@ use router_common::{
 };
 
 use crate::{
+    choose::host,
     classify::sender,
     frame::{Frame, Mac},
     ip::Ip,
-    maps::{HOSTS, NEIGHBORS},
 };
 
 /// Whether the packet may come from where it says, through this port.
@@ -35,9 +35,5 @@ fn is_attached<P: Ip>(port: &Port, packet: &P) -> bool {
     if port.flags & port_flags::MORE_SOURCES == 0 {
         return false;
     }
-    let key = packet.source_key(port.vnet);
-    // SAFETY: the value is one aligned word, read once.
-    unsafe { HOSTS.get(key) }
-        .and_then(|place| NEIGHBORS.get(*place))
-        .is_some_and(|neighbor| neighbor.port == port.id)
+    host(&packet.source_key(port.vnet)).is_some_and(|neighbor| neighbor.port == port.id)
 }

@@ -16,6 +16,7 @@ pub mod config;
 pub mod daemon;
 pub mod dataplane;
 pub mod fib;
+mod fnv;
 mod memory;
 pub mod names;
 pub mod rib;

@@ -1,5 +1,7 @@
 //! The data plane on a real kernel: real maps, real links, real packets.
 
+#[path = "dataplane_support/peerings.rs"]
+mod peerings;
 #[path = "dataplane_support/mod.rs"]
 mod support;
 

@@ -1,9 +1,8 @@
 //! How the two speakers are configured.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use arbitrary::{Result, Unstructured};
-use ipnet::IpNet;
 use router_user::{
     bgp::{
         InstanceId, SessionId,
@@ -11,7 +10,8 @@ use router_user::{
         settings::{AddPath, Restart},
         wire::Family,
     },
-    config,
+    config::{self, Propagate},
+    route_server::{LearnedUse, Surroundings},
 };
 
 use super::nva::{self, NVAS, Nva, SPEAKERS};
@@ -133,8 +133,20 @@ pub(super) fn speaker_name(number: usize) -> &'static str {
 }
 
 /// Where next hops can be resolved.
-pub(super) fn space() -> Vec<IpNet> {
-    ["10.0.0.0/8", "fd00::/16"]
-        .map(|net| net.parse().expect("a prefix"))
-        .to_vec()
+pub(super) fn around() -> Surroundings {
+    let space = ["10.0.0.0/8", "fd00::/16"].map(|net| net.parse().expect("a prefix"));
+    Surroundings {
+        spaces: vec![("hub".into(), space.to_vec())],
+        ..Surroundings::default()
+    }
+}
+
+/// What its subnets take of what is learned.
+pub(super) fn uses() -> BTreeSet<LearnedUse> {
+    BTreeSet::from([LearnedUse {
+        propagate: Propagate::ALL,
+        gateway: None,
+        reach: BTreeSet::from(["hub".into()]),
+        forwarding: true,
+    }])
 }

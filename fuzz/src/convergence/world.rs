@@ -26,7 +26,7 @@ use router_user::{
 
 use super::{
     nva::{self, Announced, NVAS, Nva},
-    setup::{Settings, route_server, session, space, speaker_address, speaker_name},
+    setup::{Settings, around, route_server, session, speaker_address, speaker_name, uses},
 };
 
 mod mishaps;
@@ -459,10 +459,10 @@ impl World {
 
     /// Hands on what the route server has decided.
     fn flush(&mut self, node: usize) {
-        let reports = self.nodes[node].server.take_reports().into_iter();
+        let reports = self.nodes[node].server.take_reports(self.now).into_iter();
         let changes = reports.filter_map(|report| match report {
             Report::Changes(changes) => Some(changes),
-            Report::Assign(..) | Report::Drop(_) => None,
+            Report::View(..) | Report::Assign(..) | Report::Drop(_) | Report::Members(..) => None,
         });
         for change in changes.flatten() {
             let learned = &mut self.nodes[node].learned;
@@ -471,7 +471,7 @@ impl World {
                 None => learned.remove(&change.prefix),
             };
         }
-        for (id, command) in self.nodes[node].server.take_commands() {
+        for (id, command) in self.nodes[node].server.take_commands(self.now) {
             let this = &self.nodes[node];
             let Some(connection) = this.established.filter(|_| id == this.id) else {
                 continue;
@@ -503,7 +503,7 @@ impl Node {
         session.seed = number as u64;
         let mut this = Self {
             number,
-            server: RouteServer::new(&config, &space(), &[]),
+            server: RouteServer::new(&config, &around()),
             config,
             id,
             fsm: Fsm::new(session),
@@ -519,6 +519,7 @@ impl Node {
             originated: BTreeSet::new(),
             learned: BTreeMap::new(),
         };
+        this.server.set_uses(uses(), now);
         for nva in (0..NVAS).map(Nva) {
             this.connect_nva(nva, now);
         }

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bgp::{State, wire::Family},
     fib,
-    names::{InterfaceName, MacAddr, PeerName, RouteServerName, SubnetName, TableName, VnetName},
+    names::{
+        GatewayName, InterfaceName, MacAddr, PeerName, RouteServerName, SubnetName, TableName,
+        VnetName,
+    },
 };
 
 /// A session: `show peers`, one row for each (instance, peer).
@@ -23,9 +26,16 @@ pub struct PeerRow {
     pub instance: u8,
     /// Name of the peer.
     pub peer: PeerName,
-    /// It is not in the configuration: it connected from the prefix of a `dynamic_peer`.
+    /// It is not in the configuration: it connected from the prefix of a `dynamic_peer`, or of a
+    /// gateway.
     #[serde(default)]
     pub dynamic: bool,
+    /// `nva`, `express_route` or `vpn`.
+    #[serde(default)]
+    pub kind: String,
+    /// The gateway that it is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayName>,
     /// Its address.
     pub address: IpAddr,
     /// Its ASN.
@@ -114,6 +124,12 @@ pub struct PeerDetail {
     pub max_prefixes: u32,
     /// What happens beyond.
     pub limit_action: String,
+    /// Most routes that it is sent, by family; `None`: any number.
+    #[serde(default)]
+    pub max_advertised: Option<u32>,
+    /// What happens beyond.
+    #[serde(default)]
+    pub advertised_limit_action: String,
     /// How the connections are protected: `TCP MD5`, …; empty: not at all.
     pub security: Vec<String>,
     /// Settings for its paths that are not at their defaults, as in the configuration.
@@ -293,7 +309,8 @@ pub struct EffectiveRow {
     pub state: String,
     /// Prefix.
     pub prefix: IpNet,
-    /// `VirtualNetwork`, `Internet`, `None`, `Host` or `VirtualNetworkGateway`.
+    /// `VirtualNetwork`, `VNetPeering`, `VirtualAppliance`, `VirtualNetworkGateway`, `Internet`, `None`
+    /// or `Host`.
     pub next_hop_type: String,
     /// Address, where the type has one.
     pub next_hop: Option<IpAddr>,

@@ -29,6 +29,9 @@ fn detail(detail: &PeerDetail) -> String {
     };
     let since = session.since_seconds.map(duration);
     line("peer", format!("{}, AS {}", session.address, session.asn));
+    let gateway = session.gateway.as_ref();
+    let gateway = gateway.map(|gateway| format!("{} gateway {gateway}", session.kind));
+    line("member of", gateway.unwrap_or_default());
     let ours = local_address.map(|address| address.to_string());
     line("our address", ours.unwrap_or_default());
     let since = since.map_or(String::new(), |since| format!(" for {since}"));
@@ -105,6 +108,13 @@ fn detail(detail: &PeerDetail) -> String {
             detail.max_prefixes, detail.limit_action
         ),
     );
+    if let Some(most) = detail.max_advertised {
+        let action = &detail.advertised_limit_action;
+        line(
+            "sent at most",
+            format!("{most} routes a family, then {action}"),
+        );
+    }
     let security = match &detail.security[..] {
         [] => "none".to_owned(),
         security => security.join(", "),

@@ -37,7 +37,14 @@ pub(super) fn peers(rows: &[PeerRow]) -> String {
             let error = row.last_error.iter();
             let error = error.filter(|_| row.state != State::Established);
             let warnings = row.warnings.iter().chain(error).cloned();
-            let notes: Vec<_> = dynamic.into_iter().chain(stale).chain(warnings).collect();
+            let gateway = row.gateway.as_ref();
+            let gateway = gateway.map(|gateway| format!("{} gateway {gateway}", row.kind));
+            let notes: Vec<_> = dynamic
+                .into_iter()
+                .chain(gateway)
+                .chain(stale)
+                .chain(warnings)
+                .collect();
             vec![
                 row.route_server.to_string(),
                 row.instance.to_string(),
@@ -528,6 +535,8 @@ mod tests {
             instance: 1,
             peer: "sdwan".into(),
             dynamic: false,
+            kind: "nva".into(),
+            gateway: None,
             address: "10.1.10.4".parse().unwrap(),
             asn: 65010,
             connection: "Connected".into(),

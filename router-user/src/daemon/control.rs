@@ -29,7 +29,7 @@ use crate::{
     bgp::{InstanceId, State},
     config::RouteServer,
     names::{PeerName, RouteServerName, SubnetName, VnetName},
-    route_server::Filter,
+    route_server::{Filter, LearnedUse, STATIC_PEER},
 };
 
 /// What the API's requests reach.
@@ -97,8 +97,9 @@ impl Control {
                     .filter(|_| !filter.longer)
                     .map(|prefix| prefix.trunc()),
             };
+            // Which rows are this peer's is known to the route server.
             let filter = RouteFilter {
-                peer: peer.map(|peer| peer.to_string()),
+                peer: None,
                 ..filter.clone()
             };
             let rows = rows.clone();
@@ -120,21 +121,42 @@ impl Control {
         })
     }
 
-    /// The learned paths that matter in a network.
-    async fn learned_in(
+    /// What a subnet takes of what a route server learns.
+    async fn learned_use(
         &self,
         vnet: &VnetName,
-        rows: impl FnOnce(&mut Server) -> Vec<LearnedRow> + Send + 'static,
+        subnet: &SubnetName,
+    ) -> Answer<Option<(RouteServerName, LearnedUse)>> {
+        let core = self.running().core;
+        let (vnet, subnet) = (vnet.clone(), subnet.clone());
+        core.ask(move |core| {
+            let (server, of, _) = core.vnets.learned_use(&vnet, &subnet)?;
+            Some((server, of))
+        })
+        .await
+    }
+
+    /// The learned paths as a user sees them.
+    async fn learned_by(
+        &self,
+        of: &Option<(RouteServerName, LearnedUse)>,
+        filters: Vec<Filter>,
     ) -> Answer<Vec<LearnedRow>> {
-        let Running { core, servers, .. } = self.running();
-        let vnet = vnet.clone();
-        let used = core
-            .ask(move |core| core.vnets.route_server(&vnet).cloned())
-            .await?;
-        match used.and_then(|name| servers.get(&name).cloned()) {
-            Some(server) => server.ask(rows).await,
-            None => Ok(Vec::new()),
-        }
+        let Some((name, of)) = of.clone() else {
+            return Ok(Vec::new());
+        };
+        let Some(server) = self.running().servers.get(&name).cloned() else {
+            return Ok(Vec::new());
+        };
+        server
+            .ask(move |server| {
+                let rows = filters.iter().flat_map(|filter| {
+                    let route_server = &server.route_server;
+                    route_server.learned_rows_for(&of, filter, Instant::now())
+                });
+                rows.collect()
+            })
+            .await
     }
 
     /// The route server of an order.
@@ -207,8 +229,8 @@ impl Backend for Control {
     }
 
     async fn peers(&self, filter: RouteFilter) -> Answer<Vec<PeerRow>> {
-        self.gather(filter, |server, _, filter| {
-            let mut rows = server.route_server.peer_rows(Instant::now());
+        self.gather(filter, |server, narrow, filter| {
+            let mut rows = server.route_server.peer_rows_of(narrow, Instant::now());
             rows.retain(|row| filter.takes_peer(row));
             for row in &mut rows {
                 let instance = InstanceId(row.instance);
@@ -340,17 +362,15 @@ impl Backend for Control {
             ..Filter::default()
         };
         let mut all = Vec::new();
-        let mut learned: Option<(VnetName, Arc<[LearnedRow]>)> = None;
+        let mut learned: Option<(_, Arc<[LearnedRow]>)> = None;
         for (vnet, subnet) in subnets {
+            let of = self.learned_use(&vnet, &subnet).await?;
             let paths = match &learned {
-                Some((of, paths)) if *of == vnet => paths.clone(),
+                Some((known, paths)) if *known == of => paths.clone(),
                 _ => {
-                    let narrow = narrow.clone();
-                    let asked = self.learned_in(&vnet, move |server| {
-                        server.route_server.learned_rows(&narrow, Instant::now())
-                    });
+                    let asked = self.learned_by(&of, vec![narrow.clone()]);
                     let paths: Arc<[LearnedRow]> = asked.await?.into();
-                    learned = Some((vnet.clone(), paths.clone()));
+                    learned = Some((of, paths.clone()));
                     paths
                 }
             };
@@ -411,17 +431,12 @@ impl Backend for Control {
         let flow = explain::Flow::of(&query)?;
         let (vnet, subnet) = self.resolve(query.subnet.clone()).await?;
         let to = query.to;
-        let paths = self
-            .learned_in(&vnet, move |server| {
-                let covering = explain::covering(to).map(|prefix| Filter {
-                    prefix: Some(prefix),
-                    ..Filter::default()
-                });
-                covering
-                    .flat_map(|filter| server.route_server.learned_rows(&filter, Instant::now()))
-                    .collect()
-            })
-            .await?;
+        let covering = explain::covering(to).map(|prefix| Filter {
+            prefix: Some(prefix),
+            ..Filter::default()
+        });
+        let of = self.learned_use(&vnet, &subnet).await?;
+        let paths = self.learned_by(&of, covering.collect()).await?;
         let paths: Arc<[LearnedRow]> = paths.into();
         let (candidates, tables) = {
             let paths = paths.clone();
@@ -505,15 +520,23 @@ fn peers_meant(
             let found = peers
                 .find(|peer| peer.name.as_str() == wanted || Some(peer.address) == address)
                 .map(|peer| peer.name.clone())
-                .or_else(|| dynamic::meant(server, wanted))?;
+                .or_else(|| dynamic::meant(server, wanted))
+                .or_else(|| {
+                    let is_static = !server.learned.is_empty() && wanted == STATIC_PEER;
+                    is_static.then(|| wanted.into())
+                })?;
             Some((server.name.clone(), Some(found)))
         })
         .collect();
     if meant.is_empty() {
         let peers = servers.iter().flat_map(|server| {
             let fixed = server.peers.iter().map(|peer| peer.name.to_string());
+            let gateways = server.gateways.iter();
+            let gateways = gateways.map(|gateway| format!("{} (a gateway)", gateway.name));
             let ranges = server.dynamic_peers.iter();
-            fixed.chain(ranges.map(|range| format!("{}-ADDRESS (of {})", range.name, range.prefix)))
+            fixed
+                .chain(gateways)
+                .chain(ranges.map(|range| format!("{}-ADDRESS (of {})", range.name, range.prefix)))
         });
         return Err(ApiError::not_found(
             format!("there is no peer \"{wanted}\""),

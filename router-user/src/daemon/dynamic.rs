@@ -1,5 +1,5 @@
-//! Peers that are not known by address: whoever connects from a section's prefix becomes one, and
-//! is forgotten some time after its last session went down.
+//! Peers that do not stand in the file as such: the members of gateways, and whoever connects from a
+//! section's or a gateway's prefix, who is forgotten some time after its last session went down.
 //!
 //! In: connections of newcomers, sessions that come up and go down, configurations. Out: the
 //! configuration with those peers in it, as if they stood in the file. Time is an input
@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     bgp::{InstanceId, SessionId},
-    config::{DynamicPeers, Peer, RouteServer},
+    config::{DynamicPeers, Gateway, GatewayMembers, Peer, RouteServer},
     names::PeerName,
 };
 
@@ -23,19 +23,27 @@ const REMEMBERED: Duration = Duration::from_secs(5 * 60);
 /// How long a peer is remembered whose session never came up.
 const TRIED: Duration = Duration::from_secs(60);
 
-/// The peers of all sections of a route server.
+/// The peers of all sections and gateways of a route server.
 #[derive(Debug, Default)]
 pub(super) struct Dynamic {
-    sections: Vec<DynamicPeers>,
-    /// Addresses of peers that stand in the file.
+    ranges: Vec<Range>,
+    /// Addresses of peers and gateways' members that stand in the file.
     configured: BTreeSet<IpAddr>,
     known: BTreeMap<IpAddr, Known>,
     refused: u64,
 }
 
+/// Where peers come from that are not known by address.
+#[derive(Debug)]
+pub(super) struct Range {
+    pub(super) peers: DynamicPeers,
+    /// It is a gateway's.
+    is_gateway: bool,
+}
+
 #[derive(Debug)]
 struct Known {
-    /// The section's name.
+    /// The range's name.
     section: PeerName,
     /// Instances with which it has a session.
     up: BTreeSet<InstanceId>,
@@ -58,12 +66,14 @@ impl Dynamic {
     /// Takes over another configuration. Peers stay whose section still has their address; what is
     /// configured by its address is no dynamic peer.
     pub(super) fn configure(&mut self, config: &RouteServer) {
-        self.sections.clone_from(&config.dynamic_peers);
-        self.configured = config.peers.iter().map(|peer| peer.address).collect();
-        let (sections, configured) = (&self.sections, &self.configured);
+        self.ranges = ranges(config);
+        let members = members(config).map(|member| member.address);
+        let peers = config.peers.iter().map(|peer| peer.address);
+        self.configured = peers.chain(members).collect();
+        let (ranges, configured) = (&self.ranges, &self.configured);
         self.known.retain(|address, known| {
-            let mut own = sections.iter().filter(|own| own.name == known.section);
-            !configured.contains(address) && own.any(|section| section.prefix.contains(address))
+            let mut own = ranges.iter().filter(|own| own.peers.name == known.section);
+            !configured.contains(address) && own.any(|range| range.peers.prefix.contains(address))
         });
     }
 
@@ -72,20 +82,26 @@ impl Dynamic {
         if self.configured.contains(&address) || self.known.contains_key(&address) {
             return Verdict::Known;
         }
-        let mut sections = self.sections.iter();
-        let Some(section) = sections.find(|section| section.prefix.contains(&address)) else {
+        let mut ranges = self.ranges.iter();
+        let Some(range) = ranges.find(|range| range.peers.prefix.contains(&address)) else {
             self.refused += 1;
-            return Verdict::Refused("no dynamic_peer has its address (any longer)".to_owned());
+            let why = "no dynamic_peer and no gateway has its address (any longer)";
+            return Verdict::Refused(why.to_owned());
         };
         let DynamicPeers {
             name, max_peers, ..
-        } = section;
+        } = &range.peers;
         let peers = self.known.values().filter(|known| known.section == *name);
         if peers.count() >= usize::from(*max_peers) {
             self.refused += 1;
-            return Verdict::Refused(format!(
-                "dynamic_peer {name} has {max_peers} peers already; raise its max_peers"
-            ));
+            return Verdict::Refused(match range.is_gateway {
+                true => {
+                    format!("gateway {name} has {max_peers} members already; raise its max_members")
+                }
+                false => format!(
+                    "dynamic_peer {name} has {max_peers} peers already; raise its max_peers"
+                ),
+            });
         }
         let known = Known {
             section: name.clone(),
@@ -135,19 +151,20 @@ impl Dynamic {
         self.known.len() < before
     }
 
-    /// The configuration with the peers that are known now.
+    /// The configuration with the members of gateways and the peers that are known now.
     pub(super) fn complete(&self, config: &RouteServer) -> RouteServer {
         let peers = self.known.iter().filter_map(|(address, known)| {
-            let mut sections = self.sections.iter();
-            let section = sections.find(|section| section.name == known.section)?;
+            let mut ranges = self.ranges.iter().map(|range| &range.peers);
+            let section = ranges.find(|range| range.name == known.section)?;
             Some(Peer {
-                name: name(section, *address),
+                name: name(&section.name, *address),
                 address: *address,
                 dynamic: true,
                 ..section.template.clone()
             })
         });
         let mut complete = config.clone();
+        complete.peers.extend(members(config));
         complete.peers.extend(peers);
         complete
     }
@@ -163,30 +180,90 @@ impl Dynamic {
     }
 }
 
-/// What the peer at an address of the section is called.
-pub(super) fn name(section: &DynamicPeers, address: IpAddr) -> PeerName {
-    format!("{}-{address}", section.name).into()
+/// Where peers may come from that are not known by address: sections of dynamic peers, and gateways
+/// that have a range.
+pub(super) fn ranges(config: &RouteServer) -> Vec<Range> {
+    let sections = config.dynamic_peers.iter().map(|section| Range {
+        peers: section.clone(),
+        is_gateway: false,
+    });
+    let gateways = config.gateways.iter().filter_map(|gateway| {
+        let GatewayMembers::Range {
+            prefix,
+            max_members,
+        } = gateway.members
+        else {
+            return None;
+        };
+        let template = Peer {
+            passive: true,
+            ..gateway.template.clone()
+        };
+        Some(Range {
+            peers: DynamicPeers {
+                name: gateway.name.as_str().into(),
+                prefix,
+                max_peers: max_members,
+                template,
+            },
+            is_gateway: true,
+        })
+    });
+    sections.chain(gateways).collect()
 }
 
-/// The dynamic peer that is meant by a name or an address, whether or not it is there now.
+/// The members of gateways that have addresses.
+fn members(config: &RouteServer) -> impl Iterator<Item = Peer> {
+    let addresses = |gateway: &Gateway| match &gateway.members {
+        GatewayMembers::Addresses(addresses) => addresses.clone(),
+        GatewayMembers::Range { .. } => Vec::new(),
+    };
+    config.gateways.iter().flat_map(move |gateway| {
+        let addresses = addresses(gateway).into_iter();
+        addresses.map(|address| Peer {
+            name: name(&gateway.name.as_str().into(), address),
+            address,
+            ..gateway.template.clone()
+        })
+    })
+}
+
+/// What the peer at an address of the section or gateway of this name is called.
+pub(super) fn name(section: &PeerName, address: IpAddr) -> PeerName {
+    format!("{section}-{address}").into()
+}
+
+/// The dynamic peer or gateway's member that is meant by a name or an address, whether or not it is
+/// there now; or the gateway of this name, which stands for all of its members.
 pub(super) fn meant(config: &RouteServer, wanted: &str) -> Option<PeerName> {
-    config.dynamic_peers.iter().find_map(|section| {
-        let own = wanted.strip_prefix(section.name.as_str());
-        let address = own
+    let mut gateways = config.gateways.iter();
+    if gateways.any(|gateway| gateway.name.as_str() == wanted) {
+        return Some(wanted.into());
+    }
+    let address = wanted.parse().ok();
+    let mut members = members(config);
+    let member =
+        members.find(|member| member.name.as_str() == wanted || Some(member.address) == address);
+    if let Some(member) = member {
+        return Some(member.name);
+    }
+    ranges(config).iter().find_map(|range| {
+        let DynamicPeers {
+            name: own, prefix, ..
+        } = &range.peers;
+        let address = wanted
+            .strip_prefix(own.as_str())
             .and_then(|rest| rest.strip_prefix('-'))
             .unwrap_or(wanted);
         let address: IpAddr = address.parse().ok()?;
-        section
-            .prefix
-            .contains(&address)
-            .then(|| name(section, address))
+        prefix.contains(&address).then(|| name(own, address))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::parse;
+    use crate::config::{Membership, PeerKind, parse};
 
     #[test]
     fn whoever_comes_from_the_prefix_becomes_a_peer_until_there_are_enough() {
@@ -271,6 +348,66 @@ mod tests {
     }
 
     #[test]
+    fn the_members_of_a_gateway_are_peers_named_after_it() {
+        let (mut config, mut dynamic, _) = set_up();
+        config.gateways = vec![gateway(GatewayMembers::Addresses(vec![
+            address(4),
+            address(5),
+        ]))];
+        dynamic.configure(&config);
+        let complete = dynamic.complete(&config);
+        let members = &complete.peers[config.peers.len()..];
+        let names: Vec<_> = members.iter().map(|peer| peer.name.as_str()).collect();
+        assert_eq!(names, ["er1-10.1.40.4", "er1-10.1.40.5"]);
+        assert!(members.iter().all(|peer| {
+            peer.kind() == PeerKind::ExpressRoute && !peer.dynamic && !peer.passive
+        }));
+        let known = dynamic.admit(address(4), Instant::now());
+        assert_eq!(known, Verdict::Known, "it stands in the file");
+        for (wanted, expected) in [
+            ("er1", "er1"),
+            ("er1-10.1.40.4", "er1-10.1.40.4"),
+            ("10.1.40.5", "er1-10.1.40.5"),
+        ] {
+            assert_eq!(meant(&config, wanted).unwrap().as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn whoever_comes_from_a_gateways_range_is_its_member_until_there_are_enough() {
+        let (mut config, mut dynamic, now) = set_up();
+        config.dynamic_peers.clear();
+        config.gateways = vec![gateway(GatewayMembers::Range {
+            prefix: "10.1.40.0/27".parse().unwrap(),
+            max_members: 1,
+        })];
+        dynamic.configure(&config);
+        assert_eq!(dynamic.admit(address(4), now), Verdict::New);
+        let Verdict::Refused(why) = dynamic.admit(address(5), now) else {
+            panic!("one is enough");
+        };
+        assert_eq!(
+            why,
+            "gateway er1 has 1 members already; raise its max_members"
+        );
+        assert!(matches!(
+            dynamic.admit(address(40), now),
+            Verdict::Refused(_)
+        ));
+        let complete = dynamic.complete(&config);
+        let member = complete.peers.last().unwrap();
+        assert_eq!(member.name.as_str(), "er1-10.1.40.4");
+        assert!(member.dynamic && member.passive);
+        assert_eq!(member.kind(), PeerKind::ExpressRoute);
+        assert!(dynamic.forget(now + TRIED, |_| false));
+        assert_eq!(dynamic.complete(&config).peers.len(), config.peers.len());
+        assert_eq!(
+            meant(&config, "10.1.40.9").unwrap().as_str(),
+            "er1-10.1.40.9"
+        );
+    }
+
+    #[test]
     fn a_dynamic_peer_is_meant_by_name_or_address() {
         let (config, ..) = set_up();
         for wanted in ["branch-10.1.40.9", "10.1.40.9"] {
@@ -298,6 +435,22 @@ mod tests {
         let mut dynamic = Dynamic::default();
         dynamic.configure(&config);
         (config, dynamic, Instant::now())
+    }
+
+    fn gateway(members: GatewayMembers) -> Gateway {
+        let kind = PeerKind::ExpressRoute;
+        Gateway {
+            name: "er1".into(),
+            kind,
+            members,
+            template: Peer {
+                membership: Some(Membership {
+                    gateway: "er1".into(),
+                    kind,
+                }),
+                ..Peer::new("".into(), address(0), 65515)
+            },
+        }
     }
 
     fn address(last: u8) -> IpAddr {

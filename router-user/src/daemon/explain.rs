@@ -176,7 +176,7 @@ fn tell_choice(facts: &Facts, route: Option<&EffectiveRow>, story: &mut Vec<Stri
     }
     match route.next_hop_type.as_str() {
         "None" => story.push("Packets are dropped and counted as discard.".to_owned()),
-        "Host" => story.push("The address is the gateway host's own.".to_owned()),
+        _ if candidates.host => story.push("The address is the gateway host's own.".to_owned()),
         _ => {}
     }
 }
@@ -286,6 +286,7 @@ fn reached(next_hop: &FibNextHop, lookup: &Lookup, facts: &Facts) -> String {
         }
         _ if name.starts_with("attached ") => match &facts.attached {
             Some(port) => format!("It is attached to port {port}."),
+            None if facts.candidates.host => "Packets reach the gateway host itself.".to_owned(),
             None => "No machine of the network has this address: packets are dropped as no_host."
                 .to_owned(),
         },
@@ -447,6 +448,7 @@ mod tests {
         nothing.candidates = Candidates {
             rows: Vec::new(),
             winner: None,
+            host: false,
         };
         nothing.lookup.as_mut().unwrap().winner = None;
         let explanation = explain(nothing);
@@ -518,6 +520,7 @@ mod tests {
                     row("0.0.0.0/0", "fw", "10.1.20.4"),
                 ],
                 winner: Some(0),
+                host: false,
             },
             paths: Vec::new(),
             lookup: Some(Lookup {

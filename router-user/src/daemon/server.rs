@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     time::Instant,
 };
 
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     core::CoreHandle,
-    dynamic::{Dynamic, Verdict},
+    dynamic::{self, Dynamic, Verdict},
     question::{self, Question},
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     },
     config,
     names::{PeerName, RouteServerName},
-    route_server::{LearnedUse, RouteServer},
+    route_server::{LearnedUse, RouteServer, Surroundings},
 };
 
 mod peers;
@@ -55,10 +55,8 @@ pub(super) struct Server {
 /// How a route server is to be.
 pub(super) struct Desired {
     pub(super) config: config::RouteServer,
-    /// Address space of its network.
-    pub(super) space: Vec<IpNet>,
-    /// The gateway host's addresses in the network's subnets.
-    pub(super) gateways: Vec<IpAddr>,
+    /// The address space around it.
+    pub(super) surroundings: Surroundings,
     /// TCP port of BGP.
     pub(super) port: u16,
     /// What it originates.
@@ -93,7 +91,10 @@ impl ServerHandle {
         let mut owner = Owner {
             name: desired.config.name.clone(),
             server: Server {
-                route_server: RouteServer::new(&desired.config, &desired.space, &desired.gateways),
+                route_server: RouteServer::new(
+                    &dynamic.complete(&desired.config),
+                    &desired.surroundings,
+                ),
                 stopped: BTreeSet::new(),
                 dynamic,
             },
@@ -102,8 +103,7 @@ impl ServerHandle {
             core,
             synchronised: false,
             config: desired.config,
-            space: desired.space,
-            gateways: desired.gateways,
+            surroundings: desired.surroundings,
             port: desired.port,
             newcomers,
             refusals: Refusals::default(),
@@ -181,10 +181,9 @@ struct Owner {
     core: CoreHandle,
     /// Has told the core so.
     synchronised: bool,
-    /// As in the file: without dynamic peers.
+    /// As in the file: without dynamic peers and members of gateways.
     config: config::RouteServer,
-    space: Vec<IpNet>,
-    gateways: Vec<IpAddr>,
+    surroundings: Surroundings,
     port: u16,
     /// Where the listeners hand connections of those who are no peers yet.
     newcomers: mpsc::Sender<Newcomer>,
@@ -231,14 +230,13 @@ impl Owner {
             ServerOrder::Reconfigure(desired, done) => {
                 let Desired {
                     config,
-                    space,
-                    gateways,
+                    surroundings,
                     port,
                     originated,
                     uses,
                 } = *desired;
                 self.server.dynamic.configure(&config);
-                (self.config, self.space, self.gateways) = (config, space, gateways);
+                (self.config, self.surroundings) = (config, surroundings);
                 self.port = port;
                 let server = &mut self.server.route_server;
                 server.set_uses(uses, Instant::now());
@@ -314,7 +312,7 @@ impl Owner {
     /// Hands on what the last events led to.
     fn hand_on(&mut self) {
         self.send_commands();
-        let reports = self.server.route_server.take_reports();
+        let reports = self.server.route_server.take_reports(Instant::now());
         if !reports.is_empty() {
             self.core.report(self.name.clone(), reports);
         }
@@ -326,7 +324,7 @@ impl Owner {
     }
 
     fn send_commands(&mut self) {
-        for (id, command) in self.server.route_server.take_commands() {
+        for (id, command) in self.server.route_server.take_commands(Instant::now()) {
             if let Some(session) = self.sessions.get(&id) {
                 // `false`: it has ended and its Down is on the way.
                 session.send(command);
@@ -342,7 +340,7 @@ impl Owner {
     fn reconfigure(&mut self, originated: Option<BTreeSet<IpNet>>) -> Vec<String> {
         let config = self.server.dynamic.complete(&self.config);
         let server = &mut self.server.route_server;
-        server.reconfigure(&config, &self.space, &self.gateways, Instant::now());
+        server.reconfigure(&config, &self.surroundings, Instant::now());
         if let Some(originated) = originated {
             server.set_originated(originated);
         }
@@ -369,14 +367,14 @@ impl Owner {
         errors.iter().map(ToString::to_string).collect()
     }
 
-    // -- Dynamic peers -------------------------------------------------------------------------
+    // -- Dynamic peers and members of gateways -------------------------------------------------
 
-    /// Somebody connects from the range of dynamic peers.
+    /// Somebody connects from a range.
     fn meet(&mut self, newcomer: Newcomer) {
         let (address, to) = (newcomer.address, newcomer.to);
         match self.server.dynamic.admit(address, Instant::now()) {
             Verdict::New => {
-                tracing::info!(route_server = %self.name, "{address} is a dynamic peer now");
+                tracing::info!(route_server = %self.name, "{address} is a peer now");
                 self.reconfigure(None);
             }
             Verdict::Known => {}
@@ -461,10 +459,9 @@ fn sessions(config: &config::RouteServer, port: u16) -> Vec<SessionConfig> {
     sessions
 }
 
-/// Where dynamic peers come from, and which instances' addresses they connect to.
+/// Where peers come from that are not known by address, and which instances' addresses they connect to.
 fn ranges(config: &config::RouteServer, port: u16) -> Vec<DynamicRange> {
-    let sections = config.dynamic_peers.iter();
-    let range = |section: &config::DynamicPeers| {
+    let range = |section: config::DynamicPeers| {
         let ipv4 = section.prefix.addr().is_ipv4();
         let instances = config.instances.iter();
         let own = instances.flat_map(|instance| &instance.addresses);
@@ -474,10 +471,11 @@ fn ranges(config: &config::RouteServer, port: u16) -> Vec<DynamicRange> {
                 .map(|own| SocketAddr::new(*own, port))
                 .collect(),
             prefix: section.prefix,
-            security: section.template.security.clone(),
+            security: section.template.security,
         }
     };
-    sections.map(range).collect()
+    let ranges = dynamic::ranges(config).into_iter();
+    ranges.map(|own| range(own.peers)).collect()
 }
 
 fn told(reason: &DownReason) -> String {

@@ -6,17 +6,20 @@
 
 use std::collections::BTreeMap;
 
+use foldhash::{HashMap, HashSet};
 use router_common::maps::{self, HostKey, RouteEntry, next_hop_kind};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::{info, warn};
 
 use super::{
     Inherited,
+    index::{Index, Links, Neighbours},
     kernel::{Host, KernelError, Maps, RouteKey, Sizes},
     next_hops::HostState,
     numbers::{Kind, Numbers, Ranges, Retired, Slots, decode},
     ports::{Attachment, Bound},
     reconciler::{Reconciler, Waiting},
+    restricted::Sets,
 };
 
 /// Routes removed between two looks at what else is to be done.
@@ -25,10 +28,11 @@ const SWEEP: usize = 4096;
 /// What has been adopted and not claimed yet.
 #[derive(Debug)]
 pub(super) struct Adopted {
-    pub(super) routes: FxHashMap<RouteKey, RouteEntry>,
+    /// Keyed, as is all whose names peers may choose.
+    pub(super) routes: HashMap<RouteKey, RouteEntry>,
     /// Published ports by number.
     pub(super) ports: FxHashMap<u32, Bound>,
-    pub(super) hosts: FxHashSet<HostKey>,
+    pub(super) hosts: HashSet<HostKey>,
     /// Keys still to be looked at, once all has been relearned.
     sweep: Option<Vec<RouteKey>>,
 }
@@ -48,7 +52,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
     pub(super) fn adopt(mut maps: M, host: H) -> Result<Self, KernelError> {
         let sizes = maps.sizes();
         let names = Names::read(&mut maps)?;
-        let routes: FxHashMap<_, _> = (maps.dump_routes())()?.into_iter().collect();
+        let routes: HashMap<_, _> = (maps.dump_routes())()?.into_iter().collect();
         clear_unnamed(&mut maps, &names, sizes);
 
         let ranges: Vec<_> = names
@@ -63,7 +67,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             .filter(|word| word.kind == next_hop_kind::VIA && word.neighbor != maps::NONE)
             .map(|word| word.neighbor)
             .collect();
-        let mut hosts = FxHashMap::default();
+        let mut hosts = HashMap::default();
         for (key, place) in maps.published_hosts()? {
             neighbor_places.insert(place);
             let neighbor = maps.neighbor(place)?;
@@ -94,16 +98,24 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                     Kind::Group => sizes.groups,
                     Kind::NextHop => sizes.next_hops,
                     Kind::Port => sizes.devices,
-                    Kind::Table | Kind::Vnet => u32::MAX,
+                    Kind::Table | Kind::Vnet | Kind::Restricted => u32::MAX,
                 };
                 Numbers::new(kind, size, names.0.get(&kind).map_or(&[], Vec::as_slice))
             }),
             buckets: Ranges::new(sizes.buckets, &ranges),
             neighbor_places: Slots::new(sizes.neighbors, &neighbor_places),
             port_places: Slots::new(sizes.ports, &port_places),
-            groups: FxHashMap::default(),
-            tables: FxHashMap::default(),
-            next_hops: FxHashMap::default(),
+            groups: HashMap::default(),
+            tables: HashMap::default(),
+            next_hops: HashMap::default(),
+            in_vnet: Index::default(),
+            with_address: Index::default(),
+            on_interface: Index::default(),
+            machines: Index::default(),
+            sets: Sets::adopt(
+                maps.restricted()?,
+                ports.values().map(|bound: &Bound| bound.value.restricted),
+            ),
             adopted: Some(Adopted {
                 routes,
                 ports,
@@ -112,9 +124,10 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             }),
             hosts,
             ports: BTreeMap::new(),
-            links: FxHashMap::default(),
-            neighbours: FxHashMap::default(),
-            unsettled: FxHashSet::default(),
+            links: Links::default(),
+            neighbours: Neighbours::default(),
+            unsettled: HashSet::default(),
+            asked_last: None,
             waiting: Waiting::default(),
             retired: Vec::new(),
             liveness: Vec::new(),
@@ -216,6 +229,10 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             if word.kind == next_hop_kind::VIA && word.neighbor != maps::NONE {
                 self.retired.push(Retired::Neighbor(word.neighbor));
             }
+        }
+        for (key, number) in self.numbers[Kind::Restricted as usize].unclaimed() {
+            self.forget(&key, Kind::Restricted);
+            self.retired.push(Retired::Restricted(number));
         }
         for kind in [Kind::Table, Kind::Vnet] {
             for (key, number) in self.numbers[kind as usize].unclaimed() {

@@ -4,7 +4,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::IpAddr,
     rc::Rc,
 };
@@ -12,8 +12,8 @@ use std::{
 use ipnet::IpNet;
 use router_common::{
     maps::{
-        Bucket, Group, HostKey, Name, Neighbor, NextHop, NextHopCounters, Port, RouteEntry,
-        Settings,
+        Bucket, Group, HostKey, Name, Neighbor, NextHop, NextHopCounters, Port, RestrictedKey,
+        RouteEntry, Settings,
     },
     reason::PortCounters,
 };
@@ -34,6 +34,7 @@ pub(super) struct World {
     pub(super) ports: BTreeMap<u32, Port>,
     pub(super) published: BTreeMap<u32, u32>,
     pub(super) hosts: Vec<(HostKey, u32)>,
+    pub(super) restricted: BTreeSet<(u32, u32)>,
     pub(super) devices: BTreeMap<u32, u32>,
     pub(super) names: Vec<(Name, u32)>,
     pub(super) attached: BTreeMap<InterfaceName, u32>,
@@ -73,6 +74,15 @@ impl World {
 
     fn range(group: Group) -> std::ops::RangeInclusive<u32> {
         group.first_bucket..=group.first_bucket + group.mask
+    }
+
+    /// Whether a packet may ask for a set of restricted networks.
+    fn restricts(&self, set: u32) -> bool {
+        let published = self.published.values().copied();
+        let cooling = self.cooling.iter().filter(|(map, _)| *map == "ports");
+        published
+            .chain(cooling.map(|(_, place)| *place))
+            .any(|place| self.ports[&place].restricted == set)
     }
 
     fn number_in_buckets(&self, number: u32) -> bool {
@@ -299,6 +309,41 @@ impl Maps for FakeMaps {
         let mut world = self.0.borrow_mut();
         world.unpublish(key);
         world.record("no host".into());
+        Ok(())
+    }
+
+    fn restricted(&self) -> Result<Vec<RestrictedKey>, KernelError> {
+        let world = self.0.borrow();
+        let keys = world.restricted.iter();
+        Ok(keys
+            .map(|(set, vnet)| RestrictedKey {
+                set: *set,
+                vnet: *vnet,
+            })
+            .collect())
+    }
+
+    fn put_restricted(&mut self, key: RestrictedKey) -> Result<(), KernelError> {
+        let mut world = self.0.borrow_mut();
+        assert!(
+            !world.restricts(key.set),
+            "set {} grows while a port names it",
+            key.set
+        );
+        world.restricted.insert((key.set, key.vnet));
+        world.record(format!("restricted {} {}", key.set, key.vnet));
+        Ok(())
+    }
+
+    fn remove_restricted(&mut self, key: RestrictedKey) -> Result<(), KernelError> {
+        let mut world = self.0.borrow_mut();
+        assert!(
+            !world.restricts(key.set),
+            "set {} shrinks while a port names it",
+            key.set
+        );
+        world.restricted.remove(&(key.set, key.vnet));
+        world.record(format!("not restricted {} {}", key.set, key.vnet));
         Ok(())
     }
 

@@ -8,8 +8,8 @@ use std::{io, net::IpAddr};
 use ipnet::IpNet;
 use router_common::{
     maps::{
-        Bucket, Group, HostKey, Name, Neighbor, NextHop, NextHopCounters, Port, RouteEntry,
-        Settings,
+        Bucket, Group, HostKey, Name, Neighbor, NextHop, NextHopCounters, Port, RestrictedKey,
+        RouteEntry, Settings,
     },
     reason::PortCounters,
 };
@@ -172,6 +172,9 @@ pub(super) trait Maps {
     fn published_hosts(&self) -> Result<Vec<(HostKey, u32)>, KernelError>;
     fn publish_host(&mut self, key: HostKey, place: u32) -> Result<(), KernelError>;
     fn unpublish_host(&mut self, key: HostKey) -> Result<(), KernelError>;
+    fn restricted(&self) -> Result<Vec<RestrictedKey>, KernelError>;
+    fn put_restricted(&mut self, key: RestrictedKey) -> Result<(), KernelError>;
+    fn remove_restricted(&mut self, key: RestrictedKey) -> Result<(), KernelError>;
     /// Sets or clears the port's place in the device map.
     fn set_device(&mut self, port: u32, ifindex: Option<u32>) -> Result<(), KernelError>;
 

@@ -4,7 +4,6 @@ use std::{
     fs, io,
     net::IpAddr,
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
 };
 
 use anyhow::{Context as _, Result};
@@ -15,6 +14,7 @@ use tracing::{info, warn};
 use super::{
     bpf::{self, XdpMode},
     ethtool,
+    handover::Handover,
     kernel::{Attached, Host, KernelError, Maps},
     maps::MapSet,
     netlink::Requests,
@@ -33,8 +33,7 @@ pub(super) struct Linux {
     pins: Pins,
     requests: Requests,
     require_native: bool,
-    /// Folders of another build's maps: its programs forward until ours are filled.
-    other_layouts: Vec<PathBuf>,
+    handover: Handover,
 }
 
 impl Linux {
@@ -73,7 +72,7 @@ impl Linux {
             reserved: 0,
         })?;
         let host = Self {
-            other_layouts: pins.other_layouts(&layout),
+            handover: Handover::from(pins.other_layouts(&layout)),
             pins,
             object,
             requests: Requests::open().context("netlink cannot be opened")?,
@@ -104,7 +103,7 @@ impl Linux {
             return Ok(None);
         };
         if bpf::link_ifindex(link.as_fd()).ok() == Some(ifindex) {
-            if !self.other_layouts.is_empty() {
+            if self.handover.waits() {
                 return Ok(Some(Attached::Waiting));
             }
             match self.replace(&link) {
@@ -144,22 +143,8 @@ impl Linux {
         let link = bpf::link_create(fd.as_fd(), ifindex, mode)?;
         bpf::pin(link.as_fd(), &self.pins.link(interface))
     }
-}
 
-impl Host for Linux {
-    fn prepare(&mut self, name: &InterfaceName, ifindex: u32) -> Result<(), KernelError> {
-        switch_forwarding_off(name)?;
-        let timers = self.requests.set_neighbour_timers(ifindex);
-        if let Err(error) = timers.and_then(|()| self.requests.doubt_neighbours(ifindex)) {
-            warn!(port = %name, "neighbour timers stay as they are, a silent death shows later: {error}");
-        }
-        Ok(())
-    }
-
-    fn attach(&mut self, name: &InterfaceName, ifindex: u32) -> Result<Attached, KernelError> {
-        if let Some(attached) = self.adopt_link(name, ifindex)? {
-            return Ok(attached);
-        }
+    fn attach_anew(&mut self, name: &InterfaceName, ifindex: u32) -> Result<Attached, KernelError> {
         match self.create_link(name, ifindex, XdpMode::Native) {
             Ok(()) => Ok(Attached::Native),
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
@@ -177,9 +162,48 @@ impl Host for Linux {
         }
     }
 
+    /// The interface's link runs our program, or is gone.
+    fn switched(&mut self, name: &InterfaceName) {
+        self.handover.switched(name);
+        self.remove_folders();
+    }
+
+    fn remove_folders(&mut self) {
+        for folder in self.handover.take_unused() {
+            match pins::remove_folder(&folder) {
+                Ok(_) => info!("{}: maps of another build removed", folder.display()),
+                Err(error) => warn!("{error:#}"),
+            }
+        }
+    }
+}
+
+impl Host for Linux {
+    fn prepare(&mut self, name: &InterfaceName, ifindex: u32) -> Result<(), KernelError> {
+        switch_forwarding_off(name)?;
+        let timers = self.requests.set_neighbour_timers(ifindex);
+        if let Err(error) = timers.and_then(|()| self.requests.doubt_neighbours(ifindex)) {
+            warn!(port = %name, "neighbour timers stay as they are, a silent death shows later: {error}");
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, name: &InterfaceName, ifindex: u32) -> Result<Attached, KernelError> {
+        let attached = match self.adopt_link(name, ifindex)? {
+            Some(attached) => attached,
+            None => self.attach_anew(name, ifindex)?,
+        };
+        if attached != Attached::Waiting {
+            self.switched(name);
+        }
+        Ok(attached)
+    }
+
     fn detach(&mut self, name: &InterfaceName) -> Result<(), KernelError> {
         pins::remove_link(&self.pins.link(name))
-            .map_err(|error| KernelError::Refused(format!("{error:#}")))
+            .map_err(|error| KernelError::Refused(format!("{error:#}")))?;
+        self.switched(name);
+        Ok(())
     }
 
     fn attached(&self) -> Vec<InterfaceName> {
@@ -187,7 +211,7 @@ impl Host for Linux {
     }
 
     fn finish_adoption(&mut self) -> Vec<(InterfaceName, Result<Attached, KernelError>)> {
-        if self.other_layouts.is_empty() {
+        if !self.handover.begin(self.pins.links()) {
             return Vec::new();
         }
         let mut switched = Vec::new();
@@ -204,7 +228,10 @@ impl Host for Linux {
                     }
                     continue;
                 }
-                Ok(ifindex) => Ok(self.mode(ifindex)),
+                Ok(ifindex) => {
+                    self.switched(&name);
+                    Ok(self.mode(ifindex))
+                }
                 Err(error) => Err(KernelError::call(
                     "the older build's program cannot be replaced",
                     error,
@@ -212,14 +239,7 @@ impl Host for Linux {
             };
             switched.push((name, result));
         }
-        if switched.iter().all(|(_, result)| result.is_ok()) {
-            for folder in std::mem::take(&mut self.other_layouts) {
-                match pins::remove_folder(&folder) {
-                    Ok(_) => info!("{}: maps of another build removed", folder.display()),
-                    Err(error) => warn!("{error:#}"),
-                }
-            }
-        }
+        self.remove_folders();
         switched
     }
 

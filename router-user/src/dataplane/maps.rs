@@ -19,8 +19,8 @@ use aya::{
 use ipnet::IpNet;
 use router_common::{
     maps::{
-        Bucket, Group, HostKey, Name, Neighbor, NextHop, NextHopCounters, Port, RouteEntry,
-        RouteKeyV4, RouteKeyV6, Settings, TABLE_BITS,
+        Bucket, Group, HostKey, Name, Neighbor, NextHop, NextHopCounters, Port, RestrictedKey,
+        RouteEntry, RouteKeyV4, RouteKeyV6, Settings, TABLE_BITS,
     },
     reason::PortCounters,
 };
@@ -44,6 +44,7 @@ pub(super) struct MapSet {
     ports: Array<MapData, Port>,
     port_by_ifindex: HashMap<MapData, u32, u32>,
     hosts: HashMap<MapData, HostKey, u32>,
+    restricted: HashMap<MapData, RestrictedKey, u32>,
     dev_map: DevMap<MapData>,
     dev_map_fd: OwnedFd,
     names: HashMap<MapData, Name, u32>,
@@ -73,6 +74,7 @@ impl MapSet {
             ports: take(object, "ports")?.try_into()?,
             port_by_ifindex: take(object, "port_by_ifindex")?.try_into()?,
             hosts: take(object, "hosts")?.try_into()?,
+            restricted: take(object, "restricted")?.try_into()?,
             dev_map_fd: duplicate(&dev_map)?,
             dev_map: dev_map.try_into()?,
             names: take(object, "names")?.try_into()?,
@@ -276,6 +278,23 @@ impl Maps for MapSet {
 
     fn unpublish_host(&mut self, key: HostKey) -> Result<(), KernelError> {
         gone("hosts", self.hosts.remove(&key))
+    }
+
+    fn restricted(&self) -> Result<Vec<RestrictedKey>, KernelError> {
+        self.restricted
+            .keys()
+            .collect::<Result<_, _>>()
+            .map_err(|error| refusal("restricted", error))
+    }
+
+    fn put_restricted(&mut self, key: RestrictedKey) -> Result<(), KernelError> {
+        self.restricted
+            .insert(key, 1, 0)
+            .map_err(|error| refusal("restricted", error))
+    }
+
+    fn remove_restricted(&mut self, key: RestrictedKey) -> Result<(), KernelError> {
+        gone("restricted", self.restricted.remove(&key))
     }
 
     fn set_device(&mut self, port: u32, ifindex: Option<u32>) -> Result<(), KernelError> {

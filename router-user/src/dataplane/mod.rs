@@ -14,6 +14,8 @@ mod capabilities;
 mod ethtool;
 #[cfg(test)]
 mod fake;
+mod handover;
+mod index;
 mod kernel;
 mod linux;
 mod maps;
@@ -25,6 +27,7 @@ mod pins;
 mod ports;
 mod queue;
 mod reconciler;
+mod restricted;
 mod task;
 #[cfg(test)]
 mod tests;

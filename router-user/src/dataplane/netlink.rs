@@ -9,8 +9,8 @@ use std::{
 
 use rtnetlink::{
     packet_core::{
-        NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
-        NetlinkPayload,
+        NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST,
+        NetlinkMessage, NetlinkPayload,
     },
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
@@ -37,6 +37,9 @@ const BASE_REACHABLE_MS: u64 = 600;
 const DELAY_PROBE_MS: u64 = 100;
 const RETRANS_MS: u64 = 250;
 const UNICAST_PROBES: u32 = 3;
+
+/// How often a dump is tried that the kernel interrupts.
+const DUMPS: usize = 10;
 
 /// A socket for requests, each answered before the next.
 #[derive(Debug)]
@@ -259,46 +262,84 @@ impl Requests {
             }))
     }
 
-    /// Sends a request and reads its answers to the end.
+    /// Sends a request and reads its answers to the end. A dump during which the kernel's tables
+    /// changed may lack entries: it is repeated.
     fn request(
         &mut self,
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
-        self.sequence = self.sequence.wrapping_add(1);
         let mut message = NetlinkMessage::from(message);
         message.header.flags = NLM_F_REQUEST | flags;
-        message.header.sequence_number = self.sequence;
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-
-        let mut answers = Vec::new();
-        loop {
-            let (bytes, _) = self.socket.recv_from_full()?;
-            for message in messages(&bytes) {
-                if message.header.sequence_number != self.sequence {
-                    continue;
+        for _ in 0..DUMPS {
+            self.sequence = self.sequence.wrapping_add(1);
+            message.header.sequence_number = self.sequence;
+            message.finalize();
+            let mut bytes = vec![0; message.buffer_len()];
+            message.serialize(&mut bytes);
+            self.socket.send(&bytes, 0)?;
+            let mut answers = Answers::to(self.sequence, flags);
+            let complete = loop {
+                let (bytes, _) = self.socket.recv_from_full()?;
+                if let Some(result) = answers.read(&bytes) {
+                    break result?;
                 }
-                match message.payload {
-                    NetlinkPayload::Error(error) => {
-                        return match error.code {
-                            None => Ok(answers),
-                            Some(_) => Err(error.to_io()),
-                        };
-                    }
-                    NetlinkPayload::Done(_) => return Ok(answers),
-                    NetlinkPayload::InnerMessage(inner) => {
-                        answers.push(inner);
-                        if flags & (NLM_F_DUMP | NLM_F_ACK) == 0 {
-                            return Ok(answers);
-                        }
-                    }
-                    _ => {}
-                }
+            };
+            if complete {
+                return Ok(answers.messages);
             }
         }
+        Err(io::Error::new(
+            io::ErrorKind::Interrupted,
+            "the kernel's tables change too fast to be read",
+        ))
+    }
+}
+
+/// The answers to a request, as they come in.
+struct Answers {
+    sequence: u32,
+    /// Of the request.
+    flags: u16,
+    messages: Vec<RouteNetlinkMessage>,
+    interrupted: bool,
+}
+
+impl Answers {
+    fn to(sequence: u32, flags: u16) -> Self {
+        Self {
+            sequence,
+            flags,
+            messages: Vec::new(),
+            interrupted: false,
+        }
+    }
+
+    /// Takes in a datagram. At the end of the answers: whether nothing is missing.
+    fn read(&mut self, bytes: &[u8]) -> Option<io::Result<bool>> {
+        for message in messages(bytes) {
+            if message.header.sequence_number != self.sequence {
+                continue;
+            }
+            self.interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
+            match message.payload {
+                NetlinkPayload::Error(error) => {
+                    return Some(match error.code {
+                        None => Ok(true),
+                        Some(_) => Err(error.to_io()),
+                    });
+                }
+                NetlinkPayload::Done(_) => return Some(Ok(!self.interrupted)),
+                NetlinkPayload::InnerMessage(inner) => {
+                    self.messages.push(inner);
+                    if self.flags & (NLM_F_DUMP | NLM_F_ACK) == 0 {
+                        return Some(Ok(true));
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
     }
 }
 
@@ -450,5 +491,35 @@ fn set_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_core::{DoneMessage, NLM_F_MULTIPART};
+
+    use super::*;
+
+    fn datagram(flags: u16, payload: NetlinkPayload<RouteNetlinkMessage>) -> Vec<u8> {
+        let mut message = NetlinkMessage::new(Default::default(), payload);
+        message.header.flags = NLM_F_MULTIPART | flags;
+        message.header.sequence_number = 7;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_dump_that_was_interrupted_is_not_taken_for_complete() {
+        let link = || RouteNetlinkMessage::NewLink(LinkMessage::default()).into();
+        let done = || NetlinkPayload::Done(DoneMessage::default());
+        for interrupted in [[0, 0], [NLM_F_DUMP_INTR, 0], [0, NLM_F_DUMP_INTR]] {
+            let mut answers = Answers::to(7, NLM_F_DUMP);
+            assert!(answers.read(&datagram(interrupted[0], link())).is_none());
+            let complete = answers.read(&datagram(interrupted[1], done()));
+            assert_eq!(complete.unwrap().unwrap(), interrupted == [0, 0]);
+            assert_eq!(answers.messages.len(), 1);
+        }
     }
 }

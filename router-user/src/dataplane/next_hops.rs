@@ -4,7 +4,7 @@
 //! A resolved neighbour is written to a fresh place and published by one word; `down` is a word of
 //! its own, so a failure is one write, however many prefixes use the next hop (invariant 8).
 
-use std::{mem, net::IpAddr};
+use std::{collections::BTreeSet, mem, net::IpAddr, ops::Bound};
 
 use router_common::maps::{self, HostKey, Neighbor, next_hop_kind};
 use tracing::{debug, warn};
@@ -12,12 +12,16 @@ use tracing::{debug, warn};
 use super::{
     kernel::{Host, KernelError, Link, Maps, Reachability},
     numbers::{Claim, Kind, Retired, encode},
+    ports::PortState,
     reconciler::Reconciler,
 };
 use crate::{
-    fib::{self, Liveness, NextHop},
-    names::{InterfaceName, MacAddr},
+    fib::{Liveness, NextHop},
+    names::{InterfaceName, MacAddr, VnetName},
 };
+
+/// Hosts without a known MAC address that are asked at one time.
+const HOSTS_AT_A_TIME: usize = 64;
 
 /// A next hop in use.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ struct Way {
     link: Link,
     /// Number of the port.
     port: u32,
+    /// Number of its network.
+    vnet: u32,
     /// The port's configured MAC address, where the neighbour is the machine behind it.
     mac: Option<MacAddr>,
 }
@@ -57,8 +63,9 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             NextHop::Via { .. } => (next_hop_kind::VIA, maps::NONE),
             NextHop::Attached { vnet } => (next_hop_kind::ATTACHED, self.vnet(vnet)?),
             NextHop::Host => (next_hop_kind::HOST, maps::NONE),
-            NextHop::Discard | NextHop::Blackhole => (next_hop_kind::DISCARD, maps::NONE),
+            NextHop::Discard => (next_hop_kind::DISCARD, maps::NONE),
             NextHop::NoUplink => (next_hop_kind::NO_UPLINK, maps::NONE),
+            NextHop::Blackhole => (next_hop_kind::BLACKHOLE, maps::NONE),
         };
         let via = kind == next_hop_kind::VIA;
         let claim = self.claim(Kind::NextHop, &next_hop.to_string())?;
@@ -85,7 +92,9 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             self.maps.set_next_hop_kind(number, kind);
         }
         self.next_hops.insert(next_hop.clone(), state);
-        if via {
+        if let NextHop::Via { vnet, address } = next_hop {
+            self.in_vnet.insert(vnet.clone(), next_hop.clone());
+            self.with_address.insert(*address, next_hop.clone());
             self.unsettled.insert(next_hop.clone());
         }
         Ok(())
@@ -104,8 +113,13 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 self.retired.push(Retired::Neighbor(place));
             }
         }
-        if let (NextHop::Via { address, .. }, Some(ifindex)) = (next_hop, state.watched) {
-            self.unwatch(ifindex, *address);
+        if let NextHop::Via { vnet, address } = next_hop {
+            self.in_vnet.remove(vnet, next_hop);
+            self.with_address.remove(address, next_hop);
+            if let Some(ifindex) = state.watched {
+                self.on_interface.remove(&ifindex, next_hop);
+                self.unwatch(ifindex, *address);
+            }
         }
     }
 
@@ -137,9 +151,9 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             self.set_alive(next_hop, false);
             return;
         }
-        match self.neighbours.get(&(ifindex, *address)) {
-            Some(Reachability::Usable(mac) | Reachability::Fixed(mac)) => {
-                let neighbor = way.neighbor(way.mac.unwrap_or(*mac));
+        match self.neighbours.get(ifindex, *address) {
+            Reachability::Usable(mac) | Reachability::Fixed(mac) => {
+                let neighbor = way.neighbor(way.mac.unwrap_or(mac), *address);
                 match self.publish_next_hop(next_hop, neighbor) {
                     Ok(()) => self.set_alive(next_hop, true),
                     Err(error) => {
@@ -148,9 +162,9 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                     }
                 }
             }
-            Some(Reachability::Failed) => self.set_alive(next_hop, false),
+            Reachability::Failed => self.set_alive(next_hop, false),
             // Until the kernel knows, what was true before still holds, where it used this port.
-            Some(Reachability::Unknown) | None => {
+            Reachability::Unknown => {
                 let moved = self.next_hops.get(next_hop).is_some_and(|state| {
                     state
                         .published
@@ -163,7 +177,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                     .get(next_hop)
                     .and_then(|state| state.published)
                 {
-                    let neighbor = way.neighbor(MacAddr(held.mac));
+                    let neighbor = way.neighbor(MacAddr(held.mac), *address);
                     if let Err(error) = self.publish_next_hop(next_hop, neighbor) {
                         warn!(%next_hop, "next hop is not renewed: {error}");
                     }
@@ -240,68 +254,55 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
     }
 
     pub(super) fn next_hops_on(&self, ifindex: u32) -> impl Iterator<Item = &NextHop> {
-        self.next_hops
-            .iter()
-            .filter(move |(_, state)| state.watched == Some(ifindex))
-            .map(|(next_hop, _)| next_hop)
+        self.on_interface.of(&ifindex)
     }
 
     /// The kernel's neighbour table has changed.
     pub(super) fn neighbour(&mut self, ifindex: u32, address: IpAddr, reachability: Reachability) {
-        let Some(interface) = self.links.get(&ifindex).map(|link| link.name.clone()) else {
+        let Some(interface) = self.links.get(ifindex).map(|link| link.name.clone()) else {
             return;
         };
-        // What nothing is known about takes no room here.
-        let before = match reachability {
-            Reachability::Unknown => self.neighbours.remove(&(ifindex, address)),
-            known => self.neighbours.insert((ifindex, address), known),
+        let before = self.neighbours.put(ifindex, address, reachability);
+        let Some(port) = self.ports.get(&interface) else {
+            return;
         };
-        if !self.ports.contains_key(&interface) {
+        if before == reachability {
             return;
         }
-        if before.unwrap_or(Reachability::Unknown) == reachability {
-            return;
-        }
-        let concerned: Vec<NextHop> = self
-            .next_hops
-            .keys()
-            .filter(
-                |next_hop| matches!(next_hop, NextHop::Via { address: it, .. } if *it == address),
-            )
-            .cloned()
-            .collect();
+        let attached = port.config.addresses.contains(&address);
+        let concerned: Vec<NextHop> = self.with_address.of(&address).cloned().collect();
         for next_hop in concerned {
             self.resolve(&next_hop);
         }
-        self.put_hosts(&interface);
+        if attached {
+            self.put_hosts(&interface);
+        }
     }
 
     /// Publishes the machine's addresses behind a port, as far as its MAC address is known.
     pub(super) fn put_hosts(&mut self, interface: &InterfaceName) {
-        let Some((config, number, link)) = self.ports.get(interface).and_then(|state| {
-            let link = self.links.get(&state.bound.as_ref()?.ifindex)?;
-            Some((state.config.clone(), state.number, link.clone()))
+        let Some((config, way)) = self.ports.get(interface).and_then(|state| {
+            let link = self.links.get(state.bound.as_ref()?.ifindex)?;
+            let way = Way {
+                link: link.clone(),
+                port: state.number,
+                vnet: state.vnet,
+                mac: None,
+            };
+            Some((state.config.clone(), way))
         }) else {
             return;
         };
-        let Ok(vnet) = self.vnet(&config.vnet) else {
-            return;
-        };
         for address in &config.addresses {
-            let learned = match self.neighbours.get(&(link.ifindex, *address)) {
-                Some(Reachability::Usable(mac) | Reachability::Fixed(mac)) => Some(*mac),
+            let learned = match self.neighbours.get(way.link.ifindex, *address) {
+                Reachability::Usable(mac) | Reachability::Fixed(mac) => Some(mac),
                 _ => None,
             };
             let Some(mac) = config.mac.or(learned) else {
                 continue;
             };
-            let key = host_key(vnet, *address);
-            let neighbor = Way {
-                link: link.clone(),
-                port: number,
-                mac: None,
-            }
-            .neighbor(mac);
+            let key = host_key(way.vnet, *address);
+            let neighbor = way.neighbor(mac, *address);
             if let Err(error) = self.publish_host(key, neighbor) {
                 warn!(port = %interface, %address, "attached host is not programmed: {error}");
             }
@@ -344,36 +345,73 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         self.retired.push(Retired::Neighbor(state.place));
     }
 
-    /// Asks all next hops whether they still answer, and hosts that are not resolved yet.
+    /// Asks all next hops whether they still answer, and some of the hosts that are not resolved
+    /// yet, the others next time: the kernel asks them too, and changes wait meanwhile.
     pub(super) fn probe_all(&mut self) {
-        let up = |links: &rustc_hash::FxHashMap<u32, Link>, ifindex: &u32| {
-            links.get(ifindex).is_some_and(|link| link.up)
-        };
         let mut asked: Vec<(u32, IpAddr)> = self
-            .next_hops
+            .on_interface
             .iter()
-            .filter_map(|(next_hop, state)| match next_hop {
-                NextHop::Via { address, .. } => Some((state.watched?, *address)),
+            .filter_map(|(ifindex, next_hop)| match next_hop {
+                NextHop::Via { address, .. } => Some((*ifindex, *address)),
                 _ => None,
             })
             .collect();
-        for state in self.ports.values() {
-            let Some(bound) = &state.bound else { continue };
-            if state.config.mac.is_none() {
-                asked.extend(state.config.addresses.iter().filter_map(|address| {
-                    let key = (bound.ifindex, *address);
-                    let known = matches!(self.neighbours.get(&key), Some(Reachability::Usable(_)));
-                    (!known).then_some(key)
-                }));
-            }
-        }
         asked.sort_unstable();
         asked.dedup();
+        let most = asked.len() + HOSTS_AT_A_TIME;
+        let from = match self.asked_last.take() {
+            Some(last) => Bound::Excluded(last),
+            None => Bound::Unbounded,
+        };
+        for (interface, state) in self.ports.range((from, Bound::Unbounded)) {
+            asked.extend(self.unknown_hosts(state));
+            if asked.len() >= most {
+                self.asked_last = Some(interface.clone());
+                break;
+            }
+        }
         for (ifindex, address) in asked {
-            if up(&self.links, &ifindex) {
+            if self.links.is_up(ifindex) {
                 self.probe(ifindex, address);
             }
         }
+    }
+
+    /// Asks the next hops on an interface and the hosts that are not resolved yet.
+    pub(super) fn probe_on(&mut self, ifindex: u32) {
+        if !self.links.is_up(ifindex) {
+            return;
+        }
+        let next_hops = self
+            .next_hops_on(ifindex)
+            .filter_map(|next_hop| match next_hop {
+                NextHop::Via { address, .. } => Some((ifindex, *address)),
+                _ => None,
+            });
+        let hosts = self.port_on(ifindex).into_iter();
+        let hosts = hosts.flat_map(|state| self.unknown_hosts(state));
+        let asked: BTreeSet<(u32, IpAddr)> = next_hops.chain(hosts).collect();
+        for (ifindex, address) in asked {
+            self.probe(ifindex, address);
+        }
+    }
+
+    /// Machines behind a port whose MAC addresses nobody has told yet.
+    fn unknown_hosts<'a>(
+        &'a self,
+        state: &'a PortState,
+    ) -> impl Iterator<Item = (u32, IpAddr)> + use<'a, M, H> {
+        let bound = state.bound.filter(|_| state.config.mac.is_none());
+        bound.into_iter().flat_map(move |bound| {
+            let known = move |address: &IpAddr| {
+                let reachability = self.neighbours.get(bound.ifindex, *address);
+                matches!(reachability, Reachability::Usable(_))
+            };
+            let unknown = state.config.addresses.iter().copied();
+            unknown
+                .filter(move |address| !known(address))
+                .map(move |address| (bound.ifindex, address))
+        })
     }
 
     fn probe(&mut self, ifindex: u32, address: IpAddr) {
@@ -391,26 +429,28 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             return;
         };
         let before = mem::replace(&mut state.watched, ifindex);
-        if let Some(before) = before
-            && Some(before) != ifindex
-        {
+        if before == ifindex {
+            return;
+        }
+        if let Some(ifindex) = ifindex {
+            self.on_interface.insert(ifindex, next_hop.clone());
+        }
+        if let Some(before) = before {
+            self.on_interface.remove(&before, next_hop);
             self.unwatch(before, address);
         }
     }
 
     pub(super) fn unwatch(&mut self, ifindex: u32, address: IpAddr) {
-        let needed = self.next_hops.iter().any(|(next_hop, state)| {
-            matches!(next_hop, NextHop::Via { address: it, .. } if *it == address)
-                && state.watched == Some(ifindex)
-        }) || self.ports.values().any(|port| {
-            port.bound
-                .as_ref()
-                .is_some_and(|bound| bound.ifindex == ifindex)
-                && port.config.mac.is_none()
-                && port.config.addresses.contains(&address)
+        let needed = self.with_address.of(&address).any(|next_hop| {
+            self.next_hops
+                .get(next_hop)
+                .is_some_and(|state| state.watched == Some(ifindex))
+        }) || self.port_on(ifindex).is_some_and(|port| {
+            port.config.mac.is_none() && port.config.addresses.contains(&address)
         });
         if !needed && !self.is_fixed(ifindex, address) {
-            self.neighbours.remove(&(ifindex, address));
+            self.neighbours.put(ifindex, address, Reachability::Unknown);
             self.host.forget_neighbour(ifindex, address);
         }
     }
@@ -418,49 +458,52 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
     /// Whether the operator gave the kernel the neighbour's MAC address.
     fn is_fixed(&self, ifindex: u32, address: IpAddr) -> bool {
         matches!(
-            self.neighbours.get(&(ifindex, address)),
-            Some(Reachability::Fixed(_))
+            self.neighbours.get(ifindex, address),
+            Reachability::Fixed(_)
         )
     }
 
+    /// The port on an interface.
+    pub(super) fn port_on(&self, ifindex: u32) -> Option<&PortState> {
+        let state = self.ports.get(&self.links.get(ifindex)?.name)?;
+        state
+            .bound
+            .is_some_and(|bound| bound.ifindex == ifindex)
+            .then_some(state)
+    }
+
     /// The port whose machine has the address, else the one that the host's own routes lead to.
-    fn way_to(&mut self, vnet: &crate::names::VnetName, address: IpAddr) -> Option<Way> {
-        let configured = self
-            .ports
-            .values()
-            .find(|state| state.config.vnet == *vnet && state.config.addresses.contains(&address));
-        if let Some(state) = configured {
-            let link = self.links.get(&state.bound.as_ref()?.ifindex)?;
+    fn way_to(&mut self, vnet: &VnetName, address: IpAddr) -> Option<Way> {
+        let configured = self.machines.of(&(vnet.clone(), address)).next();
+        if let Some(state) = configured.and_then(|interface| self.ports.get(interface)) {
+            let link = self.links.get(state.bound.as_ref()?.ifindex)?;
             return Some(Way {
                 link: link.clone(),
                 port: state.number,
+                vnet: state.vnet,
                 mac: state.config.mac,
             });
         }
         let ifindex = self.host.interface_towards(address)?;
-        let state = self.ports.values().find(|state| {
-            state.config.vnet == *vnet
-                && state
-                    .bound
-                    .as_ref()
-                    .is_some_and(|bound| bound.ifindex == ifindex)
-        })?;
-        Some(Way {
-            link: self.links.get(&ifindex)?.clone(),
+        let state = self.port_on(ifindex)?;
+        (state.config.vnet == *vnet).then_some(Way {
+            link: self.links.get(ifindex)?.clone(),
             port: state.number,
+            vnet: state.vnet,
             mac: None,
         })
     }
 }
 
 impl Way {
-    const fn neighbor(&self, mac: MacAddr) -> Neighbor {
+    fn neighbor(&self, mac: MacAddr, address: IpAddr) -> Neighbor {
         Neighbor {
             mac: mac.0,
             port_mac: self.link.mac.0,
             port: self.port,
             mtu: self.link.mtu,
-            reserved: 0,
+            vnet: self.vnet,
+            address: octets(address),
         }
     }
 }
@@ -469,14 +512,14 @@ impl Way {
 pub(super) fn host_key(vnet: u32, address: IpAddr) -> HostKey {
     HostKey {
         vnet,
-        address: match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            IpAddr::V6(address) => address.octets(),
-        },
+        address: octets(address),
     }
 }
 
-/// Whether a next hop's way may lead over this port.
-pub(super) fn concerns(next_hop: &NextHop, port: &fib::Port) -> bool {
-    matches!(next_hop, NextHop::Via { vnet, .. } if *vnet == port.vnet)
+/// An address as maps hold it: IPv4 as IPv4-mapped IPv6.
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
 }

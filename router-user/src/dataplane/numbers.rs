@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use foldhash::HashMap;
 use router_common::maps::Name;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -16,15 +17,17 @@ pub(super) enum Kind {
     NextHop,
     Port,
     Vnet,
+    Restricted,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Table,
         Self::Group,
         Self::NextHop,
         Self::Port,
         Self::Vnet,
+        Self::Restricted,
     ];
 
     pub(super) const fn word(self) -> &'static str {
@@ -34,6 +37,7 @@ impl Kind {
             Self::NextHop => "next_hop",
             Self::Port => "port",
             Self::Vnet => "vnet",
+            Self::Restricted => "restricted",
         }
     }
 }
@@ -162,7 +166,8 @@ impl Ranges {
 #[derive(Debug)]
 pub(super) struct Numbers {
     slots: Slots,
-    by_name: FxHashMap<Name, u32>,
+    /// Keyed: peers choose the addresses in the names of next hops.
+    by_name: HashMap<Name, u32>,
     names: FxHashMap<u32, String>,
     unclaimed: FxHashSet<u32>,
 }
@@ -274,6 +279,7 @@ pub(super) enum Retired {
     Neighbor(u32),
     PortPlace(u32),
     Number(Kind, u32),
+    Restricted(u32),
 }
 
 #[cfg(test)]

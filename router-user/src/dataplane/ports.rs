@@ -3,14 +3,14 @@
 //! A port's value is written to a fresh place and published in `port_by_ifindex` by one word; its
 //! number, and so its counters, stay for its life, also when the interface vanishes and returns.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use router_common::maps::{self, NO_TABLE, port_flags};
+use router_common::maps::{self, NO_TABLE, NONE, port_flags};
 use tracing::{info, warn};
 
 use super::{
-    kernel::{Attached, Event, Host, KernelError, Link, Maps, Reachability},
-    next_hops::{concerns, host_key},
+    kernel::{Attached, Event, Host, KernelError, Link, Maps},
+    next_hops::host_key,
     numbers::{Claim, Kind, Retired, encode},
     reconciler::Reconciler,
 };
@@ -23,7 +23,9 @@ pub(super) struct PortState {
     pub(super) number: u32,
     own_table: u32,
     learned_table: u32,
-    vnet: u32,
+    pub(super) vnet: u32,
+    /// Set of networks that it may not forward into.
+    restricted: u32,
     /// What is published, while the interface is there.
     pub(super) bound: Option<Bound>,
     pub(super) attachment: Attachment,
@@ -81,7 +83,67 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             Some(table) => self.claim(Kind::Table, table.as_str())?.number(),
             None => NO_TABLE,
         };
-        let claim = self.claim(Kind::Port, port.interface.as_str())?;
+        let restricted = match port.ip_forwarding {
+            true => self.claim_restricted(&port.restricted)?,
+            // Its sources are checked: each is its own.
+            false => NONE,
+        };
+        let (number, bound, attachment) = match self.claim_port(&port.interface) {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                self.release_restricted(restricted);
+                return Err(error);
+            }
+        };
+        let before = self.ports.insert(
+            port.interface.clone(),
+            PortState {
+                config: port.clone(),
+                number,
+                own_table,
+                learned_table,
+                vnet,
+                restricted,
+                bound,
+                attachment,
+            },
+        );
+        if let Some(before) = &before {
+            for address in &before.config.addresses {
+                let machine = (before.config.vnet.clone(), *address);
+                self.machines.remove(&machine, &port.interface);
+            }
+        }
+        for address in &port.addresses {
+            let machine = (port.vnet.clone(), *address);
+            self.machines.insert(machine, port.interface.clone());
+        }
+        self.realise(&port.interface);
+        if let Some(before) = before {
+            self.release_restricted(before.restricted);
+            for address in &before.config.addresses {
+                if before.vnet != vnet || !port.addresses.contains(address) {
+                    self.remove_host(host_key(before.vnet, *address), number);
+                }
+            }
+            if before.config.vnet != port.vnet {
+                self.unsettle(&before.config);
+            }
+            self.unwatch_hosts(&before);
+        }
+        self.unsettle(port);
+        if let Some(ifindex) = self.links.named(&port.interface).map(|link| link.ifindex) {
+            self.probe_on(ifindex);
+        }
+        Ok(())
+    }
+
+    /// The port's number, and what of it stands.
+    fn claim_port(
+        &mut self,
+        interface: &InterfaceName,
+    ) -> Result<(u32, Option<Bound>, Attachment), KernelError> {
+        let claim = self.claim(Kind::Port, interface.as_str())?;
         let number = claim.number();
         let (bound, attachment) = match claim {
             Claim::Fresh(_) => {
@@ -96,37 +158,12 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             ),
             Claim::Known(_) => self
                 .ports
-                .get(&port.interface)
+                .get(interface)
                 .map_or((None, Attachment::Missing), |state| {
                     (state.bound, state.attachment.clone())
                 }),
         };
-        let before = self.ports.insert(
-            port.interface.clone(),
-            PortState {
-                config: port.clone(),
-                number,
-                own_table,
-                learned_table,
-                vnet,
-                bound,
-                attachment,
-            },
-        );
-        self.realise(&port.interface);
-        if let Some(before) = before {
-            for address in &before.config.addresses {
-                if before.vnet != vnet || !port.addresses.contains(address) {
-                    self.remove_host(host_key(before.vnet, *address), number);
-                }
-            }
-            if before.config.vnet != port.vnet {
-                self.unsettle(&before.config);
-            }
-            self.unwatch_hosts(&before);
-        }
-        self.unsettle(port);
-        Ok(())
+        Ok((number, bound, attachment))
     }
 
     pub(super) fn remove_port(&mut self, interface: &InterfaceName) {
@@ -138,8 +175,11 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         }
         self.forget(&encode(Kind::Port, interface.as_str()), Kind::Port);
         self.withdraw(state.number, state.bound);
+        self.release_restricted(state.restricted);
         for address in &state.config.addresses {
             self.remove_host(host_key(state.vnet, *address), state.number);
+            let machine = (state.config.vnet.clone(), *address);
+            self.machines.remove(&machine, interface);
         }
         self.unsettle(&state.config);
         self.unwatch_hosts(&state);
@@ -181,11 +221,11 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
 
     /// The full state of the host: after a start, and when events were lost.
     pub(super) fn resync(&mut self, links: Vec<Link>, neighbours: Vec<Event>) {
+        let there: BTreeSet<u32> = links.iter().map(|link| link.ifindex).collect();
         let gone: Vec<u32> = self
             .links
-            .keys()
-            .filter(|ifindex| links.iter().all(|link| link.ifindex != **ifindex))
-            .copied()
+            .indices()
+            .filter(|ifindex| !there.contains(ifindex))
             .collect();
         for ifindex in gone {
             self.link_gone(ifindex);
@@ -229,7 +269,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
 
     fn link(&mut self, link: Link) {
         let ifindex = link.ifindex;
-        let before = self.links.insert(ifindex, link.clone());
+        let before = self.links.insert(link.clone());
         if let Some(before) = &before
             && before.name != link.name
             && self.ports.contains_key(&before.name)
@@ -247,10 +287,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         if was_up && !link.up {
             // One word a next hop, before anything else (invariant 8).
             self.next_hops_down(ifindex);
-            // The kernel forgets neighbours without a carrier, but not those that are fixed.
-            self.neighbours.retain(|(on, _), reachability| {
-                *on != ifindex || matches!(reachability, Reachability::Fixed(_))
-            });
+            self.neighbours.without_carrier(ifindex);
         }
         let Some(state) = self.ports.get(&link.name) else {
             return;
@@ -267,7 +304,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
     }
 
     fn link_gone(&mut self, ifindex: u32) {
-        let Some(link) = self.links.remove(&ifindex) else {
+        let Some(link) = self.links.remove(ifindex) else {
             return;
         };
         self.next_hops_down(ifindex);
@@ -284,12 +321,12 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
 
     fn release_interface(&mut self, interface: &InterfaceName, ifindex: u32) {
         self.next_hops_down(ifindex);
-        for state in self.next_hops.values_mut() {
-            if state.watched == Some(ifindex) {
+        for next_hop in self.on_interface.take(&ifindex) {
+            if let Some(state) = self.next_hops.get_mut(&next_hop) {
                 state.watched = None;
             }
         }
-        self.neighbours.retain(|(on, _), _| *on != ifindex);
+        self.neighbours.forget(ifindex);
         if let Some(state) = self.ports.get_mut(interface) {
             state.attachment = Attachment::Missing;
             if let Some(bound) = state.bound.take() {
@@ -304,12 +341,12 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             return;
         }
         self.retired.push(Retired::PortPlace(bound.place));
+        self.release_restricted(bound.value.restricted);
     }
 
     /// Brings a port into being on its interface, if that is there.
     fn realise(&mut self, interface: &InterfaceName) {
-        let link = self.links.values().find(|link| link.name == *interface);
-        let Some(link) = link.cloned() else {
+        let Some(link) = self.links.named(interface).cloned() else {
             if let Some(state) = self.ports.get_mut(interface) {
                 state.attachment = Attachment::Missing;
                 let bound = state.bound.take();
@@ -377,9 +414,13 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                     value,
                 });
             }
+            self.hold_restricted(value.restricted);
             match before {
                 Some(before) if before.ifindex != link.ifindex => self.unbind(before),
-                Some(before) => self.retired.push(Retired::PortPlace(before.place)),
+                Some(before) => {
+                    self.retired.push(Retired::PortPlace(before.place));
+                    self.release_restricted(before.value.restricted);
+                }
                 None => {}
             }
         }
@@ -398,37 +439,24 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
 
     /// Next hops that may lie behind the port are resolved anew.
     fn unsettle(&mut self, port: &fib::Port) {
-        let concerned: Vec<_> = self
-            .next_hops
-            .keys()
-            .filter(|next_hop| concerns(next_hop, port))
-            .cloned()
-            .collect();
+        let concerned = self.in_vnet.of(&port.vnet).cloned();
         self.unsettled.extend(concerned);
     }
 
     /// Next hops and hosts on an interface are asked and resolved anew, at once.
     fn look_again(&mut self, ifindex: u32) {
-        let Some(link) = self.links.get(&ifindex).cloned() else {
+        let Some(interface) = self.links.get(ifindex).map(|link| link.name.clone()) else {
             return;
         };
-        let Some(state) = self.ports.get(&link.name) else {
+        let Some(state) = self.ports.get(&interface) else {
             return;
         };
-        let port = state.config.clone();
-        if link.up {
-            self.probe_all();
-        }
-        let concerned: Vec<_> = self
-            .next_hops
-            .keys()
-            .filter(|next_hop| concerns(next_hop, &port))
-            .cloned()
-            .collect();
+        let concerned: Vec<_> = self.in_vnet.of(&state.config.vnet).cloned().collect();
+        self.probe_on(ifindex);
         for next_hop in concerned {
             self.resolve(&next_hop);
         }
-        self.put_hosts(&link.name);
+        self.put_hosts(&interface);
     }
 }
 
@@ -441,6 +469,8 @@ impl PortState {
             learned_table: self.learned_table,
             mtu: link.mtu,
             mac: link.mac.0,
+            restricted: self.restricted,
+            ifindex: link.ifindex,
             ..maps::Port::default()
         };
         for gateway in self.config.gateways.iter().rev() {

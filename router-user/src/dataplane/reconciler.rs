@@ -11,19 +11,22 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     net::IpAddr,
+    ops::Bound,
 };
 
+use foldhash::{HashMap, HashSet};
 use ipnet::IpNet;
 use router_common::maps::{self, HostKey, RouteEntry, precedence, route_flags};
-use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::{info, warn};
 
 use super::{
     adopt::Adopted,
-    kernel::{Host, Interrupted, KernelError, Link, Maps, Reachability, RouteKey},
+    index::{Index, Links, Neighbours},
+    kernel::{Host, Interrupted, KernelError, Maps, RouteKey},
     next_hops::{HostState, NextHopState},
     numbers::{Claim, Kind, Numbers, Ranges, Retired, Slots, encode},
     ports::PortState,
+    restricted::Sets,
 };
 use crate::{
     fib::{self, Buckets, Change, GroupId, Liveness, NextHop, Precedence, Route},
@@ -43,15 +46,24 @@ pub(super) struct Reconciler<M, H> {
     pub(super) neighbor_places: Slots,
     pub(super) port_places: Slots,
     /// Numbers of the groups that stand and of the tables in use.
-    pub(super) groups: FxHashMap<GroupId, u32>,
-    pub(super) tables: FxHashMap<TableName, u32>,
-    pub(super) next_hops: FxHashMap<NextHop, NextHopState>,
-    pub(super) hosts: FxHashMap<HostKey, HostState>,
+    pub(super) groups: HashMap<GroupId, u32>,
+    pub(super) tables: HashMap<TableName, u32>,
+    pub(super) next_hops: HashMap<NextHop, NextHopState>,
+    /// Next hops with an address: those of a network, of an address, watched on an interface.
+    pub(super) in_vnet: Index<VnetName, NextHop>,
+    pub(super) with_address: Index<IpAddr, NextHop>,
+    pub(super) on_interface: Index<u32, NextHop>,
+    pub(super) hosts: HashMap<HostKey, HostState>,
     pub(super) ports: BTreeMap<InterfaceName, PortState>,
-    pub(super) links: FxHashMap<u32, Link>,
-    pub(super) neighbours: FxHashMap<(u32, IpAddr), Reachability>,
+    /// Ports by network and address of the machine behind them.
+    pub(super) machines: Index<(VnetName, IpAddr), InterfaceName>,
+    pub(super) sets: Sets,
+    pub(super) links: Links,
+    pub(super) neighbours: Neighbours,
     /// Next hops whose resolution is looked at once no change waits.
-    pub(super) unsettled: FxHashSet<NextHop>,
+    pub(super) unsettled: HashSet<NextHop>,
+    /// The last port whose hosts were asked, if not all ports' were.
+    pub(super) asked_last: Option<InterfaceName>,
     /// `None` once all has been relearned and the rest removed.
     pub(super) adopted: Option<Adopted>,
     pub(super) waiting: Waiting,
@@ -72,6 +84,8 @@ pub(super) struct Waiting {
     pub(super) routes: [BTreeMap<(TableName, IpNet), Route>; 2],
     /// Last error of the routes, IPv4, IPv6.
     pub(super) route_errors: [Option<String>; 2],
+    /// The last route that was tried again, where not all were, IPv4, IPv6.
+    tried_last: [Option<(TableName, IpNet)>; 2],
 }
 
 impl<M: Maps, H: Host> Reconciler<M, H> {
@@ -132,6 +146,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 }
                 Retired::Neighbor(place) => self.neighbor_places.release(place),
                 Retired::PortPlace(place) => self.port_places.release(place),
+                Retired::Restricted(set) => self.erase_restricted(set),
                 Retired::Number(kind, number) => self.numbers[kind as usize].release(number),
             }
         }
@@ -152,7 +167,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                     Kind::Group => "groups",
                     Kind::NextHop => "next_hops",
                     Kind::Port => "dev_map",
-                    Kind::Table | Kind::Vnet => "names",
+                    Kind::Table | Kind::Vnet | Kind::Restricted => "names",
                 },
             });
         };
@@ -317,11 +332,8 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 Precedence::Learned => precedence::LEARNED,
                 Precedence::UserDefined => precedence::USER_DEFINED,
             },
-            flags: if route.overriding {
-                route_flags::OVERRIDING
-            } else {
-                0
-            },
+            flags: flag(route.overriding, route_flags::OVERRIDING)
+                | flag(route.local, route_flags::LOCAL),
             reserved: 0,
         };
         Ok((RouteKey { table, prefix }, entry))
@@ -480,7 +492,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
     }
 
     /// Tries what waits once more, in the order of invariant 5.
-    fn retry(&mut self) {
+    pub(super) fn retry(&mut self) {
         if !mem::take(&mut self.room) {
             return;
         }
@@ -490,29 +502,62 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         for (id, (buckets, _)) in mem::take(&mut self.waiting.groups) {
             self.apply_one(&Change::PutGroup { id, buckets });
         }
-        for family in [0, 1] {
-            self.retry_routes(family);
+        let all_tried = [0, 1].map(|family| self.retry_routes(family));
+        if all_tried != [true, true] {
+            self.room = true;
+            return;
         }
         for (_, (port, _)) in mem::take(&mut self.waiting.ports) {
             self.apply_one(&Change::PutPort(port));
         }
     }
 
-    fn retry_routes(&mut self, family: usize) {
-        while let Some(((table, prefix), route)) = self.waiting.routes[family].pop_first() {
+    /// Whether [`retry`](Self::retry) has something to do.
+    pub(super) fn has_room(&self) -> bool {
+        self.room
+    }
+
+    /// Tries a part of the waiting routes again; whether that was the last part. One that is refused
+    /// does not hold up the others, unless no route has room.
+    fn retry_routes(&mut self, family: usize) -> bool {
+        let from = match self.waiting.tried_last[family].take() {
+            Some(last) => Bound::Excluded(last),
+            None => Bound::Unbounded,
+        };
+        let waiting = &self.waiting.routes[family];
+        let part: Vec<_> = waiting
+            .range((from, Bound::Unbounded))
+            .take(RUN)
+            .map(|(key, route)| (key.clone(), *route))
+            .collect();
+        let more = part.len() == RUN;
+        let last = part.last().map(|(key, _)| key.clone());
+        for ((table, prefix), route) in part {
             let error = match self.route_entry(&table, prefix, route) {
-                Ok(entry) => match self.maps.put_routes(&[entry]) {
-                    Ok(()) => continue,
-                    Err(interrupted) => interrupted.error,
-                },
                 Err(error) => error,
+                Ok(entry) => match self.maps.put_routes(&[entry]) {
+                    Ok(()) => {
+                        self.waiting.routes[family].remove(&(table, prefix));
+                        continue;
+                    }
+                    Err(interrupted) => {
+                        self.park(table, prefix, route, &interrupted.error);
+                        return true;
+                    }
+                },
             };
             self.park(table, prefix, route, &error);
-            return;
         }
-        if self.waiting.route_errors[family].take().is_some() {
+        if more {
+            self.waiting.tried_last[family] = last;
+            return false;
+        }
+        if self.waiting.routes[family].is_empty()
+            && self.waiting.route_errors[family].take().is_some()
+        {
             info!("all routes are programmed again");
         }
+        true
     }
 
     /// The number of a network.
@@ -555,6 +600,10 @@ struct Run {
     entries: Vec<(RouteKey, RouteEntry)>,
     /// What each entry was made of.
     routes: Vec<Route>,
+}
+
+const fn flag(holds: bool, bit: u8) -> u8 {
+    if holds { bit } else { 0 }
 }
 
 pub(super) const fn family(prefix: IpNet) -> usize {

@@ -183,7 +183,7 @@ impl Task {
     }
 
     fn busy(&self) -> bool {
-        !self.inbox.is_empty() || self.reconciler.sweeping()
+        !self.inbox.is_empty() || self.reconciler.sweeping() || self.reconciler.has_room()
     }
 
     fn host_events(&mut self) {
@@ -223,6 +223,7 @@ impl Task {
         let Some(command) = self.inbox.pop_front() else {
             self.reconciler.settle();
             self.reconciler.sweep();
+            self.reconciler.retry();
             return false;
         };
         match command {

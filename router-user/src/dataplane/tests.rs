@@ -14,6 +14,7 @@ use crate::{
 
 mod counters;
 mod order;
+mod peerings;
 mod restart;
 mod ways;
 
@@ -526,7 +527,9 @@ impl Random {
                 let mut changes: Vec<_> = next_hops.map(Change::PutNextHop).into();
                 changes.push(group(id, &members));
                 changes.push(route(&format!("10.{id}.0.0/16"), id));
-                changes.push(port("nva", &["10.1.10.4"]));
+                let restricted = [&[][..], &["spoke1"], &["spoke1", "spoke2"]];
+                let restricted = restricted[self.below(3) as usize];
+                changes.push(restricting(port("nva", &["10.1.10.4"]), restricted));
                 apply(reconciler, &changes);
             }
             5 => {
@@ -693,4 +696,13 @@ fn port(name: &str, addresses: &[&str]) -> Change {
         ip_forwarding: false,
         restricted: vec![],
     })
+}
+
+/// The port forwards, but not into these networks.
+fn restricting(mut change: Change, networks: &[&str]) -> Change {
+    if let Change::PutPort(port) = &mut change {
+        port.ip_forwarding = true;
+        port.restricted = networks.iter().map(|name| (*name).into()).collect();
+    }
+    change
 }

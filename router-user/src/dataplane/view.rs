@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use foldhash::HashSet;
 use ipnet::IpNet;
 use router_common::{
     maps::{NO_PORT, RouteEntry, precedence, route_flags},
     reason::{PortCounters, Reason},
 };
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::{
     kernel::{Host, KernelError, Maps, RouteDump, RouteKey},
@@ -47,7 +48,7 @@ pub struct Lookup {
 pub(super) struct Snapshot {
     view: FibView,
     tables: FxHashMap<u32, TableName>,
-    stale: FxHashSet<RouteKey>,
+    stale: HashSet<RouteKey>,
     dump: RouteDump,
 }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{InterfaceName, MacAddr, TableName, VnetName};
 
-pub(crate) mod fnv;
+pub(crate) use crate::fnv;
 mod group;
 mod rendezvous;
 mod state;

@@ -5,6 +5,7 @@
 
 use std::{
     hash::{Hash, Hasher},
+    num::NonZeroU8,
     sync::Arc,
 };
 
@@ -12,10 +13,11 @@ use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
-    AdvertisedView, Imported, PathView, PrefixView,
-    additions::Added,
+    AdvertisedView, Imported, Interned, LocalSource, PathView, PrefixView, Zone, ZoneSet,
     attributes::Interner,
     decision::{Decision, DecisionOptions, Rank},
+    learned::{Basis, Scope},
+    outbound::Outgoing,
     path::{Path, Reasons, SessionIndex, Sessions},
     path_id,
     table::{Address, Table},
@@ -30,9 +32,53 @@ pub(super) struct Core {
     pub(super) attributes: Interner,
     pub(super) reasons: Reasons,
     pub(super) sessions: Sessions,
+    pub(super) zones: Zones,
+}
+
+/// How many eligible paths have their next hop in each zone.
+#[derive(Default)]
+pub(super) struct Zones(Vec<usize>);
+
+impl Zones {
+    fn add(&mut self, zone: Zone) {
+        let place = usize::from(zone.0);
+        if place >= self.0.len() {
+            self.0.resize(place + 1, 0);
+        }
+        self.0[place] += 1;
+    }
+
+    fn remove(&mut self, zone: Zone) {
+        self.0[usize::from(zone.0)] -= 1;
+    }
+
+    /// Those in which any has.
+    pub(super) fn in_use(&self) -> ZoneSet {
+        let zones = (0..).map(Zone).zip(&self.0);
+        let used = zones.filter(|(_, paths)| **paths > 0);
+        used.map(|(zone, _)| zone).collect()
+    }
 }
 
 impl Core {
+    pub(super) fn intern(
+        &mut self,
+        received: Arc<PathAttributes>,
+        imported: Arc<PathAttributes>,
+        weight: Option<NonZeroU8>,
+    ) -> Interned {
+        // Arcs of one allocation are equal at a glance.
+        let changed = weight.is_some() || imported != received;
+        let attributes = match changed {
+            true => self.attributes.intern_changed(received, imported, weight),
+            false => self.attributes.intern(received),
+        };
+        Interned {
+            attributes,
+            changed,
+        }
+    }
+
     pub(super) fn announce<A: Address>(
         &mut self,
         table: &mut Table<A>,
@@ -50,8 +96,8 @@ impl Core {
             return true;
         };
         let known = &table.paths(slot)[place];
-        let same_judgement = known.standing.judged() == path.standing.judged();
-        if Arc::ptr_eq(&known.attributes, &path.attributes) && same_judgement {
+        let same = known.standing.judged() == path.standing.judged() && known.rank == path.rank;
+        if same && Arc::ptr_eq(&known.attributes, &path.attributes) {
             if known.is_stale() {
                 self.sessions.get_mut(path.session).totals.stale[A::FAMILY as usize] -= 1;
                 table.mark(slot, place, false);
@@ -174,9 +220,13 @@ impl Core {
                 let attributes = replaced
                     .entry(Arc::as_ptr(&path.attributes))
                     .or_insert_with(|| {
-                        let mut attributes = (*path.attributes).clone();
-                        attributes.add_community(community::LLGR_STALE);
-                        self.attributes.intern(Arc::new(attributes))
+                        let imported = long_lived(&path.attributes);
+                        if !path.standing.is_changed() {
+                            return self.attributes.intern(imported);
+                        }
+                        let received = long_lived(self.attributes.received(&path.attributes));
+                        let weight = self.attributes.weight(&path.attributes);
+                        self.attributes.intern_changed(received, imported, weight)
                     })
                     .clone();
                 let path = &mut table.paths_mut(slot)[place];
@@ -196,42 +246,28 @@ impl Core {
         &mut self,
         table: &mut Table<A>,
         session: SessionIndex,
-        import: &mut impl FnMut(Family, &PathAttributes) -> Imported,
+        import: &mut impl FnMut(IpNet, &Arc<PathAttributes>) -> Imported,
     ) {
         let class = self.sessions.info(session).class;
-        // Thousands of paths share their attributes. What stands here keeps them alive, so that no
-        // address is used twice.
-        let mut known: FxHashMap<(*const PathAttributes, Added), (Path, Path)> =
-            FxHashMap::default();
+        let mut known = Reimported::default();
         for slot in 0..table.len() {
             for place in 0..table.paths(slot).len() {
                 let path = &table.paths(slot)[place];
                 if path.session != session {
                     continue;
                 }
-                let key = (Arc::as_ptr(&path.attributes), path.standing.added());
-                let (_, imported) = known.entry(key).or_insert_with(|| {
-                    let received = path.received();
-                    let Imported {
-                        judgement,
-                        additions,
-                    } = import(A::FAMILY, &received);
-                    let (attributes, added) = additions.apply(received);
-                    let attributes = self.attributes.intern(attributes);
-                    let imported = Path {
-                        rank: Rank::learned(&attributes, class),
-                        standing: self.reasons.standing(&judgement).with(added),
-                        attributes,
-                        ..path.clone()
-                    };
-                    (path.clone(), imported)
-                });
-                let same = Arc::ptr_eq(&imported.attributes, &path.attributes);
-                let standing = imported.standing.marked(path.is_stale());
-                if same && standing == path.standing {
+                let received = match path.standing.is_changed() {
+                    true => self.attributes.received(&path.attributes).clone(),
+                    false => path.attributes.clone(),
+                };
+                let imported = import(table.slot(slot).prefix(), &received);
+                let standing = self.reasons.standing(&imported.judgement);
+                let (attributes, changed) = known.intern(self, received, imported);
+                let standing = standing.with_changed(changed).marked(path.is_stale());
+                if Arc::ptr_eq(&attributes, &path.attributes) && standing == path.standing {
                     continue;
                 }
-                let (attributes, rank) = (imported.attributes.clone(), imported.rank);
+                let rank = Rank::learned(&attributes, class);
                 let (address, length) = table.slot(slot).key();
                 self.count(A::FAMILY, address, length, path, Count::Remove);
                 let path = &mut table.paths_mut(slot)[place];
@@ -259,7 +295,8 @@ impl Core {
         let totals = &mut self.sessions.get_mut(path.session).totals;
         let received = &mut totals.received[family as usize];
         let stale = &mut totals.stale[family as usize];
-        let (accepted, hash) = if path.is_eligible() {
+        let zone = path.standing.zone();
+        let (accepted, hash) = if zone.is_some() {
             // Path identifiers mean nothing beyond their session.
             let told = (address, length, Arc::as_ptr(&path.attributes));
             (1, fingerprint(&told))
@@ -272,22 +309,63 @@ impl Core {
                 *stale += usize::from(path.is_stale());
                 totals.accepted += accepted;
                 totals.fingerprint = totals.fingerprint.wrapping_add(hash);
+                zone.into_iter().for_each(|zone| self.zones.add(zone));
             }
             Count::Remove => {
                 *received -= 1;
                 *stale -= usize::from(path.is_stale());
                 totals.accepted -= accepted;
                 totals.fingerprint = totals.fingerprint.wrapping_sub(hash);
+                zone.into_iter().for_each(|zone| self.zones.remove(zone));
             }
         }
     }
 
-    pub(super) fn view(&self, prefix: IpNet, paths: &[Path]) -> PrefixView {
-        let decision = Decision {
+    /// Gives the paths of sessions their sessions' class from this slot on, until so many slots have
+    /// changed; the slot to go on from.
+    pub(super) fn reclassify<A: Address>(
+        &self,
+        table: &mut Table<A>,
+        from: usize,
+        moved: &[bool],
+        mut most: usize,
+    ) -> usize {
+        let mut next = from;
+        while next < table.len() && most > 0 {
+            let moves = |path: &Path| {
+                let moved = moved.get(usize::from(path.session.0));
+                moved.is_some_and(|moved| *moved)
+            };
+            if table.paths(next).iter().any(moves) {
+                for path in table.paths_mut(next).iter_mut().filter(|path| moves(path)) {
+                    let class = self.sessions.info(path.session).class;
+                    path.rank = path.rank.with_class(class);
+                }
+                most -= 1;
+            }
+            next += 1;
+        }
+        next
+    }
+
+    pub(super) fn decision(&self) -> Decision<'_> {
+        Decision {
             sessions: &self.sessions,
             options: self.options,
-        };
-        let verdicts = decision.verdicts(paths, &self.reasons);
+        }
+    }
+
+    /// What is learned depends on this.
+    pub(super) fn basis(&self) -> Basis<'_> {
+        Basis {
+            decision: self.decision(),
+            reasons: &self.reasons,
+            attributes: &self.attributes,
+        }
+    }
+
+    pub(super) fn view(&self, prefix: IpNet, paths: &[Path], scope: Option<&Scope>) -> PrefixView {
+        let verdicts = self.decision().verdicts(paths, &self.reasons, scope);
         let learned = paths
             .iter()
             .zip(verdicts)
@@ -295,14 +373,16 @@ impl Core {
         let learned = learned.map(|(path, verdict)| PathView {
             session: self.sessions.info(path.session).id.clone(),
             path_id: path.path_id,
-            received: path.received(),
+            received: self.attributes.received(&path.attributes).clone(),
             attributes: path.attributes.clone(),
             stale: path.is_stale(),
             verdict,
         });
         PrefixView {
             prefix,
-            originated: paths.iter().any(Path::is_local),
+            originated: paths
+                .iter()
+                .any(|path| path.local_source() == Some(LocalSource::NETWORKS)),
             paths: learned.collect(),
         }
     }
@@ -314,27 +394,30 @@ impl Core {
         prefix: IpNet,
         paths: &[Path],
     ) -> Vec<AdvertisedView> {
-        let decision = Decision {
-            sessions: &self.sessions,
-            options: self.options,
-        };
+        let decision = self.decision();
         if !to.is_exchanged() {
             return Vec::new();
         }
         let info = self.sessions.info(session);
         let several = to.sends_several();
         let sent: Vec<&Path> = if several {
-            let ranking = to.choose_several(&decision, paths, Some(info));
+            let ranking = to.choose_several(&decision, prefix, paths, Some(info));
             ranking.paths.into_vec()
         } else {
-            let choice = to.choose(&decision, paths, Some(info));
+            let choice = to.choose(&decision, prefix, paths, Some(info));
             choice.path.into_iter().collect()
         };
-        let sent = sent.into_iter().map(|path| AdvertisedView {
-            prefix,
-            path_id: several.then(|| path_id::sent(paths, path)),
-            attributes: to.view.outbound(to.family, &path.attributes),
-            from: (!path.is_local()).then(|| self.sessions.info(path.session).id.clone()),
+        let sent = sent.into_iter().filter_map(|path| {
+            let Outgoing {
+                attributes,
+                provenance,
+            } = to.outgoing(&self.sessions, prefix, path)?;
+            Some(AdvertisedView {
+                prefix,
+                path_id: several.then(|| path_id::sent(paths, path)),
+                attributes: to.view.outbound(to.family, &attributes, provenance),
+                from: (!path.is_local()).then(|| self.sessions.info(path.session).id.clone()),
+            })
         });
         sent.collect()
     }
@@ -352,6 +435,64 @@ pub(super) fn fresh_routes<A: Address>(table: &Table<A>, session: SessionIndex) 
         })
     });
     routes.collect()
+}
+
+/// What import makes of paths one after the other: thousands share their attributes, and what import
+/// makes of them.
+#[derive(Default)]
+struct Reimported {
+    sets: FxHashMap<Remade, Kept>,
+}
+
+/// By the addresses of the attributes before and after import, and the weight.
+type Remade = (
+    *const PathAttributes,
+    *const PathAttributes,
+    Option<NonZeroU8>,
+);
+
+/// The interned attributes, and those that they stand for: as long as these live, no address is used
+/// twice.
+struct Kept {
+    interned: Interned,
+    _alive: [Arc<PathAttributes>; 2],
+}
+
+impl Reimported {
+    /// More are not remembered: an import that gives out another allocation each time gains nothing.
+    const MOST: usize = 4096;
+
+    /// The interned attributes, and whether import changed them.
+    fn intern(
+        &mut self,
+        core: &mut Core,
+        received: Arc<PathAttributes>,
+        imported: Imported,
+    ) -> (Arc<PathAttributes>, bool) {
+        let Imported {
+            attributes, weight, ..
+        } = imported;
+        if weight.is_none() && Arc::ptr_eq(&attributes, &received) {
+            // What paths have received is interned already.
+            return (received, false);
+        }
+        if self.sets.len() >= Self::MOST {
+            self.sets.clear();
+        }
+        let key = (Arc::as_ptr(&received), Arc::as_ptr(&attributes), weight);
+        let kept = self.sets.entry(key).or_insert_with(|| Kept {
+            _alive: [received.clone(), attributes.clone()],
+            interned: core.intern(received, attributes, weight),
+        });
+        (kept.interned.attributes.clone(), kept.interned.changed)
+    }
+}
+
+/// These attributes with LLGR_STALE.
+fn long_lived(attributes: &PathAttributes) -> Arc<PathAttributes> {
+    let mut attributes = attributes.clone();
+    attributes.add_community(community::LLGR_STALE);
+    Arc::new(attributes)
 }
 
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@
 //! until then it is sent changes only of the part that it already has. One that does not keep up is
 //! held: it leaves its group until it has been told what it missed ([`Laggard`]).
 
-use std::{collections::VecDeque, net::Ipv4Addr, net::Ipv6Addr, ops::Range};
+use std::{collections::VecDeque, net::Ipv4Addr, net::Ipv6Addr};
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,6 +15,7 @@ use super::{
     lag::Laggard,
     pack::{Outbox, Packer},
     path::{SessionIndex, Sessions},
+    shape::Shape,
     table::{Address, Changed, Table},
     view::{FamilyView, Members, View},
 };
@@ -143,7 +144,7 @@ impl AdjRibOut {
         }
         self.outbox.forget(session);
         self.drop_unused_groups();
-        sessions.get_mut(session).totals.advertised = 0;
+        sessions.get_mut(session).totals.advertised = [0; 2];
     }
 
     /// A session asked for a family again.
@@ -342,7 +343,7 @@ impl AdjRibOut {
             if let Some(mut laggard) = place.and_then(|place| self.laggards.remove(place)) {
                 let decision = Decision { sessions, options };
                 let (before, after) = (self.view(from), self.view(to));
-                laggard.change_view(&decision, tables, before, after);
+                laggard.change_view(&decision, tables, (before, options), after);
                 laggard.group = to;
                 self.laggards.push_back(laggard);
                 sessions.get_mut(session).group = Some(to);
@@ -366,6 +367,53 @@ impl AdjRibOut {
             self.change_view(sessions, options, tables, change);
         }
         self.drop_unused_groups();
+    }
+
+    /// Sends what another configuration of the decision process changes.
+    pub(super) fn redecide(
+        &mut self,
+        sessions: &mut Sessions,
+        before: DecisionOptions,
+        options: DecisionOptions,
+        tables: &Tables,
+    ) {
+        let Self {
+            groups,
+            dumps,
+            laggards,
+            outbox,
+            ..
+        } = self;
+        let view_of = |group: usize| {
+            let group = groups[group].as_ref();
+            &group.expect("a group stays while it has members").view
+        };
+        let synchronised = groups.iter().flatten();
+        let synchronised = synchronised.map(|group| (&group.view, &group.members, None));
+        let dumping = dumps.iter().map(|dump| {
+            let position = Some(dump.position);
+            (view_of(dump.group), &dump.members, position)
+        });
+        for (view, members, position) in synchronised.chain(dumping) {
+            if members.is_empty() {
+                continue;
+            }
+            let shape = Shape {
+                before: Some((view, before)),
+                after: view,
+                members,
+            };
+            for family in view.context.families.iter() {
+                let covered = position.map_or(usize::MAX, |at| at.covers(family));
+                let slots = 0..tables.len(family).min(covered);
+                shape.send(sessions, options, tables, family, slots, outbox);
+            }
+        }
+        let decision = Decision { sessions, options };
+        for laggard in laggards {
+            let view = view_of(laggard.group);
+            laggard.change_view(&decision, tables, (view, before), view);
+        }
     }
 
     /// Whether [`AdjRibOut::step`] has something to do.
@@ -514,7 +562,7 @@ impl AdjRibOut {
         let members = Members::new(sessions, &change.members);
         let [before, after] = [change.from, change.to].map(|group| self.view(group).clone());
         let shape = Shape {
-            before: Some(&before),
+            before: Some((&before, options)),
             after: &after,
             members: &members,
         };
@@ -594,60 +642,6 @@ struct Move {
     to: usize,
     position: Option<Position>,
     members: Vec<SessionIndex>,
-}
-
-/// From what members were sent so far (`None`: nothing) to what their view is now.
-struct Shape<'a> {
-    before: Option<&'a View>,
-    after: &'a View,
-    members: &'a Members,
-}
-
-impl Shape<'_> {
-    /// Returns the slot to go on from: to members that were sent nothing so far, no more goes at once
-    /// than a step may send.
-    fn send(
-        &self,
-        sessions: &mut Sessions,
-        options: DecisionOptions,
-        tables: &Tables,
-        family: Family,
-        slots: Range<usize>,
-        outbox: &mut Outbox,
-    ) -> usize {
-        match family {
-            Family::Ipv4Unicast => self.send_slots(sessions, options, &tables.v4, slots, outbox),
-            Family::Ipv6Unicast => self.send_slots(sessions, options, &tables.v6, slots, outbox),
-        }
-    }
-
-    fn send_slots<A: Address>(
-        &self,
-        sessions: &mut Sessions,
-        options: DecisionOptions,
-        table: &Table<A>,
-        slots: Range<usize>,
-        outbox: &mut Outbox,
-    ) -> usize {
-        let before_view = self.before.unwrap_or(self.after);
-        let [before, after] =
-            [before_view, self.after].map(|view| FamilyView::new(view, A::FAMILY));
-        let mut packer = Packer::new(&before, &after, self.members);
-        let decision = Decision { sessions, options };
-        let mut next = slots.start;
-        while next < slots.end && !(self.before.is_none() && packer.is_full()) {
-            let slot = table.slot(next);
-            let before = if self.before.is_some() {
-                &slot.paths()[..]
-            } else {
-                &[]
-            };
-            packer.add(&decision, slot.prefix(), before, slot.paths());
-            next += 1;
-        }
-        packer.finish(sessions, outbox);
-        next
-    }
 }
 
 fn end_of_rib(family: Family) -> Bytes {

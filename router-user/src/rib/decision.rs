@@ -5,18 +5,21 @@
 //! not a total order. The age of a path never decides, so the result does not depend on the order
 //! in which paths came.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-};
+use std::net::{IpAddr, Ipv4Addr};
 
 use smallvec::SmallVec;
 
 use super::{
-    Step, Verdict,
+    LocalSource, Step, Verdict,
+    learned::Scope,
     path::{Judgement, Path, Reasons, Sessions},
 };
 use crate::bgp::wire::{Asn, PathAttributes, community};
+
+/// Why a path does not count in a view.
+const OTHER_SOURCE: &str = "routes of its kind of source do not come here (propagate_routes)";
+const OUT_OF_REACH: &str =
+    "its next hop lies in a network that is not peered with this one (peering)";
 
 /// LOCAL_PREF of a path that carries none.
 pub(super) const DEFAULT_LOCAL_PREF: u32 = 100;
@@ -57,8 +60,10 @@ const RANK_BITS: [(Step, u32, u32); 7] = [
 ];
 
 impl Rank {
-    /// The rank of what the route server originates itself.
-    pub(super) const ORIGINATED: Self = Self(0);
+    /// The rank of what the route server originates itself, by its sources' numbers.
+    pub(super) const fn originated(source: LocalSource) -> Self {
+        Self(source.0 as u64)
+    }
 
     /// The rank of a learned path from a source of this class.
     pub(super) fn learned(attributes: &PathAttributes, class: u8) -> Self {
@@ -79,6 +84,17 @@ impl Rank {
             value(step).min(largest) << lowest
         });
         Self(bits.sum())
+    }
+
+    /// This rank for a source of another class.
+    pub(super) fn with_class(self, class: u8) -> Self {
+        let all = RANK_BITS.iter();
+        let bits = all.filter(|(step, ..)| *step == Step::Class);
+        let rank = bits.fold(self.0, |rank, &(_, lowest, width)| {
+            let largest = (1 << width) - 1;
+            rank & !(largest << lowest) | u64::from(class).min(largest) << lowest
+        });
+        Self(rank)
     }
 
     /// The first step in which the two differ.
@@ -165,8 +181,7 @@ impl Decision<'_> {
             });
             self.sort(&mut round);
             for path in round {
-                let says_the_same =
-                    |better: &&Path| Arc::ptr_eq(&better.attributes, &path.attributes);
+                let says_the_same = |better: &&Path| better.same_attributes(path);
                 if ranked.len() < count && !ranked.iter().any(says_the_same) {
                     ranked.push(path);
                 }
@@ -198,9 +213,18 @@ impl Decision<'_> {
         members
     }
 
-    /// What became of each of `paths`, in their order; what is originated here does not take part.
-    pub(super) fn verdicts(&self, paths: &[Path], reasons: &Reasons) -> Vec<Verdict> {
-        let is_candidate = |path: &Path| path.is_eligible() && !path.is_local();
+    /// What became of each of `paths`, in their order, where only those in `scope` count; what is
+    /// originated here does not take part.
+    pub(super) fn verdicts(
+        &self,
+        paths: &[Path],
+        reasons: &Reasons,
+        scope: Option<&Scope>,
+    ) -> Vec<Verdict> {
+        let is_candidate = |path: &Path| match scope {
+            Some(scope) => scope.takes(self.sessions, path),
+            None => path.is_eligible() && !path.is_local(),
+        };
         let mut late_losers = Vec::new();
         let mut survivors = self.survivors(paths, is_candidate, |path, step| {
             late_losers.push((path, step));
@@ -209,13 +233,20 @@ impl Decision<'_> {
         let best = survivors.first().map(|path| path.rank);
         let mut verdicts: Vec<Verdict> = paths
             .iter()
-            .map(|path| match reasons.judgement(path.standing) {
-                Judgement::Eligible => {
+            .map(|path| match reasons.fault(path.standing) {
+                Some(Judgement::Unresolvable(reason) | Judgement::Rejected(reason)) => {
+                    Verdict::Rejected(reason.clone())
+                }
+                Some(Judgement::Eligible(_)) | None => {
+                    let excluded = scope.filter(|_| !path.is_local() && !is_candidate(path));
+                    if let Some(scope) = excluded {
+                        return Verdict::Excluded(match scope.takes_source(self.sessions, path) {
+                            true => OUT_OF_REACH,
+                            false => OTHER_SOURCE,
+                        });
+                    }
                     let step = best.and_then(|best| path.rank.differs_in(best));
                     step.map_or(Verdict::Best, Verdict::Lost)
-                }
-                Judgement::Unresolvable(reason) | Judgement::Rejected(reason) => {
-                    Verdict::Rejected(reason.clone())
                 }
             })
             .collect();

@@ -12,6 +12,8 @@ pub struct Export {
     pub transparent: bool,
     /// This ASN, the peer's, is replaced by ours wherever it stands in a path.
     pub replaced_asn: Option<Asn>,
+    /// ASNs for private use (RFC 6996) are taken out of the path, ours excepted.
+    pub remove_private_as: bool,
     /// Our role towards the peer (RFC 9234).
     pub role: Option<Role>,
     /// Every route is sent with GRACEFUL_SHUTDOWN (RFC 8326 §4.2): the session is being drained.
@@ -34,6 +36,14 @@ impl Export {
         if let Some(peer) = self.replaced_asn {
             sent.as_path.replace(peer, asn);
         }
+        if self.remove_private_as {
+            let segments = &mut sent.as_path.segments;
+            for segment in segments.iter_mut() {
+                let stays = |other: &mut Asn| *other == asn || !is_private(*other);
+                segment.asns.retain(stays);
+            }
+            segments.retain(|segment| !segment.asns.is_empty());
+        }
         // What the route server originates has no path without its own ASN.
         if originated || !self.transparent {
             sent.as_path.prepend(asn, 1);
@@ -53,6 +63,11 @@ impl Export {
             }
         }
     }
+}
+
+/// RFC 6996 §5.
+fn is_private(asn: Asn) -> bool {
+    matches!(asn, 64512..=65534 | 4_200_000_000..=4_294_967_294)
 }
 
 #[cfg(test)]
@@ -89,6 +104,37 @@ mod tests {
             ..export
         };
         assert_eq!(sent(transparent, &path), expected[1..]);
+    }
+
+    #[test]
+    fn rfc6996_private_asns_are_taken_out_before_the_own_one_is_prepended() {
+        let export = Export {
+            remove_private_as: true,
+            ..Export::default()
+        };
+        let path = [64511, 64512, RS, 65534, 65535, 4_199_999_999];
+        assert_eq!(
+            sent(export, &path),
+            [RS, 64511, RS, 65535, 4_199_999_999],
+            "the own one stays where it stood"
+        );
+        let path = [4_200_000_000, 4_294_967_294, 4_294_967_295];
+        assert_eq!(sent(export, &path), [RS, 4_294_967_295]);
+        assert_eq!(sent(export, &[65010]), [RS]);
+        assert_eq!(sent(Export::default(), &[65010]), [RS, 65010]);
+        let mut nothing_left = PathAttributes {
+            as_path: AsPath::sequence([65010]),
+            ..PathAttributes::default()
+        };
+        let transparent = Export {
+            transparent: true,
+            ..export
+        };
+        transparent.apply(RS, false, &mut nothing_left);
+        assert!(
+            nothing_left.as_path.is_empty(),
+            "no segment without numbers"
+        );
     }
 
     #[test]

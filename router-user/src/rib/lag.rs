@@ -13,7 +13,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     adj_rib_out::Tables,
-    decision::Decision,
+    decision::{Decision, DecisionOptions},
     pack::routes,
     path::{Path, SessionIndex},
     table::{Address, Changed, Table},
@@ -100,7 +100,8 @@ impl Laggard {
         let behind = &mut self.behind[A::FAMILY as usize];
         for change in changed {
             if !behind.due.contains(change.slot) {
-                let before = routes(view, decision, &change.before, self.session);
+                let prefix = table.slot(change.slot).prefix();
+                let before = routes(view, decision, prefix, &change.before, self.session);
                 behind.owe(change.slot, path_ids(&before));
             }
             if table.paths(change.slot).is_empty() && !behind.was_sent(change.slot) {
@@ -109,12 +110,13 @@ impl Laggard {
         }
     }
 
-    /// Its view becomes another one: it is to be told of every slot in which either gives it a route.
+    /// Its view, or the configuration of the decision process, becomes another one: it is to be told
+    /// of every slot in which either gives it a route.
     pub(super) fn change_view(
         &mut self,
         decision: &Decision<'_>,
         tables: &Tables,
-        before: &View,
+        before: (&View, DecisionOptions),
         after: &View,
     ) {
         self.change_family(decision, &tables.v4, before, after);
@@ -125,17 +127,19 @@ impl Laggard {
         &mut self,
         decision: &Decision<'_>,
         table: &Table<A>,
-        before: &View,
+        (before, by): (&View, DecisionOptions),
         after: &View,
     ) {
         if !after.context.families.contains(A::FAMILY) {
             return;
         }
-        let [before, after] = [before, after].map(|view| FamilyView::new(view, A::FAMILY));
+        let before = FamilyView::new(before, A::FAMILY).decided_by(by);
+        let after = FamilyView::new(after, A::FAMILY);
         let behind = &mut self.behind[A::FAMILY as usize];
         for slot in 0..table.len() {
             let given = |view: &FamilyView<'_>| {
-                let given = routes(view, decision, table.paths(slot), self.session);
+                let prefix = table.slot(slot).prefix();
+                let given = routes(view, decision, prefix, table.paths(slot), self.session);
                 path_ids(&given)
             };
             if behind.due.contains(slot) {

@@ -1,71 +1,124 @@
-//! What subnets learn: the ECMP set and the backups of each prefix, and how they change.
+//! What subnets learn: the ECMP set and the backups of each prefix in each view, and how they change.
 //!
-//! Where nobody forwards by them, only what other routes depend on is told: whether a default route
-//! is learned, and which prefixes have no next hop that can be resolved. Once somebody does, the
-//! whole table is told in chunks, beside what changes meanwhile.
+//! A view that nobody forwards by is told only what other routes depend on: whether a default route
+//! is learned, and which prefixes have no next hop that can be resolved. What stands is told in chunks
+//! when a view is made, and when somebody begins to forward by it, beside what changes meanwhile.
 
-use std::{mem, sync::Arc};
-
-use foldhash::HashSet;
+use std::mem;
 
 use super::{
-    LearnedChange, LearnedNextHop, LearnedRoute, LearnedViewId,
+    LearnedChange, LearnedRoute, LearnedView, LearnedViewId,
+    attributes::Interner,
     decision::Decision,
-    path::{Judgement, Path, Reasons},
+    next_hops::NextHops,
+    path::{Judgement, Path, Reasons, Sessions, Zone, ZoneSet},
     table::{Address, Changed, Slot, Table},
+    view::SourceKinds,
 };
 
-/// Changes that have not been taken, and the sets of next hops, one copy each: a million prefixes
-/// share a handful of them. The hash is keyed, for peers choose next hops.
+/// What an answer depends on beside the paths and the view.
+#[derive(Clone, Copy)]
+pub(super) struct Basis<'a> {
+    pub(super) decision: Decision<'a>,
+    pub(super) reasons: &'a Reasons,
+    pub(super) attributes: &'a Interner,
+}
+
+/// The views, and changes that have not been taken.
 #[derive(Default)]
 pub(super) struct LearnedRoutes {
+    views: Vec<View>,
     changes: Vec<LearnedChange>,
+    told: Vec<LearnedViewId>,
+    next_hops: NextHops,
+}
+
+struct View {
+    id: LearnedViewId,
+    scope: Scope,
     /// Nobody forwards by what is learned.
     marks_only: bool,
     /// The first slot that is to be told yet, of the IPv4 and of the IPv6 table.
     untold: [Option<usize>; 2],
-    sets: HashSet<Arc<[LearnedNextHop]>>,
-    sweep_at: usize,
 }
 
 impl LearnedRoutes {
-    /// Whether every route is told, or only the marks. Those that stand are told by
-    /// [`LearnedRoutes::tell`] once they are wanted.
-    pub(super) fn tell_all(&mut self, all: bool) {
-        if self.marks_only == all {
-            self.marks_only = !all;
-            self.untold = if all { [Some(0); 2] } else { [None; 2] };
+    /// A new view, or whether an old one is told every route or only the marks. Those that stand are
+    /// told by [`LearnedRoutes::tell`] once they are wanted; at once if there are no prefixes at all
+    /// (`empty`).
+    pub(super) fn set(&mut self, id: LearnedViewId, view: &LearnedView, empty: bool) {
+        let mut known = self.views.iter_mut();
+        let view = match known.find(|known| known.id == id) {
+            Some(known) => {
+                let wants_more = known.marks_only && !view.marks_only;
+                known.marks_only = view.marks_only;
+                if !wants_more {
+                    return;
+                }
+                known
+            }
+            None => {
+                self.views.push(View {
+                    id,
+                    scope: Scope::new(view),
+                    marks_only: view.marks_only,
+                    untold: [None; 2],
+                });
+                self.views.last_mut().expect("just pushed")
+            }
+        };
+        if empty {
+            view.untold = [None; 2];
+            self.told.push(id);
+        } else {
+            view.untold = [Some(0); 2];
         }
+    }
+
+    /// Nothing more is told of a view.
+    pub(super) fn remove(&mut self, id: LearnedViewId) {
+        self.views.retain(|view| view.id != id);
+        self.changes.retain(|change| change.view != id);
+        self.told.retain(|told| *told != id);
     }
 
     /// Whether routes that stand wait to be told.
     pub(super) fn is_telling(&self) -> bool {
-        self.untold != [None; 2]
+        self.views.iter().any(|view| view.untold != [None; 2])
     }
 
     /// Tells the routes of the next so many slots that wait for it.
     pub(super) fn tell<A: Address>(
         &mut self,
-        decision: &Decision<'_>,
-        reasons: &Reasons,
+        basis: &Basis<'_>,
         table: &Table<A>,
-        slots: usize,
+        mut slots: usize,
     ) {
-        let Some(first) = self.untold[A::FAMILY as usize] else {
-            return;
-        };
-        let end = table.len().min(first + slots);
-        self.untold[A::FAMILY as usize] = (end < table.len()).then_some(end);
-        for slot in (first..end).map(|slot| table.slot(slot)) {
-            if let Some(route) = self.route(decision, reasons, slot.paths()) {
-                let prefix = slot.prefix();
-                let route = Some(route);
-                let view = LearnedViewId::default();
-                self.changes.push(LearnedChange {
-                    view,
-                    prefix,
-                    route,
-                });
+        for view in &mut self.views {
+            let Some(first) = view.untold[A::FAMILY as usize] else {
+                continue;
+            };
+            if slots == 0 {
+                return;
+            }
+            let end = table.len().min(first + slots);
+            slots -= end.saturating_sub(first);
+            view.untold[A::FAMILY as usize] = (end < table.len()).then_some(end);
+            if view.untold == [None; 2] {
+                self.told.push(view.id);
+            }
+            for slot in (first..end).map(|slot| table.slot(slot)) {
+                if view.marks_only && !view.scope.is_mark(basis, slot, slot.paths()) {
+                    continue;
+                }
+                let route = self.next_hops.route(basis, &view.scope, slot.paths());
+                if route.is_some() {
+                    self.changes.push(LearnedChange {
+                        view: view.id,
+                        prefix: slot.prefix(),
+                        route,
+                    });
+                }
             }
         }
     }
@@ -73,51 +126,132 @@ impl LearnedRoutes {
     /// Notes what a batch changed.
     pub(super) fn update<A: Address>(
         &mut self,
-        decision: &Decision<'_>,
-        reasons: &Reasons,
+        basis: &Basis<'_>,
         table: &Table<A>,
         changed: &[Changed],
     ) {
+        let mut answers = Answers::default();
         for change in changed {
             let slot = table.slot(change.slot);
-            if self.marks_only && !is_mark(reasons, slot, change) {
-                continue;
-            }
-            let before = self.route(decision, reasons, &change.before);
-            let after = self.route(decision, reasons, slot.paths());
-            if before != after {
-                let prefix = slot.prefix();
-                self.changes.push(LearnedChange {
-                    view: LearnedViewId::default(),
-                    prefix,
-                    route: after,
-                });
-            }
+            let before = (basis, &change.before[..]);
+            self.compare(&mut answers, slot, before, (basis, slot.paths()));
         }
-        self.sweep();
+        self.next_hops.sweep();
     }
 
     /// Notes what another configuration of the decision process changes.
     pub(super) fn redecide<A: Address>(
         &mut self,
-        before: &Decision<'_>,
-        after: &Decision<'_>,
-        reasons: &Reasons,
+        before: &Basis<'_>,
+        after: &Basis<'_>,
         table: &Table<A>,
     ) {
-        if self.marks_only {
-            // How many members a set has is no mark.
-            return;
-        }
+        let mut answers = Answers::default();
         for slot in (0..table.len()).map(|slot| table.slot(slot)) {
-            let old = self.route(before, reasons, slot.paths());
-            let new = self.route(after, reasons, slot.paths());
-            if old != new {
-                let prefix = slot.prefix();
+            let paths = &slot.paths()[..];
+            self.compare(&mut answers, slot, (before, paths), (after, paths));
+        }
+        self.next_hops.sweep();
+    }
+
+    /// Notes in which views the route of a prefix became another one.
+    fn compare<A: Address>(
+        &mut self,
+        answers: &mut Answers,
+        slot: &Slot<A>,
+        before: (&Basis<'_>, &[Path]),
+        after: (&Basis<'_>, &[Path]),
+    ) {
+        let Self {
+            views,
+            changes,
+            next_hops,
+            ..
+        } = self;
+        let several = views.len() > 1;
+        answers.0.clear();
+        for View {
+            id,
+            scope,
+            marks_only,
+            ..
+        } in &*views
+        {
+            let is_mark = |(basis, paths)| scope.is_mark(basis, slot, paths);
+            if *marks_only && !is_mark(before) && !is_mark(after) {
+                continue;
+            }
+            let pattern = match several {
+                true => scope.pattern(after.0, [before.1, after.1]),
+                false => None,
+            };
+            let known = answers.0.iter().find(|(known, _)| Some(*known) == pattern);
+            let route = match known {
+                Some((_, route)) => route.clone(),
+                None => {
+                    let [old, new] =
+                        [before, after].map(|(basis, paths)| next_hops.route(basis, scope, paths));
+                    let route = (old != new).then_some(new);
+                    answers
+                        .0
+                        .extend(pattern.map(|pattern| (pattern, route.clone())));
+                    route
+                }
+            };
+            if let Some(route) = route {
+                changes.push(LearnedChange {
+                    view: *id,
+                    prefix: slot.prefix(),
+                    route,
+                });
+            }
+        }
+    }
+
+    /// What stands in each view in the slots with such a path, for [`LearnedRoutes::compare_with`].
+    pub(super) fn standing<A: Address>(
+        &mut self,
+        basis: &Basis<'_>,
+        table: &Table<A>,
+        concerns: impl Fn(&Path) -> bool,
+    ) -> Vec<Stood> {
+        let slots = (0..table.len()).filter(|slot| table.paths(*slot).iter().any(&concerns));
+        let mut stood = Vec::new();
+        for slot in slots {
+            for (place, view) in self.views.iter().enumerate() {
+                let route = self.next_hops.route(basis, &view.scope, table.paths(slot));
+                stood.push(Stood {
+                    slot,
+                    view: place,
+                    route,
+                });
+            }
+        }
+        stood
+    }
+
+    /// Notes what differs from what stood.
+    pub(super) fn compare_with<A: Address>(
+        &mut self,
+        stood: Vec<Stood>,
+        basis: &Basis<'_>,
+        table: &Table<A>,
+    ) {
+        for Stood { slot, view, route } in stood {
+            let slot = table.slot(slot);
+            let View {
+                id,
+                scope,
+                marks_only,
+                ..
+            } = &self.views[view];
+            let now = self.next_hops.route(basis, scope, slot.paths());
+            let told = !marks_only || scope.is_mark(basis, slot, slot.paths());
+            if told && now != route {
                 self.changes.push(LearnedChange {
-                    view: LearnedViewId::default(),
-                    prefix,
-                    route: new,
+                    view: *id,
+                    prefix: slot.prefix(),
+                    route: now,
                 });
             }
         }
@@ -127,70 +261,114 @@ impl LearnedRoutes {
         mem::take(&mut self.changes)
     }
 
-    /// What subnets learn from these paths. What the route server originates is not learned.
-    fn route(
-        &mut self,
-        decision: &Decision<'_>,
-        reasons: &Reasons,
-        paths: &[Path],
-    ) -> Option<LearnedRoute> {
-        let is_candidate = |path: &Path| path.is_eligible() && !path.is_local();
-        let members = decision.multipath(paths, is_candidate);
-        if members.is_empty() {
-            return any_unresolvable(reasons, paths).then(|| LearnedRoute {
-                members: self.set(&[]),
-                backups: self.set(&[]),
-                blackhole: false,
-            });
+    /// The views that were told what stands, since last asked.
+    pub(super) fn take_told(&mut self) -> Vec<LearnedViewId> {
+        mem::take(&mut self.told)
+    }
+}
+
+/// A route as it stood.
+pub(super) struct Stood {
+    slot: usize,
+    view: usize,
+    route: Option<LearnedRoute>,
+}
+
+/// What one change comes to (`None`: nothing), by how its paths count: views in which they count the
+/// same come to the same.
+#[derive(Default)]
+struct Answers(Vec<(u128, Option<Option<LearnedRoute>>)>);
+
+/// Which paths count in a view.
+pub(super) struct Scope {
+    sources: SourceKinds,
+    /// A bit for each zone.
+    reach: Box<[u64]>,
+}
+
+/// How a path counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bearing {
+    /// Not at all.
+    None,
+    /// Its source does, but its next hop cannot be reached: if there is no other, packets are
+    /// dropped.
+    DeadEnd,
+    /// A candidate.
+    Candidate,
+}
+
+impl Scope {
+    pub(super) fn new(view: &LearnedView) -> Self {
+        Self {
+            sources: view.sources,
+            reach: bits(&view.reach),
         }
-        let is_member = |path: &Path| {
-            let next_hop = path.next_hop();
-            members.iter().any(|member| member.next_hop() == next_hop)
+    }
+
+    /// Whether a path is a candidate.
+    pub(super) fn takes(&self, sessions: &Sessions, path: &Path) -> bool {
+        let reaches = |zone| self.reaches(zone);
+        path.standing.zone().is_some_and(reaches)
+            && !path.is_local()
+            && self.takes_source(sessions, path)
+    }
+
+    pub(super) fn takes_source(&self, sessions: &Sessions, path: &Path) -> bool {
+        self.sources.contains(sessions.info(path.session).kind)
+    }
+
+    fn reaches(&self, zone: Zone) -> bool {
+        let number = usize::from(zone.0);
+        let word = self.reach.get(number / BITS);
+        word.is_some_and(|word| word & 1 << (number % BITS) != 0)
+    }
+
+    fn bearing(&self, basis: &Basis<'_>, path: &Path) -> Bearing {
+        let sessions = basis.decision.sessions;
+        if self.takes(sessions, path) {
+            return Bearing::Candidate;
+        }
+        let leads_nowhere = match basis.reasons.fault(path.standing) {
+            Some(fault) => matches!(fault, Judgement::Unresolvable(_)),
+            None => !path.is_local(),
         };
-        let backups = decision.multipath(paths, |path| is_candidate(path) && !is_member(path));
-        Some(LearnedRoute {
-            members: self.set(&members),
-            backups: self.set(&backups),
-            blackhole: false,
-        })
+        match leads_nowhere && self.takes_source(sessions, path) {
+            true => Bearing::DeadEnd,
+            false => Bearing::None,
+        }
     }
 
-    /// The shared set of these paths' next hops.
-    fn set(&mut self, paths: &[&Path]) -> Arc<[LearnedNextHop]> {
-        let next_hops = paths.iter().filter_map(|path| path.next_hop());
-        let mut set: smallvec::SmallVec<[LearnedNextHop; 8]> = next_hops
-            .map(|address| LearnedNextHop { address, weight: 1 })
-            .collect();
-        set.sort_unstable();
-        if let Some(known) = self.sets.get(&set[..]) {
-            return known.clone();
-        }
-        let shared: Arc<[LearnedNextHop]> = set[..].into();
-        self.sets.insert(shared.clone());
-        shared
+    /// Whether a prefix that has no candidate is learned nevertheless, without a next hop.
+    pub(super) fn any_dead_end(&self, basis: &Basis<'_>, paths: &[Path]) -> bool {
+        let is_dead_end = |path| self.bearing(basis, path) == Bearing::DeadEnd;
+        paths.iter().any(is_dead_end)
     }
 
-    /// Forgets sets that nobody uses, each time their number has doubled.
-    fn sweep(&mut self) {
-        const FEW: usize = 1024;
-        if self.sets.len() > self.sweep_at.max(FEW) {
-            self.sets.retain(|set| Arc::strong_count(set) > 1);
-            self.sweep_at = 2 * self.sets.len();
-        }
+    /// Whether other routes may depend on these paths.
+    fn is_mark<A: Address>(&self, basis: &Basis<'_>, slot: &Slot<A>, paths: &[Path]) -> bool {
+        let (_, length) = slot.key();
+        length == 0 || self.any_dead_end(basis, paths)
+    }
+
+    /// How each of these paths counts, in two bits; `None`: they are too many.
+    fn pattern(&self, basis: &Basis<'_>, paths: [&[Path]; 2]) -> Option<u128> {
+        let count: usize = paths.iter().map(|paths| paths.len()).sum();
+        let fits = 2 * count < u128::BITS as usize;
+        let paths = paths.into_iter().flatten();
+        let bearings = paths.map(|path| self.bearing(basis, path) as u128);
+        fits.then(|| bearings.fold(1, |pattern, bearing| pattern << 2 | bearing))
     }
 }
 
-/// Whether other routes may depend on what changed.
-fn is_mark<A: Address>(reasons: &Reasons, slot: &Slot<A>, change: &Changed) -> bool {
-    let (_, length) = slot.key();
-    length == 0
-        || any_unresolvable(reasons, &change.before)
-        || any_unresolvable(reasons, slot.paths())
-}
+const BITS: usize = u64::BITS as usize;
 
-fn any_unresolvable(reasons: &Reasons, paths: &[Path]) -> bool {
-    paths.iter().any(|path| {
-        !path.is_eligible()
-            && matches!(reasons.judgement(path.standing), Judgement::Unresolvable(_))
-    })
+fn bits(zones: &ZoneSet) -> Box<[u64]> {
+    let last = zones.last().map_or(0, |zone| usize::from(zone.0));
+    let mut words = vec![0; last / BITS + 1];
+    for zone in zones {
+        let number = usize::from(zone.0);
+        words[number / BITS] |= 1 << (number % BITS);
+    }
+    words.into()
 }

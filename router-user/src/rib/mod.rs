@@ -16,15 +16,16 @@
 //! in `vnet`. Peers are sent the best of all paths that they may receive; there what is originated
 //! here wins (step 0), so a learned path of the same prefix is never advertised.
 //!
-//! - `attributes`: equal attribute sets are one allocation; `additions`: what import adds to them.
+//! - `attributes`: equal attribute sets are one allocation, which knows what import made it of.
 //! - `table`: prefixes and their paths, in slots; `adj_rib_in`: how sessions change them.
 //! - `decision`: which path wins, and why the others lose.
-//! - `learned`: what subnets learn.
-//! - `view`, `export`, `pack`, `path_id`, `adj_rib_out`: what peers are sent; `lag`: those that do
-//!   not keep up.
+//! - `learned`: what subnets learn, in each of several views; `next_hops`: the route of one prefix.
+//! - `view`, `local`, `policy`, `export`, `outbound`: which paths a group of peers is sent, and as
+//!   what; `pack`, `path_id`, `shape`, `adj_rib_out`: how; `lag`: those that do not keep up.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
+    num::NonZeroU8,
     ops::Deref,
     sync::Arc,
 };
@@ -32,19 +33,24 @@ use std::{
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::bgp::wire::{Family, Nlri, PathAttributes};
+use crate::bgp::wire::{Family, Nlri, PathAttributes, community};
 
-mod additions;
 mod adj_rib_in;
 mod adj_rib_out;
 mod attributes;
 mod decision;
 mod export;
+mod fit;
 mod lag;
 mod learned;
+mod local;
+mod next_hops;
+mod outbound;
 mod pack;
 mod path;
 mod path_id;
+mod policy;
+mod shape;
 mod table;
 mod types;
 mod view;
@@ -52,22 +58,24 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use additions::Added;
 use adj_rib_in::Core;
 use adj_rib_out::{AdjRibOut, CHUNK, Tables};
 use decision::{Decision, Rank};
-use learned::LearnedRoutes;
+use learned::{Basis, LearnedRoutes, Scope};
 use path::{Path, Standing};
 use table::{Address, Table};
 use view::FamilyView;
 
-pub use additions::Additions;
 pub use decision::DecisionOptions;
 pub use export::Export;
-pub use path::{Imported, Judgement, SessionIndex, SessionInfo, SessionTotals, SourceKind};
+pub use local::{LocalSet, LocalSource};
+pub use path::{
+    Imported, Judgement, SessionIndex, SessionInfo, SessionTotals, SourceKind, Zone, ZoneSet,
+};
+pub use policy::{Evaluation, ExportPolicy, Source};
 pub use types::{
-    AdvertisedView, LearnedChange, LearnedNextHop, LearnedRoute, LearnedViewId, PathView,
-    PrefixView, Step, Verdict,
+    AdvertisedView, LearnedChange, LearnedNextHop, LearnedRoute, LearnedView, LearnedViewId,
+    PathView, PrefixView, Step, Verdict,
 };
 pub use view::{SourceKinds, View};
 
@@ -121,14 +129,15 @@ impl Rib {
         }
     }
 
-    /// The one allocation for these attributes and what import adds to them, to be given to
-    /// [`Rib::announce`].
-    pub fn intern(&mut self, received: Arc<PathAttributes>, additions: Additions) -> Interned {
-        let (attributes, added) = additions.apply(received);
-        Interned {
-            attributes: self.core.attributes.intern(attributes),
-            added,
-        }
+    /// The one allocation for what import made of these attributes, to be given to
+    /// [`Rib::announce`]. `imported` is `received` itself where it changed nothing.
+    pub fn intern(
+        &mut self,
+        received: Arc<PathAttributes>,
+        imported: Arc<PathAttributes>,
+        weight: Option<NonZeroU8>,
+    ) -> Interned {
+        self.core.intern(received, imported, weight)
     }
 
     /// Gives attributes back that [`Rib::intern`] gave out.
@@ -145,14 +154,14 @@ impl Rib {
         judgement: &Judgement,
     ) -> bool {
         let Self { tables, core, .. } = self;
-        let standing = core.reasons.standing(judgement).with(attributes.added);
+        let standing = core.reasons.standing(judgement);
         let rank = Rank::learned(attributes, core.sessions.info(session).class);
         let path = Path {
             attributes: attributes.attributes.clone(),
             rank,
             path_id: nlri.path_id,
             session,
-            standing,
+            standing: standing.with_changed(attributes.changed),
         };
         match nlri.prefix {
             IpNet::V4(net) => core.announce(&mut tables.v4, net.addr(), net.prefix_len(), path),
@@ -230,27 +239,34 @@ impl Rib {
     }
 
     /// Imports every path of a session again, from its attributes as received; only those of which
-    /// import makes something else now change.
+    /// import makes something else now change. Paths with the same attributes follow each other often:
+    /// `import` does well to give out one allocation for all of them.
     pub fn reimport(
         &mut self,
         session: SessionIndex,
-        mut import: impl FnMut(Family, &PathAttributes) -> Imported,
+        mut import: impl FnMut(IpNet, &Arc<PathAttributes>) -> Imported,
     ) {
         let Self { tables, core, .. } = self;
         core.reimport(&mut tables.v4, session, &mut import);
         core.reimport(&mut tables.v6, session, &mut import);
     }
 
-    /// The route server originates a prefix from now on (origin IGP, next hop by view).
-    pub fn originate(&mut self, prefix: IpNet) {
-        let attributes = self.intern(Arc::default(), Additions::default());
+    /// The route server originates a prefix from now on, with these attributes, those that it had
+    /// before notwithstanding; without NEXT_HOP, the next hop is the one of each view. Several of its
+    /// sources may hold one prefix.
+    pub fn originate(
+        &mut self,
+        source: LocalSource,
+        prefix: IpNet,
+        attributes: Arc<PathAttributes>,
+    ) {
         let Self { tables, core, .. } = self;
         let path = Path {
-            attributes: attributes.attributes,
-            rank: Rank::ORIGINATED,
-            path_id: 0,
+            attributes: core.attributes.intern(attributes),
+            rank: Rank::originated(source),
+            path_id: source.0.into(),
             session: SessionIndex::LOCAL,
-            standing: Standing::ELIGIBLE,
+            standing: Standing::LOCAL,
         };
         match prefix {
             IpNet::V4(net) => core.announce(&mut tables.v4, net.addr(), net.prefix_len(), path),
@@ -258,9 +274,10 @@ impl Rib {
         };
     }
 
-    /// The route server no longer originates a prefix.
-    pub fn cease_originating(&mut self, prefix: IpNet) {
-        self.withdraw(SessionIndex::LOCAL, prefix.into());
+    /// A source of the route server's own no longer holds a prefix.
+    pub fn cease_originating(&mut self, source: LocalSource, prefix: IpNet) {
+        let path_id = source.0.into();
+        self.withdraw(SessionIndex::LOCAL, Nlri { prefix, path_id });
     }
 
     /// A session is sent routes from now on: first the table, in [steps](Rib::step), each family
@@ -310,36 +327,91 @@ impl Rib {
     }
 
     /// Changes the decision process.
-    pub fn set_max_paths(&mut self, max_paths: usize) {
-        if self.core.options.max_paths == max_paths {
+    pub fn set_options(&mut self, options: DecisionOptions) {
+        if self.core.options == options {
             return;
         }
         self.flush();
-        let before = self.core.options;
-        self.core.options.max_paths = max_paths;
+        let before = std::mem::replace(&mut self.core.options, options);
+        let Self {
+            tables,
+            core,
+            learned,
+            out,
+        } = self;
+        let after = core.basis();
+        let decision = Decision {
+            options: before,
+            ..after.decision
+        };
+        let basis = Basis { decision, ..after };
+        learned.redecide(&basis, &after, &tables.v4);
+        learned.redecide(&basis, &after, &tables.v6);
+        if before.always_compare_med != options.always_compare_med {
+            out.redecide(&mut core.sessions, before, options, tables);
+        }
+    }
+
+    /// Gives each session the class in the decision process that its kind has from now on.
+    pub fn reclassify(&mut self, class: impl Fn(&SessionInfo) -> u8) {
+        let moved = self.core.sessions.reclassify(class);
+        if !moved.contains(&true) {
+            return;
+        }
+        let mut next = [0; 2];
+        while next[0] < self.tables.v4.len() || next[1] < self.tables.v6.len() {
+            let Self { tables, core, .. } = self;
+            next = [
+                core.reclassify(&mut tables.v4, next[0], &moved, CHUNK),
+                core.reclassify(&mut tables.v6, next[1], &moved, CHUNK),
+            ];
+            self.flush();
+        }
+    }
+
+    /// Whether packets to a session's routes with the community BLACKHOLE are dropped from now on
+    /// (RFC 7999).
+    pub fn set_may_blackhole(&mut self, session: SessionIndex, may: bool) {
+        if self.core.sessions.info(session).may_blackhole == may {
+            return;
+        }
+        self.flush();
         let Self {
             tables,
             core,
             learned,
             ..
         } = self;
-        let [before, after] = [before, core.options].map(|options| Decision {
-            sessions: &core.sessions,
-            options,
-        });
-        learned.redecide(&before, &after, &core.reasons, &tables.v4);
-        learned.redecide(&before, &after, &core.reasons, &tables.v6);
+        let concerns = |path: &Path| {
+            path.session == session && path.attributes.has_community(community::BLACKHOLE)
+        };
+        let v4 = learned.standing(&core.basis(), &tables.v4, concerns);
+        let v6 = learned.standing(&core.basis(), &tables.v6, concerns);
+        core.sessions.get_mut(session).info.may_blackhole = may;
+        learned.compare_with(v4, &core.basis(), &tables.v4);
+        learned.compare_with(v6, &core.basis(), &tables.v6);
     }
 
-    /// Whether subnets forward by what is learned. If not, [`Rib::take_learned`] tells only which
-    /// default routes there are and which prefixes cannot be resolved; as soon as they do, it tells
-    /// everything, in [steps](Rib::step). It does from the start.
-    pub fn set_forwarding(&mut self, forwarding: bool) {
+    /// A new view of what is learned: what stands is told in [steps](Rib::step), then every change. Of
+    /// a known one, whether only the marks are told; once it is told everything, it is told what
+    /// stands again.
+    pub fn set_learned_view(&mut self, id: LearnedViewId, view: &LearnedView) {
         self.flush();
-        self.learned.tell_all(forwarding);
+        let Tables { v4, v6 } = &self.tables;
+        self.learned.set(id, view, v4.len() + v6.len() == 0);
     }
 
-    /// Whether routes that stand are still to be told since [`Rib::set_forwarding`].
+    /// Nothing more is told of a view.
+    pub fn remove_learned_view(&mut self, id: LearnedViewId) {
+        self.learned.remove(id);
+    }
+
+    /// The views of which everything that stands has been told by now, since last asked.
+    pub fn take_told(&mut self) -> Vec<LearnedViewId> {
+        self.learned.take_told()
+    }
+
+    /// Whether routes that stand are still to be told to a view.
     #[must_use]
     pub fn is_telling(&self) -> bool {
         self.learned.is_telling()
@@ -360,12 +432,8 @@ impl Rib {
             learned,
             out,
         } = self;
-        let decision = Decision {
-            sessions: &core.sessions,
-            options: core.options,
-        };
-        learned.tell(&decision, &core.reasons, &tables.v4, CHUNK);
-        learned.tell(&decision, &core.reasons, &tables.v6, CHUNK);
+        learned.tell(&core.basis(), &tables.v4, CHUNK);
+        learned.tell(&core.basis(), &tables.v6, CHUNK);
         out.step(&mut core.sessions, core.options, tables);
         out.catch_up(&mut core.sessions, core.options, tables);
     }
@@ -382,7 +450,7 @@ impl Rib {
         flush(&mut tables.v6, core, learned, out);
     }
 
-    /// What subnets learn, since last asked.
+    /// What subnets learn, in all views, since last asked.
     pub fn take_learned(&mut self) -> Vec<LearnedChange> {
         self.flush();
         self.learned.take()
@@ -406,13 +474,25 @@ impl Rib {
         self.core.attributes.len()
     }
 
-    /// The learned paths of all prefixes, or of `only`.
-    pub fn prefixes(&self, only: Option<IpNet>) -> impl Iterator<Item = PrefixView> {
+    /// The zones in which next hops of eligible paths lie.
+    #[must_use]
+    pub fn zones_in_use(&self) -> ZoneSet {
+        self.core.zones.in_use()
+    }
+
+    /// The learned paths of all prefixes, or of `only`, and what becomes of them in a view (`None`: in
+    /// one of all sources and zones).
+    pub fn prefixes<'r>(
+        &'r self,
+        only: Option<IpNet>,
+        view: Option<&LearnedView>,
+    ) -> impl Iterator<Item = PrefixView> + use<'r> {
+        let scope = view.map(Scope::new);
         let Tables { v4, v6 } = &self.tables;
         let v4 = slots(v4, v4_slots(v4, only)).map(|(_, prefix, paths)| (prefix, paths));
         let v6 = slots(v6, v6_slots(v6, only)).map(|(_, prefix, paths)| (prefix, paths));
         v4.chain(v6)
-            .map(|(prefix, paths)| self.core.view(prefix, paths))
+            .map(move |(prefix, paths)| self.core.view(prefix, paths, scope.as_ref()))
     }
 
     /// What a session has been sent as of the last flush: all prefixes, or `only`.
@@ -448,7 +528,8 @@ impl Rib {
 /// Attributes that are shared by all paths that carry them.
 pub struct Interned {
     attributes: Arc<PathAttributes>,
-    added: Added,
+    /// They are not those received, or have a weight.
+    changed: bool,
 }
 
 impl Deref for Interned {
@@ -470,11 +551,7 @@ fn flush<A: Address>(
         return;
     }
     let changed = table.take_changed();
-    let decision = Decision {
-        sessions: &core.sessions,
-        options: core.options,
-    };
-    learned.update(&decision, &core.reasons, table, &changed);
+    learned.update(&core.basis(), table, &changed);
     out.update(&mut core.sessions, core.options, table, &changed);
     let empty = changed.iter().map(|change| change.slot);
     table.free_empty(empty.filter(|slot| !out.is_due(A::FAMILY, *slot)));

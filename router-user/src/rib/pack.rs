@@ -4,7 +4,7 @@
 //! messages for sessions. Changes for the same recipients go together by attributes; members that
 //! may not be sent the group's path get what is chosen for them alone.
 
-use std::{ops::AddAssign, sync::Arc};
+use std::{net::IpAddr, ops::AddAssign, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
@@ -13,9 +13,10 @@ use smallvec::SmallVec;
 
 use super::{
     decision::{Choice, Decision, Ranking},
+    outbound::{Outgoing, Provenance},
     path::{Path, SessionIndex, Sessions},
     path_id,
-    view::{FamilyView, Members, SessionSet, View},
+    view::{FamilyView, Members, SessionSet},
 };
 use crate::bgp::wire::{Nlri, PathAttributes, encode_announce, encode_withdraw};
 
@@ -56,6 +57,8 @@ pub(super) struct Packer<'a> {
     /// The view from now on; the same unless the configuration changed.
     after: &'a FamilyView<'a>,
     members: &'a Members,
+    /// Both views send the same attributes as the same, next hops of the route server's own aside.
+    alike: bool,
     streams: FxHashMap<Recipients, Stream>,
     /// About how long all messages will be.
     bytes: usize,
@@ -72,14 +75,15 @@ enum Recipients {
 struct Stream {
     withdrawn: Vec<Nlri>,
     announced: Vec<Announced>,
-    /// Place in `announced`, by the address of the interned attributes.
-    places: FxHashMap<*const PathAttributes, usize>,
+    /// Place in `announced`, by the address of the attributes.
+    places: FxHashMap<(*const PathAttributes, Provenance), usize>,
     newly_announced: usize,
 }
 
 /// Routes with the same attributes.
 struct Announced {
     attributes: Arc<PathAttributes>,
+    provenance: Provenance,
     /// About how long a message with one of them is.
     message_len: usize,
     nlri: Vec<Nlri>,
@@ -95,6 +99,7 @@ impl<'a> Packer<'a> {
             before,
             after,
             members,
+            alike: before.view.sends_like(after.view),
             streams: FxHashMap::default(),
             bytes: 0,
         }
@@ -117,18 +122,24 @@ impl<'a> Packer<'a> {
             return self.add_several(decision, prefix, before, after);
         }
         let sessions = decision.sessions;
-        let old = self.before.choose(decision, before, None);
-        let new = self.after.choose(decision, after, None);
-        let decisive = decisive(old, before).chain(decisive(new, after));
-        let excluded = self.members.excluded(sessions, decisive);
+        let old = self.before.choose(decision, prefix, before, None);
+        let new = self.after.choose(decision, prefix, after, None);
+        let excluded = {
+            let [before_view, after_view] = [self.before, self.after];
+            let old = named(before_view, sessions, prefix, decisive(old, before));
+            let new = named(after_view, sessions, prefix, decisive(new, after));
+            self.members.excluded(sessions, old.chain(new))
+        };
         for &member in &excluded {
             let info = sessions.info(member);
-            let old = self.before.choose(decision, before, Some(info));
-            let new = self.after.choose(decision, after, Some(info));
-            self.change(Recipients::Only(member), prefix, old.path, new.path);
+            let old = self.before.choose(decision, prefix, before, Some(info));
+            let new = self.after.choose(decision, prefix, after, Some(info));
+            let only = Recipients::Only(member);
+            self.change(sessions, only, prefix, old.path, new.path);
         }
         if excluded.len() < self.members.all().len() {
-            self.change(Recipients::AllBut(excluded), prefix, old.path, new.path);
+            let others = Recipients::AllBut(excluded);
+            self.change(sessions, others, prefix, old.path, new.path);
         }
     }
 
@@ -142,14 +153,16 @@ impl<'a> Packer<'a> {
         had: &[u32],
         after: &[Path],
     ) {
-        let new = routes(self.after, decision, after, member);
+        let sessions = decision.sessions;
+        let new = routes(self.after, decision, prefix, after, member);
         if new.is_empty() && had.is_empty() {
             return;
         }
         let recipients = Recipients::Only(member);
         for &(path_id, path) in &new {
             let is_new = !had.contains(&path_id);
-            self.announce(recipients.clone(), Nlri { prefix, path_id }, path, is_new);
+            let nlri = Nlri { prefix, path_id };
+            self.announce(sessions, recipients.clone(), nlri, path, is_new);
         }
         for &path_id in had {
             if new.iter().all(|(number, _)| *number != path_id) {
@@ -169,22 +182,27 @@ impl<'a> Packer<'a> {
     ) {
         let sessions = decision.sessions;
         let [old_view, new_view] = [self.before, self.after];
-        let old = old_view.choose_several(decision, before, None);
-        let new = new_view.choose_several(decision, after, None);
-        let decisive = decisive_of_several(&old, before).chain(decisive_of_several(&new, after));
-        let excluded = self.members.excluded(sessions, decisive);
+        let old = old_view.choose_several(decision, prefix, before, None);
+        let new = new_view.choose_several(decision, prefix, after, None);
+        let excluded = {
+            let old = decisive_of_several(&old, before);
+            let new = decisive_of_several(&new, after);
+            let old = named(old_view, sessions, prefix, old);
+            let new = named(new_view, sessions, prefix, new);
+            self.members.excluded(sessions, old.chain(new))
+        };
         for &member in &excluded {
             let info = Some(sessions.info(member));
-            let old = old_view.choose_several(decision, before, info);
-            let new = new_view.choose_several(decision, after, info);
+            let old = old_view.choose_several(decision, prefix, before, info);
+            let new = new_view.choose_several(decision, prefix, after, info);
             let [old, new] =
                 [(before, old), (after, new)].map(|(all, chosen)| numbered(all, &chosen));
-            self.change_several(&Recipients::Only(member), prefix, &old, &new);
+            self.change_several(sessions, &Recipients::Only(member), prefix, &old, &new);
         }
         if excluded.len() < self.members.all().len() {
             let [old, new] =
                 [(before, old), (after, new)].map(|(all, chosen)| numbered(all, &chosen));
-            self.change_several(&Recipients::AllBut(excluded), prefix, &old, &new);
+            self.change_several(sessions, &Recipients::AllBut(excluded), prefix, &old, &new);
         }
     }
 
@@ -202,6 +220,7 @@ impl<'a> Packer<'a> {
             };
             for &member in &recipients {
                 let advertised = &mut sessions.get_mut(member).totals.advertised;
+                let advertised = &mut advertised[self.after.family as usize];
                 advertised.add_assign(stream.newly_announced);
                 *advertised -= stream.withdrawn.len();
             }
@@ -215,6 +234,7 @@ impl<'a> Packer<'a> {
 
     fn change_several(
         &mut self,
+        sessions: &Sessions,
         recipients: &Recipients,
         prefix: IpNet,
         old: &Numbered<'_>,
@@ -222,15 +242,11 @@ impl<'a> Packer<'a> {
     ) {
         for &(path_id, path) in new {
             let had = old.iter().find(|(number, _)| *number == path_id);
-            if had.is_some_and(|(_, had)| self.looks_the_same(had, path)) {
+            if had.is_some_and(|(_, had)| self.looks_the_same(sessions, prefix, had, path)) {
                 continue;
             }
-            self.announce(
-                recipients.clone(),
-                Nlri { prefix, path_id },
-                path,
-                had.is_none(),
-            );
+            let nlri = Nlri { prefix, path_id };
+            self.announce(sessions, recipients.clone(), nlri, path, had.is_none());
         }
         for &(path_id, _) in old {
             if new.iter().all(|(number, _)| *number != path_id) {
@@ -241,6 +257,7 @@ impl<'a> Packer<'a> {
 
     fn change(
         &mut self,
+        sessions: &Sessions,
         recipients: Recipients,
         prefix: IpNet,
         old: Option<&Path>,
@@ -248,16 +265,27 @@ impl<'a> Packer<'a> {
     ) {
         match (old, new) {
             (None, None) => {}
-            (Some(old), Some(new)) if self.looks_the_same(old, new) => {}
-            (old, Some(new)) => self.announce(recipients, prefix.into(), new, old.is_none()),
+            (Some(old), Some(new)) if self.looks_the_same(sessions, prefix, old, new) => {}
+            (old, Some(new)) => {
+                self.announce(sessions, recipients, prefix.into(), new, old.is_none());
+            }
             (Some(_), None) => self.withdraw(recipients, prefix.into()),
         }
     }
 
-    fn announce(&mut self, recipients: Recipients, nlri: Nlri, path: &Path, is_new: bool) {
+    fn announce(
+        &mut self,
+        sessions: &Sessions,
+        recipients: Recipients,
+        nlri: Nlri,
+        path: &Path,
+        is_new: bool,
+    ) {
+        let outgoing = self.after.outgoing(sessions, nlri.prefix, path);
+        let outgoing = outgoing.expect("what the policy keeps back is not chosen");
         let stream = self.streams.entry(recipients).or_default();
         stream.newly_announced += usize::from(is_new);
-        self.bytes += stream.announce(nlri, &path.attributes, self.after);
+        self.bytes += stream.announce(nlri, &outgoing, self.after);
     }
 
     fn withdraw(&mut self, recipients: Recipients, nlri: Nlri) {
@@ -266,18 +294,48 @@ impl<'a> Packer<'a> {
         self.bytes += self.after.nlri_len(&nlri);
     }
 
-    /// Whether a peer that has the old path would be told nothing new. Attributes are interned:
-    /// the same set has the same address.
-    fn looks_the_same(&self, old: &Path, new: &Path) -> bool {
-        let [before, after] = [self.before.view, self.after.view];
-        let family = self.after.family;
-        let own_next_hop = |view: &View| view.own_next_hop(family);
-        let outbound = |view: &View| view.outbound(family, &new.attributes);
-        Arc::ptr_eq(&old.attributes, &new.attributes)
-            && before.asn == after.asn
-            && (!new.is_local() || own_next_hop(before) == own_next_hop(after))
-            && (before.export == after.export || outbound(before) == outbound(after))
+    /// Whether a peer that has the old path would be told nothing new.
+    fn looks_the_same(&self, sessions: &Sessions, prefix: IpNet, old: &Path, new: &Path) -> bool {
+        let [before, after] = [self.before, self.after];
+        let plain = before.view.policy.is_none() && after.view.policy.is_none();
+        if plain && !old.same_attributes(new) {
+            return false;
+        }
+        let outgoing = (
+            before.outgoing(sessions, prefix, old),
+            after.outgoing(sessions, prefix, new),
+        );
+        let (Some(old), Some(new)) = outgoing else {
+            return false;
+        };
+        if old.provenance != new.provenance || !plain && old.attributes != new.attributes {
+            return false;
+        }
+        let own_next_hop = |view: &FamilyView<'_>| view.view.own_next_hop(view.family);
+        let named = new.attributes.next_hop.is_some();
+        let outbound = |view: &FamilyView<'_>| {
+            let Outgoing {
+                attributes,
+                provenance,
+            } = &new;
+            view.view.outbound(view.family, attributes, *provenance)
+        };
+        self.alike && (named || own_next_hop(before) == own_next_hop(after))
+            || outbound(before) == outbound(after)
     }
+}
+
+/// Paths with the next hops that they are sent with.
+fn named<'p>(
+    view: &FamilyView<'_>,
+    sessions: &Sessions,
+    prefix: IpNet,
+    paths: impl Iterator<Item = &'p Path>,
+) -> impl Iterator<Item = (&'p Path, Option<IpAddr>)> {
+    paths.map(move |path| {
+        let outgoing = view.outgoing(sessions, prefix, path);
+        (path, outgoing.and_then(|outgoing| outgoing.next_hop()))
+    })
 }
 
 /// The paths without which the choice could be another one: a member that may not be sent one of
@@ -310,38 +368,37 @@ fn numbered<'p>(all: &'p [Path], chosen: &Ranking<'p>) -> Numbered<'p> {
 pub(super) fn routes<'p>(
     view: &FamilyView<'_>,
     decision: &Decision<'_>,
+    prefix: IpNet,
     paths: &'p [Path],
     member: SessionIndex,
 ) -> Numbered<'p> {
     let info = Some(decision.sessions.info(member));
     if view.sends_several() {
-        numbered(paths, &view.choose_several(decision, paths, info))
+        numbered(paths, &view.choose_several(decision, prefix, paths, info))
     } else {
-        let choice = view.choose(decision, paths, info);
+        let choice = view.choose(decision, prefix, paths, info);
         choice.path.into_iter().map(|path| (0, path)).collect()
     }
 }
 
 impl Stream {
     /// Returns about how many bytes that adds.
-    fn announce(
-        &mut self,
-        nlri: Nlri,
-        attributes: &Arc<PathAttributes>,
-        to: &FamilyView<'_>,
-    ) -> usize {
+    fn announce(&mut self, nlri: Nlri, outgoing: &Outgoing<'_>, to: &FamilyView<'_>) -> usize {
         let max = to.view.context.max_message_len();
-        let place = *self
-            .places
-            .entry(Arc::as_ptr(attributes))
-            .or_insert_with(|| {
-                self.announced.push(Announced {
-                    attributes: attributes.clone(),
-                    message_len: to.message_len(attributes).unwrap_or(max),
-                    nlri: Vec::new(),
-                });
-                self.announced.len() - 1
+        let Outgoing {
+            attributes,
+            provenance,
+        } = outgoing;
+        let key = (Arc::as_ptr(attributes), *provenance);
+        let place = *self.places.entry(key).or_insert_with(|| {
+            self.announced.push(Announced {
+                attributes: Arc::clone(attributes),
+                provenance: *provenance,
+                message_len: to.message_len(outgoing).unwrap_or(max),
+                nlri: Vec::new(),
             });
+            self.announced.len() - 1
+        });
         let same = &mut self.announced[place];
         same.nlri.push(nlri);
         if same.nlri.len() == 1 {
@@ -362,7 +419,7 @@ impl Stream {
             encode_withdraw(&view.context, self.withdrawn.iter().copied(), &mut buffer);
         }
         for same in &self.announced {
-            let sent = view.outbound(family, &same.attributes);
+            let sent = view.outbound(family, &same.attributes, same.provenance);
             let nlri = same.nlri.iter().copied();
             // `FamilyView::choose` has passed over what cannot be encoded; were it mistaken, the peer
             // must not keep an older route.

@@ -1,13 +1,10 @@
 //! A path of the Adj-RIB-In and the sessions that paths come from.
 
-use std::{net::IpAddr, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, net::Ipv4Addr, num::NonZeroU8, sync::Arc};
 
 use smallvec::SmallVec;
 
-use super::{
-    additions::{Added, Additions},
-    decision::Rank,
-};
+use super::{LocalSource, decision::Rank};
 use crate::bgp::{
     SessionId,
     wire::{NextHop, PathAttributes},
@@ -47,14 +44,29 @@ pub struct SessionInfo {
     pub ebgp: bool,
     /// A gateway: exempt from step 8.
     pub gateway: bool,
+    /// Packets to its routes with the community BLACKHOLE are dropped (RFC 7999).
+    pub may_blackhole: bool,
+}
+
+/// Where a next hop lies: the network, as `route_server` numbers them, 0 its own. At most
+/// [`Zone::LAST`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Zone(pub u16);
+
+/// Zones, for instance those in which a user can reach next hops.
+pub type ZoneSet = BTreeSet<Zone>;
+
+impl Zone {
+    /// The highest number.
+    pub const LAST: Self = Self(4094);
 }
 
 /// What `route_server` makes of a path on import. Texts come from a small fixed set: they are
 /// kept, one copy each, as long as the RIB lives.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Judgement {
-    /// Takes part in the decision process.
-    Eligible,
+    /// Takes part in the decision process. Its next hop lies here.
+    Eligible(Zone),
     /// Its next hop leads nowhere: not a candidate, but if there is no other, packets are dropped
     /// instead of taking a shorter prefix.
     Unresolvable(Arc<str>),
@@ -62,52 +74,49 @@ pub enum Judgement {
     Rejected(Arc<str>),
 }
 
-/// What import makes of a path: what it adds to the attributes, and how it judges it.
+/// What import makes of a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Imported {
     /// How it judges it.
     pub judgement: Judgement,
-    /// What it adds.
-    pub additions: Additions,
+    /// Its attributes from here on; the very allocation that was received if nothing changed.
+    pub attributes: Arc<PathAttributes>,
+    /// The share of the flows that a route map gives it; before what its communities say.
+    pub weight: Option<NonZeroU8>,
 }
 
-/// [`Judgement`], the stale mark and what import added, in two bytes. The highest bit is the mark,
-/// the next two are [`Added`]; without them, 0 is eligible, else it is a place in [`Reasons`] counted
-/// from 1.
+/// [`Judgement`], the stale mark and whether import changed the attributes, in two bytes. The highest
+/// bit is the mark, the next one says "changed"; the others are the zone of an eligible path, else a
+/// place in [`Reasons`] counted from [`Standing::REASONS`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Standing(u16);
 
 impl Standing {
-    pub(super) const ELIGIBLE: Self = Self(0);
+    /// Of what the route server originates.
+    pub(super) const LOCAL: Self = Self(0);
     const STALE: u16 = 1 << 15;
-    const ONLY_TO_CUSTOMER: u16 = 1 << 14;
-    const GRACEFUL_SHUTDOWN: u16 = 1 << 13;
+    const CHANGED: u16 = 1 << 14;
     /// The bits of the judgement.
-    const JUDGEMENT: u16 = Self::GRACEFUL_SHUTDOWN - 1;
+    const JUDGEMENT: u16 = Self::CHANGED - 1;
+    /// The first judgement that is not eligible.
+    const REASONS: u16 = Zone::LAST.0 + 1;
 
     /// All but the mark.
     pub(super) const fn judged(self) -> Self {
         Self(self.0 & !Self::STALE)
     }
 
-    /// The judgement of `self` for a path to which import added this.
-    pub(super) const fn with(self, added: Added) -> Self {
-        let mut bits = self.0 & (Self::JUDGEMENT | Self::STALE);
-        if added.only_to_customer {
-            bits |= Self::ONLY_TO_CUSTOMER;
+    /// The judgement of `self` for a path whose attributes import changed, or gave a weight.
+    pub(super) const fn with_changed(self, changed: bool) -> Self {
+        match changed {
+            true => Self(self.0 | Self::CHANGED),
+            false => Self(self.0 & !Self::CHANGED),
         }
-        if added.graceful_shutdown {
-            bits |= Self::GRACEFUL_SHUTDOWN;
-        }
-        Self(bits)
     }
 
-    /// What import added.
-    pub(super) const fn added(self) -> Added {
-        Added {
-            only_to_customer: self.0 & Self::ONLY_TO_CUSTOMER != 0,
-            graceful_shutdown: self.0 & Self::GRACEFUL_SHUTDOWN != 0,
-        }
+    /// Whether the attributes are not those received, or have a weight.
+    pub(super) const fn is_changed(self) -> bool {
+        self.0 & Self::CHANGED != 0
     }
 
     /// `self` with the mark or without it.
@@ -121,6 +130,16 @@ impl Standing {
     pub(super) const fn is_stale(self) -> bool {
         self.0 & Self::STALE != 0
     }
+
+    /// Where the next hop of an eligible path lies.
+    pub(super) const fn zone(self) -> Option<Zone> {
+        let judgement = self.0 & Self::JUDGEMENT;
+        if judgement < Self::REASONS {
+            Some(Zone(judgement))
+        } else {
+            None
+        }
+    }
 }
 
 /// The texts of judgements, one copy each.
@@ -128,20 +147,22 @@ impl Standing {
 pub(super) struct Reasons(Vec<Judgement>);
 
 impl Reasons {
-    /// Texts that a [`Standing`] can tell apart.
-    const MOST: usize = Standing::JUDGEMENT as usize;
+    /// Texts that are kept; a [`Standing`] can tell more apart.
+    const MOST: usize = 8191;
     /// Stands for every text that came when there was no room for more.
     const FORGOTTEN: &str =
         "the rules have changed too often since the start for the reason to be kept";
 
     pub(super) fn standing(&mut self, judgement: &Judgement) -> Standing {
         let place = match judgement {
-            Judgement::Eligible => return Standing::ELIGIBLE,
+            Judgement::Eligible(zone) => {
+                assert!(*zone <= Zone::LAST, "networks are numbered up to that");
+                return Standing(zone.0);
+            }
             _ => self.place(judgement),
         };
-        let number = u16::try_from(place + 1).ok();
-        let number = number.filter(|number| number & !Standing::JUDGEMENT == 0);
-        Standing(number.expect("there are no more than MOST"))
+        let number = u16::try_from(place).expect("there are no more than MOST");
+        Standing(Standing::REASONS + number)
     }
 
     fn place(&mut self, judgement: &Judgement) -> usize {
@@ -166,11 +187,11 @@ impl Reasons {
         self.0.len() - 1
     }
 
-    pub(super) fn judgement(&self, standing: Standing) -> &Judgement {
-        match standing.0 & Standing::JUDGEMENT {
-            0 => &Judgement::Eligible,
-            place => &self.0[usize::from(place) - 1],
-        }
+    /// Why a path with this standing is not eligible; `None`: it is.
+    pub(super) fn fault(&self, standing: Standing) -> Option<&Judgement> {
+        let number = standing.0 & Standing::JUDGEMENT;
+        let place = number.checked_sub(Standing::REASONS)?;
+        Some(&self.0[usize::from(place)])
     }
 }
 
@@ -190,19 +211,28 @@ impl Path {
         self.session == SessionIndex::LOCAL
     }
 
+    /// Which of the route server's own sources it is of.
+    pub(super) fn local_source(&self) -> Option<LocalSource> {
+        let number = || u8::try_from(self.path_id).expect("the number of a source");
+        self.is_local().then(|| LocalSource(number()))
+    }
+
+    /// Whether a peer sees the same of both after import. Attributes are interned: only sets that
+    /// import made may be equal and yet not the same.
+    pub(super) fn same_attributes(&self, other: &Self) -> bool {
+        let changed = self.standing.is_changed() || other.standing.is_changed();
+        Arc::ptr_eq(&self.attributes, &other.attributes)
+            || changed && self.attributes == other.attributes
+    }
+
     pub(super) fn is_eligible(&self) -> bool {
-        self.standing.0 & Standing::JUDGEMENT == Standing::ELIGIBLE.0
+        self.standing.zone().is_some()
     }
 
     /// Not announced again since its session's paths were [marked](super::Rib::mark_stale). The
     /// mark by itself changes no decision.
     pub(super) fn is_stale(&self) -> bool {
         self.standing.is_stale()
-    }
-
-    /// Its attributes before import.
-    pub(super) fn received(&self) -> Arc<PathAttributes> {
-        self.standing.added().without(&self.attributes)
     }
 
     /// The address of NEXT_HOP; a learned, eligible path has one.
@@ -235,8 +265,8 @@ pub struct SessionTotals {
     pub stale: [usize; 2],
     /// Of those received, eligible.
     pub accepted: usize,
-    /// Routes sent and not withdrawn.
-    pub advertised: usize,
+    /// Routes sent and not withdrawn: IPv4, IPv6.
+    pub advertised: [usize; 2],
     /// Sum of the hashes of the eligible paths: two sessions that were told the same things have the
     /// same, in whatever order they were told. What is rejected does not count: a peer reflects what
     /// one instance told it to the other, and such loops differ by instance.
@@ -269,6 +299,17 @@ impl Sessions {
         &self[index].info
     }
 
+    /// Gives sessions the class that they are to have now; which of them got another one, by index.
+    pub(super) fn reclassify(&mut self, class: impl Fn(&SessionInfo) -> u8) -> Vec<bool> {
+        let sessions = self.0.iter_mut().map(|session| {
+            session.as_mut().is_some_and(|Session { info, .. }| {
+                let class = class(info);
+                std::mem::replace(&mut info.class, class) != class
+            })
+        });
+        sessions.collect()
+    }
+
     pub(super) fn get_mut(&mut self, index: SessionIndex) -> &mut Session {
         self.0[usize::from(index.0)]
             .as_mut()
@@ -298,7 +339,7 @@ mod tests {
         };
         for judgement in texts(Judgement::Rejected).chain(texts(Judgement::Unresolvable)) {
             let standing = reasons.standing(&judgement);
-            let kept = reasons.judgement(standing);
+            let kept = reasons.fault(standing).expect("not eligible");
             let forgotten = match &judgement {
                 Judgement::Rejected(_) => Judgement::Rejected(Reasons::FORGOTTEN.into()),
                 _ => Judgement::Unresolvable(Reasons::FORGOTTEN.into()),
@@ -308,6 +349,22 @@ mod tests {
         assert_eq!(reasons.0.len(), Reasons::MOST);
         let first = Judgement::Rejected("rule 0".into());
         let standing = reasons.standing(&first);
-        assert_eq!(*reasons.judgement(standing), first);
+        assert_eq!(reasons.fault(standing), Some(&first));
+    }
+
+    #[test]
+    fn every_zone_is_eligible_and_is_told_from_the_others_and_from_every_reason() {
+        let mut reasons = Reasons::default();
+        for number in 0..=Zone::LAST.0 {
+            let standing = reasons.standing(&Judgement::Eligible(Zone(number)));
+            for standing in [standing, standing.marked(true).with_changed(true)] {
+                assert_eq!(standing.zone(), Some(Zone(number)));
+                assert_eq!(reasons.fault(standing), None);
+            }
+        }
+        for number in 0..2 {
+            let standing = reasons.standing(&Judgement::Rejected(format!("rule {number}").into()));
+            assert_eq!(standing.with_changed(true).zone(), None);
+        }
     }
 }

@@ -75,7 +75,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::rib::{decision::Rank, path::Standing};
+    use crate::rib::{LocalSource, decision::Rank, path::Standing};
 
     #[test]
     fn usual_identifiers_of_all_sessions_have_numbers_of_their_own() {
@@ -146,10 +146,10 @@ mod tests {
     fn path(session: u16, path_id: u32) -> Path {
         Path {
             attributes: Arc::default(),
-            rank: Rank::ORIGINATED,
+            rank: Rank::originated(LocalSource::NETWORKS),
             path_id,
             session: SessionIndex(session),
-            standing: Standing::ELIGIBLE,
+            standing: Standing::LOCAL,
         }
     }
 }

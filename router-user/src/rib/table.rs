@@ -229,6 +229,7 @@ mod tests {
 
     use super::*;
     use crate::rib::{
+        LocalSource,
         decision::Rank,
         path::{Path, SessionIndex, Standing},
     };
@@ -306,10 +307,10 @@ mod tests {
     fn path(path_id: u32) -> Path {
         Path {
             attributes: Arc::default(),
-            rank: Rank::ORIGINATED,
+            rank: Rank::originated(LocalSource::NETWORKS),
             path_id,
             session: SessionIndex::LOCAL,
-            standing: Standing::ELIGIBLE,
+            standing: Standing::LOCAL,
         }
     }
 }

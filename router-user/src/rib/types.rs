@@ -4,12 +4,26 @@ use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
+use super::{path::ZoneSet, view::SourceKinds};
 use crate::bgp::{SessionId, wire::PathAttributes};
 
 /// One of the ways to see what is learned: which sources and which next hops count. Each has routes of
 /// its own. A number is never used a second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LearnedViewId(pub u32);
+
+/// What counts in a learned view. Sources and reach of a view stay what they were when it was made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LearnedView {
+    /// From which kinds of source.
+    pub sources: SourceKinds,
+    /// In which zones next hops can be reached. A path whose next hop lies elsewhere is as one whose
+    /// next hop leads nowhere.
+    pub reach: ZoneSet,
+    /// Nobody forwards by it: only which default routes there are and which prefixes cannot be
+    /// resolved is told.
+    pub marks_only: bool,
+}
 
 /// The ECMP set of one prefix changed, in one view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +83,8 @@ pub struct PathView {
 pub struct PrefixView {
     /// The prefix.
     pub prefix: IpNet,
-    /// The route server originates it: no learned path of it is advertised.
+    /// It is one of the networks' own, which the route server originates: no learned path of it is
+    /// advertised.
     pub originated: bool,
     /// Its learned paths.
     pub paths: Vec<PathView>,
@@ -88,7 +103,7 @@ pub struct AdvertisedView {
     pub from: Option<SessionId>,
 }
 
-/// What the decision process made of a path for the subnets. Where the route server originates
+/// What the decision process made of a path for the subnets that take the view. Where the route server originates
 /// the prefix itself, a path can be `Best` and nevertheless not be advertised
 /// ([`PrefixView::originated`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +116,8 @@ pub enum Verdict {
     Lost(Step),
     /// Equal to the best, but the ECMP set is full or has this next hop already.
     NotNeeded(&'static str),
+    /// Eligible, but outside the view that was asked for; why.
+    Excluded(&'static str),
     /// Not eligible: looped, bad next hop, over the limit …; why.
     Rejected(Arc<str>),
 }

@@ -1,6 +1,12 @@
 //! What a session may be sent, and in which form; sessions with equal views share the work.
 
-use std::{cell::RefCell, collections::hash_map, net::IpAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::hash_map,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use bytes::BytesMut;
 use ipnet::IpNet;
@@ -8,9 +14,11 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::{
-    Export,
-    decision::{Choice, DEFAULT_LOCAL_PREF, Decision, Ranking},
+    Export, ExportPolicy, LocalSet,
+    decision::{Choice, Decision, DecisionOptions, Ranking},
+    outbound::{Outgoing, Provenance},
     path::{Path, SessionIndex, SessionInfo, Sessions, SourceKind},
+    policy::{Evaluated, Evaluations},
 };
 use crate::bgp::wire::{
     Asn, Context, Family, NextHop, Nlri, PathAttributes, Peering, community, encode_announce,
@@ -30,6 +38,9 @@ pub struct View {
     pub max_paths: u8,
     /// The sources whose routes are advertised.
     pub sources: SourceKinds,
+    /// The sources of originated routes whose routes are. Where one of them holds a prefix, no learned
+    /// path of it is advertised.
+    pub locals: LocalSet,
     /// Speaks long-lived graceful restart: may be sent paths with LLGR_STALE (RFC 9494 §4.3).
     pub long_lived: bool,
     /// What the operator wants done with routes to the peer (eBGP).
@@ -38,51 +49,37 @@ pub struct View {
     pub next_hop_v4: Option<NextHop>,
     /// Next hop of originated IPv6 routes; without one they are not advertised.
     pub next_hop_v6: Option<NextHop>,
+    /// What was learned by iBGP is passed on to this iBGP peer by a route reflector of this cluster
+    /// (RFC 4456); without one it is not.
+    pub cluster_id: Option<Ipv4Addr>,
+    /// Learned routes beyond these prefixes, in their order, are not sent: IPv4, IPv6.
+    pub until: [Option<IpNet>; 2],
+    /// The outbound route map.
+    pub policy: Option<Arc<dyn ExportPolicy>>,
 }
 
 /// A set of [`SourceKind`]s.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct SourceKinds(u8);
 
 impl SourceKinds {
+    /// Every kind.
+    pub const ALL: Self = Self(u8::MAX);
+
     /// This set and `kind`.
     #[must_use]
     pub const fn with(self, kind: SourceKind) -> Self {
         Self(self.0 | 1 << kind.0)
     }
 
-    const fn contains(self, kind: SourceKind) -> bool {
+    /// Whether `kind` is in it.
+    #[must_use]
+    pub const fn contains(self, kind: SourceKind) -> bool {
         self.0 & 1 << kind.0 != 0
     }
 }
 
 impl View {
-    /// The attributes as sent.
-    pub(super) fn outbound(&self, family: Family, attributes: &PathAttributes) -> PathAttributes {
-        let mut sent = attributes.clone();
-        // A link-local address means nothing beyond the link of its sender (RFC 2545 §3).
-        let next_hop = sent.next_hop.map(|next_hop| next_hop.address().into());
-        sent.next_hop = next_hop.or(self.own_next_hop(family));
-        match self.context.peering {
-            Peering::External => {
-                let originated = attributes.next_hop.is_none();
-                self.export.apply(self.asn, originated, &mut sent);
-                sent.local_pref = None;
-                sent.originator_id = None;
-                sent.cluster_list = Vec::new();
-            }
-            // RFC 9494 §4.6: it does not know LLGR_STALE, but these two.
-            Peering::Internal if !self.long_lived && sent.has_community(community::LLGR_STALE) => {
-                sent.add_community(community::NO_EXPORT);
-                sent.local_pref = Some(0);
-            }
-            Peering::Internal => {
-                sent.local_pref = sent.local_pref.or(Some(DEFAULT_LOCAL_PREF));
-            }
-        }
-        sent
-    }
-
     /// The next hop of routes that the route server originates; without one they are not
     /// advertised.
     pub fn own_next_hop(&self, family: Family) -> Option<NextHop> {
@@ -98,9 +95,13 @@ impl View {
 pub(super) struct FamilyView<'v> {
     pub(super) view: &'v View,
     pub(super) family: Family,
-    /// [`FamilyView::message_len`] of attributes so long that they had to be encoded to know, by the
-    /// address of the interned attributes.
-    long: RefCell<FxHashMap<*const PathAttributes, Option<usize>>>,
+    /// By which configuration of the decision process it chooses, if not by today's.
+    options: Option<DecisionOptions>,
+    /// [`FamilyView::message_len`] of attributes so long that they had to be encoded to know, by their
+    /// address.
+    long: RefCell<FxHashMap<(*const PathAttributes, Provenance), Option<usize>>>,
+    /// What the view's policy makes of them.
+    evaluations: Evaluations,
 }
 
 impl<'v> FamilyView<'v> {
@@ -108,7 +109,22 @@ impl<'v> FamilyView<'v> {
         Self {
             view,
             family,
+            options: None,
             long: RefCell::default(),
+            evaluations: Evaluations::default(),
+        }
+    }
+
+    /// Chooses by this configuration of the decision process, whatever is today's.
+    pub(super) fn decided_by(self, options: DecisionOptions) -> Self {
+        let options = Some(options);
+        Self { options, ..self }
+    }
+
+    fn decision<'s>(&self, today: &Decision<'s>) -> Decision<'s> {
+        Decision {
+            options: self.options.unwrap_or(today.options),
+            ..*today
         }
     }
 
@@ -119,20 +135,21 @@ impl<'v> FamilyView<'v> {
 
     /// The path that is advertised: the best of those that may be sent, to `member` in particular
     /// if one is given (no path hiding, RFC 7947 §2.3). What the route server originates itself
-    /// wins over all, also where it cannot be expressed: then nothing is advertised.
+    /// wins over all, also where it cannot be sent: then nothing is advertised.
     pub(super) fn choose<'p>(
         &self,
         decision: &Decision<'_>,
+        prefix: IpNet,
         paths: &'p [Path],
         member: Option<&SessionInfo>,
     ) -> Choice<'p> {
-        let mut choice = decision.best(paths, |path| {
-            !self.view.export.closed && path.is_local()
-                || self.may_carry(decision.sessions, path)
-                    && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
+        let sessions = decision.sessions;
+        let mut choice = self.decision(decision).best(paths, |path| {
+            self.carries_own(path) || self.may_be_sent(sessions, prefix, path, member)
         });
-        let inexpressible = self.view.own_next_hop(self.family).is_none();
-        choice.path.take_if(|best| best.is_local() && inexpressible);
+        choice
+            .path
+            .take_if(|best| best.is_local() && !self.can_be_sent(sessions, prefix, best, member));
         choice
     }
 
@@ -142,21 +159,21 @@ impl<'v> FamilyView<'v> {
     pub(super) fn choose_several<'p>(
         &self,
         decision: &Decision<'_>,
+        prefix: IpNet,
         paths: &'p [Path],
         member: Option<&SessionInfo>,
     ) -> Ranking<'p> {
-        if paths.iter().any(Path::is_local) {
-            let choice = self.choose(decision, paths, member);
+        if paths.iter().any(|path| self.carries_own(path)) {
+            let choice = self.choose(decision, prefix, paths, member);
             return Ranking {
                 paths: choice.path.into_iter().collect(),
                 hinges_on_losers: choice.hinges_on_losers,
             };
         }
-        let may_be_sent = |path: &Path| {
-            self.may_carry(decision.sessions, path)
-                && member.is_none_or(|member| may_go_to(decision.sessions, path, member))
-        };
-        decision.ranked(paths, may_be_sent, self.view.max_paths.max(1).into())
+        let sessions = decision.sessions;
+        let may_be_sent = |path: &Path| self.may_be_sent(sessions, prefix, path, member);
+        let most = self.view.max_paths.max(1).into();
+        self.decision(decision).ranked(paths, may_be_sent, most)
     }
 
     /// Whether several paths of a prefix are sent, with path identifiers (RFC 7911).
@@ -164,36 +181,119 @@ impl<'v> FamilyView<'v> {
         self.view.context.add_path_send.contains(self.family)
     }
 
-    /// Whether a learned path may be sent to this group at all.
-    fn may_carry(&self, sessions: &Sessions, path: &Path) -> bool {
+    /// Whether this is a path that the route server originates for this group.
+    fn carries_own(&self, path: &Path) -> bool {
+        let View { export, locals, .. } = self.view;
+        let source = path.local_source();
+        !export.closed && source.is_some_and(|source| locals.contains(source))
+    }
+
+    /// Whether a learned path may be sent to this group at all, and to this member.
+    fn may_be_sent(
+        &self,
+        sessions: &Sessions,
+        prefix: IpNet,
+        path: &Path,
+        member: Option<&SessionInfo>,
+    ) -> bool {
+        if path.is_local() || !path.is_eligible() {
+            return false;
+        }
         let View {
             context,
             sources,
             long_lived,
             export,
+            cluster_id,
+            until,
             ..
         } = self.view;
+        let source = sessions.info(path.session);
         let has = |community| path.attributes.has_community(community);
         let external = context.peering == Peering::External;
-        let expressible = match (self.family, path.attributes.next_hop) {
-            (Family::Ipv4Unicast, Some(NextHop::V6 { .. })) => context.extended_next_hop,
-            (_, next_hop) => next_hop.is_some(),
-        };
-        path.is_eligible()
-            && expressible
-            && !export.closed
+        !export.closed
             && export.permits(&path.attributes)
-            && sources.contains(sessions.info(path.session).kind)
+            && sources.contains(source.kind)
+            && (external || source.ebgp || cluster_id.is_some())
+            && until[self.family as usize].is_none_or(|until| prefix <= until)
+            && member.is_none_or(|member| source.identity != member.identity)
             && !has(community::NO_ADVERTISE)
             && !(external && !long_lived && has(community::LLGR_STALE))
             && !(external && (has(community::NO_EXPORT) || has(community::NO_EXPORT_SUBCONFED)))
-            && self.message_len(&path.attributes).is_some()
+            && self.can_be_sent(sessions, prefix, path, member)
+    }
+
+    /// Whether a path gets through the policy, and can be expressed and be sent to this member: not to
+    /// the address that it names as next hop.
+    fn can_be_sent(
+        &self,
+        sessions: &Sessions,
+        prefix: IpNet,
+        path: &Path,
+        member: Option<&SessionInfo>,
+    ) -> bool {
+        let Some(outgoing) = self.outgoing(sessions, prefix, path) else {
+            return false;
+        };
+        let own = self.view.own_next_hop(self.family);
+        let own = own.filter(|_| path.is_local());
+        let next_hop = outgoing.attributes.next_hop.or(own);
+        let expressible = next_hop.is_some_and(|next_hop| match (self.family, next_hop) {
+            (Family::Ipv4Unicast, NextHop::V6 { .. }) => self.view.context.extended_next_hop,
+            (Family::Ipv6Unicast, NextHop::V4(_)) => false,
+            _ => true,
+        });
+        expressible
+            && member.is_none_or(|member| outgoing.next_hop() != Some(member.id.peer))
+            && self.message_len(&outgoing).is_some()
+    }
+
+    /// What is sent of a path; `None`: the policy keeps it back.
+    pub(super) fn outgoing<'p>(
+        &self,
+        sessions: &Sessions,
+        prefix: IpNet,
+        path: &'p Path,
+    ) -> Option<Outgoing<'p>> {
+        let evaluated = self.view.policy.as_ref().map(|policy| {
+            let policy = policy.as_ref();
+            self.evaluations.of(policy, sessions, prefix, path)
+        });
+        let attributes = match evaluated {
+            None | Some(Evaluated::Keep) => Cow::Borrowed(&path.attributes),
+            Some(Evaluated::Change(attributes)) => Cow::Owned(attributes),
+            Some(Evaluated::Drop) => return None,
+        };
+        Some(Outgoing {
+            provenance: self.provenance(sessions, path),
+            attributes,
+        })
+    }
+
+    fn provenance(&self, sessions: &Sessions, path: &Path) -> Provenance {
+        if path.is_local() {
+            return Provenance::Own;
+        }
+        if self.view.context.peering == Peering::External {
+            return Provenance::Learned;
+        }
+        match sessions.info(path.session) {
+            source if source.ebgp => Provenance::Learned,
+            source => {
+                let originator = path.attributes.originator_id;
+                Provenance::Reflected(originator.unwrap_or(source.router_id))
+            }
+        }
     }
 
     /// About how long a message with these attributes and one prefix is; `None`: longer than a
     /// message may be, so they cannot be sent (RFC 4271 §9.2).
-    pub(super) fn message_len(&self, attributes: &Arc<PathAttributes>) -> Option<usize> {
-        let key = Arc::as_ptr(attributes);
+    pub(super) fn message_len(&self, outgoing: &Outgoing<'_>) -> Option<usize> {
+        let Outgoing {
+            attributes,
+            provenance,
+        } = outgoing;
+        let key = (Arc::as_ptr(attributes), *provenance);
         if let Some(len) = self.long.borrow().get(&key) {
             return *len;
         }
@@ -201,7 +301,7 @@ impl<'v> FamilyView<'v> {
         if about <= CLOSE {
             return Some(about + FIXED);
         }
-        let len = self.encoded_len(attributes);
+        let len = self.encoded_len(attributes, *provenance);
         self.long.borrow_mut().insert(key, len);
         len
     }
@@ -212,14 +312,14 @@ impl<'v> FamilyView<'v> {
         path_id + 1 + usize::from(nlri.prefix.prefix_len().div_ceil(8))
     }
 
-    fn encoded_len(&self, attributes: &PathAttributes) -> Option<usize> {
+    fn encoded_len(&self, attributes: &PathAttributes, provenance: Provenance) -> Option<usize> {
         #[cfg(test)]
         ENCODED.set(ENCODED.get() + 1);
         let longest = match self.family {
             Family::Ipv4Unicast => IpNet::from(IpAddr::from([0; 4])),
             Family::Ipv6Unicast => IpNet::from(IpAddr::from([0; 16])),
         };
-        let sent = self.view.outbound(self.family, attributes);
+        let sent = self.view.outbound(self.family, attributes, provenance);
         let nlri = std::iter::once(longest.into());
         let mut message = BytesMut::new();
         let encoded = encode_announce(&self.view.context, &sent, nlri, &mut message);
@@ -231,13 +331,6 @@ impl<'v> FamilyView<'v> {
 thread_local! {
     /// How many times attributes were encoded to see whether they fit.
     pub(super) static ENCODED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
-/// Whether a learned path may be sent to this one session: not to whom it came from, and not to
-/// the address that it names as next hop.
-fn may_go_to(sessions: &Sessions, path: &Path, member: &SessionInfo) -> bool {
-    sessions.info(path.session).identity != member.identity
-        && path.next_hop() != Some(member.id.peer)
 }
 
 /// Attributes of more bytes may not fit into a message of 4,096 bytes; next to none are that long.
@@ -316,19 +409,18 @@ impl Members {
         self.all.is_empty()
     }
 
-    /// The members that may not be sent one of these paths.
+    /// The members that may not be sent one of these paths, each with the next hop that it is sent
+    /// with.
     pub(super) fn excluded<'p>(
         &self,
         sessions: &Sessions,
-        paths: impl Iterator<Item = &'p Path>,
+        paths: impl Iterator<Item = (&'p Path, Option<IpAddr>)>,
     ) -> SessionSet {
         let mut excluded = SessionSet::new();
-        for path in paths.filter(|path| !path.is_local()) {
-            let identity = sessions.info(path.session).identity;
-            let same = self.by_identity.get(&identity);
-            let named = path
-                .next_hop()
-                .and_then(|address| self.by_address.get(&address));
+        for (path, next_hop) in paths {
+            let identity = (!path.is_local()).then(|| sessions.info(path.session).identity);
+            let same = identity.and_then(|identity| self.by_identity.get(&identity));
+            let named = next_hop.and_then(|address| self.by_address.get(&address));
             excluded.extend(same.into_iter().chain(named).flatten().copied());
         }
         excluded.sort_unstable();

@@ -74,7 +74,10 @@ impl RouteServer {
             received_by_family: by_family(totals.received),
             stale_by_family: by_family(totals.stale),
             max_prefixes: peer.max_prefixes,
-            limit_action: limit_action(peer).to_owned(),
+            limit_action: limit_action(peer.limit_action, peer.limit_restart).to_owned(),
+            max_advertised: peer.max_advertised,
+            advertised_limit_action: limit_action(peer.advertised_limit_action, peer.limit_restart)
+                .to_owned(),
             security: security(&peer.security),
             policy: policy(peer, self.config.require_policy),
             shutdown_received: session.farewell.clone(),
@@ -107,8 +110,8 @@ fn terms(negotiated: &Negotiated) -> SessionTerms {
     }
 }
 
-fn limit_action(peer: &Peer) -> &'static str {
-    match (peer.limit_action, peer.limit_restart) {
+fn limit_action(action: LimitAction, restarts: bool) -> &'static str {
+    match (action, restarts) {
         (LimitAction::Teardown, true) => "teardown, tried again by itself",
         (LimitAction::Teardown, false) => "teardown until started",
         (LimitAction::Discard, _) => "discard what is beyond",

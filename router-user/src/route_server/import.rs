@@ -1,17 +1,22 @@
-//! Which announced paths a route server takes (import checks), and what it adds to them.
+//! Which announced paths a route server takes (import checks), and what it makes of them.
 //!
 //! In: the attributes of a path and the rules of the peer that sent it. Out: what becomes of it
 //! ([`Imported`]). A refused path stays visible with the reason, which names the setting where there
 //! is one; the texts are few and fixed, since the RIB keeps one copy of each.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
+use super::space::{Place, Space};
 use crate::{
-    bgp::wire::{AsPath, Asn, Family, NextHop, PathAttributes, Role},
-    config::PeerPolicy,
-    rib::{Additions, Imported, Judgement},
+    bgp::wire::{AsPath, Asn, Family, NextHop, PathAttributes, Role, community},
+    config::{PeerKind, PeerPolicy},
+    rib::{Imported, Judgement},
 };
 
 /// The rules of one route server.
@@ -21,10 +26,12 @@ pub(super) struct ImportRules {
     pub(super) asn: Asn,
     /// The addresses of its instances.
     pub(super) own_addresses: Vec<IpAddr>,
-    /// The gateway host's addresses in the network's subnets.
-    pub(super) gateways: Vec<IpAddr>,
+    /// Their router ids.
+    pub(super) router_ids: BTreeSet<Ipv4Addr>,
+    /// Its cluster, as route reflector (RFC 4456).
+    pub(super) cluster_id: Ipv4Addr,
     /// Where next hops can be resolved: its network and those peered with it.
-    pub(super) space: Vec<IpNet>,
+    pub(super) space: Space,
     /// Without a policy nothing is taken (RFC 8212).
     pub(super) require_policy: bool,
 }
@@ -34,6 +41,8 @@ pub(super) struct ImportRules {
 pub(super) struct PeerRules {
     /// The peer's ASN.
     pub(super) asn: Asn,
+    /// What it is.
+    pub(super) kind: PeerKind,
     /// What is configured for its paths.
     pub(super) policy: PeerPolicy,
     /// Our role towards it (RFC 9234).
@@ -49,16 +58,17 @@ const LEAK: &str = "route leak: ONLY_TO_CUSTOMER from a customer or route-server
 const PEER_LEAK: &str = "route leak: ONLY_TO_CUSTOMER of another AS than the peer's own (RFC 9234)";
 
 impl ImportRules {
-    /// What becomes of a path of this family from an eBGP peer.
+    /// What becomes of a path of a peer to this prefix.
     pub(super) fn import(
         &self,
         peer: &PeerRules,
-        family: Family,
-        attributes: &PathAttributes,
+        prefix: IpNet,
+        received: &Arc<PathAttributes>,
     ) -> Imported {
         Imported {
-            judgement: self.judge(peer, family, attributes),
-            additions: peer.additions(),
+            judgement: self.judge(peer, Family::of(&prefix), received),
+            attributes: peer.change(received),
+            weight: None,
         }
     }
 
@@ -69,21 +79,32 @@ impl ImportRules {
         family: Family,
         attributes: &PathAttributes,
     ) -> Judgement {
+        let internal = peer.asn == self.asn;
         let fault = self
             .path_fault(peer, &attributes.as_path)
+            .or_else(|| internal.then(|| self.reflection_fault(attributes))?)
             .or_else(|| Some(peer.leak(attributes.only_to_customer)?.to_owned()))
             .or_else(|| self.next_hop_fault(family, attributes.next_hop))
             .or_else(|| self.policy_fault());
-        if let Some(reason) = fault {
-            return Judgement::Rejected(reason.into());
+        match (fault, attributes.next_hop) {
+            (Some(reason), _) => Judgement::Rejected(reason.into()),
+            (None, Some(next_hop)) => self.resolve(next_hop.address()),
+            (None, None) => Judgement::Rejected("it has no next hop".into()),
         }
-        let next_hop = attributes.next_hop.map(NextHop::address);
-        if next_hop.is_some_and(|address| self.space.iter().any(|net| net.contains(&address))) {
-            Judgement::Eligible
-        } else {
-            Judgement::Unresolvable(
-                "next hop is outside the virtual network and those peered with it".into(),
-            )
+    }
+
+    /// How a route learned by hand is judged, which has nothing but a next hop.
+    pub(super) fn judge_static(&self, family: Family, next_hop: IpAddr) -> Judgement {
+        match self.next_hop_fault(family, Some(next_hop.into())) {
+            Some(reason) => Judgement::Rejected(reason.into()),
+            None => self.resolve(next_hop),
+        }
+    }
+
+    fn resolve(&self, next_hop: IpAddr) -> Judgement {
+        match self.space.place(next_hop) {
+            Place::Within(zone) => Judgement::Eligible(zone),
+            Place::Beyond(reason) => Judgement::Unresolvable(reason),
         }
     }
 
@@ -123,7 +144,8 @@ impl ImportRules {
                 ),
             });
         }
-        if enforce_first_as && path.first_as() != Some(peer.asn) {
+        let external = peer.asn != self.asn;
+        if external && enforce_first_as && path.first_as() != Some(peer.asn) {
             return Some(
                 "the AS path does not begin with the peer's own ASN (enforce_first_as)".into(),
             );
@@ -134,6 +156,24 @@ impl ImportRules {
             ));
         }
         None
+    }
+
+    /// RFC 4456 §8: what was reflected here before has come back.
+    fn reflection_fault(&self, attributes: &PathAttributes) -> Option<String> {
+        let originator = attributes.originator_id;
+        let own = originator.filter(|originator| self.router_ids.contains(originator));
+        let cluster_id = self.cluster_id;
+        if let Some(originator) = own {
+            return Some(format!(
+                "loop: ORIGINATOR_ID {originator} is the route server's own router id (RFC 4456)"
+            ));
+        }
+        attributes.cluster_list.contains(&cluster_id).then(|| {
+            format!(
+                "loop: the route server's own cluster {cluster_id} is in CLUSTER_LIST (RFC 4456, \
+                 cluster_id)"
+            )
+        })
     }
 
     /// RFC 8212 §2: there is no import policy to be configured yet, so that none is.
@@ -154,7 +194,7 @@ impl ImportRules {
     fn address_fault(&self, address: IpAddr) -> Option<&'static str> {
         if self.own_addresses.contains(&address) {
             Some("next hop is the route server's own address")
-        } else if self.gateways.contains(&address) {
+        } else if self.space.is_gateway(address) {
             Some("next hop is the gateway of a subnet, the gateway host's own address")
         } else if address.is_unspecified() {
             Some("next hop is the unspecified address")
@@ -179,17 +219,26 @@ impl PeerRules {
         }
     }
 
-    /// What is added to its paths.
-    pub(super) fn additions(&self) -> Additions {
+    /// The attributes of its paths after import; the same allocation if nothing changes.
+    pub(super) fn change(&self, received: &Arc<PathAttributes>) -> Arc<PathAttributes> {
         // RFC 9234 §5, ingress rule 3.
         let from_above = matches!(
             self.role,
             Some(Role::Customer | Role::Peer | Role::RouteServerClient)
         );
-        Additions {
-            only_to_customer: from_above.then_some(self.asn),
-            graceful_shutdown: self.drained,
+        let marks = from_above && received.only_to_customer.is_none();
+        let tags = self.drained && !received.has_community(community::GRACEFUL_SHUTDOWN);
+        if !marks && !tags {
+            return received.clone();
         }
+        let mut changed = PathAttributes::clone(received);
+        if marks {
+            changed.only_to_customer = Some(self.asn);
+        }
+        if tags {
+            changed.add_community(community::GRACEFUL_SHUTDOWN);
+        }
+        Arc::new(changed)
     }
 }
 
@@ -198,14 +247,19 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
-    use crate::bgp::wire::{AsSegment, AsSegmentKind};
+    use crate::{
+        bgp::wire::{AsSegment, AsSegmentKind},
+        rib::Zone,
+        route_server::space::{OWN, Surroundings, Zones},
+    };
 
+    const ELIGIBLE: Judgement = Judgement::Eligible(OWN);
     const V4: Family = Family::Ipv4Unicast;
     const V6: Family = Family::Ipv6Unicast;
 
     #[test]
     fn a_path_from_its_peer_with_a_next_hop_in_the_network_is_eligible() {
-        assert_eq!(judge(&[65010, 65011], "10.1.10.4"), Judgement::Eligible);
+        assert_eq!(judge(&[65010, 65011], "10.1.10.4"), ELIGIBLE);
     }
 
     #[test]
@@ -228,7 +282,7 @@ mod tests {
         let mut peer = nva();
         assert_rejected(rules().judge(&peer, V4, &attributes), "AS_SET");
         peer.policy.allow_as_set = true;
-        assert_eq!(rules().judge(&peer, V4, &attributes), Judgement::Eligible);
+        assert_eq!(rules().judge(&peer, V4, &attributes), ELIGIBLE);
     }
 
     #[test]
@@ -254,7 +308,7 @@ mod tests {
         for path in [&[65011, 65010][..], &[]] {
             let attributes = attributes(path, "10.1.10.4");
             let judgement = rules().judge(&lenient, V4, &attributes);
-            assert_eq!(judgement, Judgement::Eligible);
+            assert_eq!(judgement, ELIGIBLE);
         }
     }
 
@@ -263,7 +317,7 @@ mod tests {
         let mut peer = nva();
         peer.policy.allow_own_as = 2;
         let judge = |path: &[Asn]| rules().judge(&peer, V4, &attributes(path, "10.1.10.4"));
-        assert_eq!(judge(&[65010, 65515, 65011, 65515]), Judgement::Eligible);
+        assert_eq!(judge(&[65010, 65515, 65011, 65515]), ELIGIBLE);
         assert_rejected(judge(&[65010, 65515, 65515, 65515]), "more than 2 times");
     }
 
@@ -278,7 +332,7 @@ mod tests {
             asns: smallvec![65030],
         });
         let judge = |path: &PathAttributes| rules().judge(&peer, V4, path);
-        assert_eq!(judge(&path), Judgement::Eligible);
+        assert_eq!(judge(&path), ELIGIBLE);
         path.as_path.segments[1].asns.push(65031);
         assert_rejected(judge(&path), "more than 3 ASNs (max_as_path_length)");
     }
@@ -314,12 +368,12 @@ mod tests {
             ] {
                 let mut attributes = attributes(&[65010], "10.1.10.4");
                 attributes.only_to_customer = marked;
-                let imported = rules().import(&peer, V4, &attributes);
-                let expected = adds.then_some(65010);
-                assert_eq!(imported.additions.only_to_customer, expected, "{role:?}");
+                let imported = import(&peer, &attributes);
+                let expected = marked.or(adds.then_some(65010));
+                assert_eq!(imported.attributes.only_to_customer, expected, "{role:?}");
                 match fault {
                     Some(fault) => assert_rejected(imported.judgement, fault),
-                    None => assert_eq!(imported.judgement, Judgement::Eligible, "{role:?}"),
+                    None => assert_eq!(imported.judgement, ELIGIBLE, "{role:?}"),
                 }
             }
         }
@@ -332,9 +386,18 @@ mod tests {
             ..nva()
         };
         let attributes = attributes(&[65010], "10.1.10.4");
-        let imported = rules().import(&peer, V4, &attributes);
-        assert_eq!(imported.judgement, Judgement::Eligible);
-        assert!(imported.additions.graceful_shutdown);
+        let imported = import(&peer, &attributes);
+        assert_eq!(imported.judgement, ELIGIBLE);
+        assert_eq!(
+            imported.attributes.communities,
+            [community::GRACEFUL_SHUTDOWN]
+        );
+        let received = imported.attributes;
+        let again = peer.change(&received);
+        assert!(
+            Arc::ptr_eq(&again, &received),
+            "a second time changes nothing"
+        );
     }
 
     #[test]
@@ -362,24 +425,67 @@ mod tests {
     }
 
     #[test]
-    fn a_next_hop_outside_the_network_is_not_resolvable_but_no_fault() {
-        let judgement = judge(&[65010], "192.0.2.1");
-        assert!(
-            matches!(judgement, Judgement::Unresolvable(_)),
-            "{judgement:?}"
-        );
+    fn a_next_hop_is_resolved_in_the_network_that_it_lies_in() {
         let third_party = judge(&[65010], "10.1.10.200");
         assert_eq!(
-            third_party,
-            Judgement::Eligible,
+            third_party, ELIGIBLE,
             "within the network, any address will do"
         );
+        let peered = judge(&[65010], "10.2.0.4");
+        assert_eq!(peered, Judgement::Eligible(Zone(1)));
+        for (next_hop, reason) in [
+            (
+                "10.3.0.4",
+                "network \"spoke2\", which is not peered with \"hub\"",
+            ),
+            ("192.0.2.1", "outside the virtual network"),
+        ] {
+            let Judgement::Unresolvable(told) = judge(&[65010], next_hop) else {
+                panic!("{next_hop} leads nowhere, but is no fault");
+            };
+            assert!(told.contains(reason), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_gateways_address_in_a_peered_network_is_no_next_hop_either() {
+        assert_rejected(judge(&[65010], "10.2.0.1"), "gateway of a subnet");
+    }
+
+    #[test]
+    fn a_gateway_of_the_own_as_needs_no_asn_in_its_paths() {
+        let judge = |path: &[Asn]| rules().judge(&internal(), V4, &attributes(path, "10.1.10.4"));
+        assert_eq!(judge(&[]), ELIGIBLE);
+        assert_eq!(judge(&[64999]), ELIGIBLE);
+        assert_rejected(judge(&[64999, 65515]), "loop");
+    }
+
+    #[test]
+    fn rfc4456_8_what_was_reflected_here_is_a_loop_when_it_comes_back() {
+        let mut path = attributes(&[64999], "10.1.10.4");
+        path.originator_id = Some([10, 1, 255, 5].into());
+        assert_rejected(
+            rules().judge(&internal(), V4, &path),
+            "ORIGINATOR_ID 10.1.255.5",
+        );
+        path.originator_id = Some([10, 1, 3, 4].into());
+        assert_eq!(rules().judge(&internal(), V4, &path), ELIGIBLE);
+        path.cluster_list = vec![[10, 9, 9, 9].into(), [10, 1, 255, 4].into()];
+        assert_rejected(rules().judge(&internal(), V4, &path), "CLUSTER_LIST");
+    }
+
+    #[test]
+    fn a_static_route_is_judged_by_its_next_hop_alone() {
+        let judge = |next_hop: &str| rules().judge_static(V4, next_hop.parse().unwrap());
+        assert_eq!(judge("10.1.10.4"), ELIGIBLE);
+        assert_rejected(judge("10.1.255.4"), "own address");
+        assert!(matches!(judge("192.0.2.1"), Judgement::Unresolvable(_)));
     }
 
     #[test]
     fn an_ipv4_route_may_have_an_ipv6_next_hop_but_not_the_other_way_round() {
         let v6 = attributes(&[65010], "fd00:1:0:a::4");
-        assert_eq!(rules().judge(&nva(), V4, &v6), Judgement::Eligible);
+        assert_eq!(rules().judge(&nva(), V4, &v6), ELIGIBLE);
         let v4 = attributes(&[65010], "10.1.10.4");
         assert_rejected(rules().judge(&nva(), V6, &v4), "IPv4 address");
     }
@@ -395,17 +501,34 @@ mod tests {
         assert!(reason.contains(part), "\"{reason}\" should name \"{part}\"");
     }
 
+    fn import(peer: &PeerRules, attributes: &PathAttributes) -> Imported {
+        let prefix = "10.250.0.0/16".parse().unwrap();
+        rules().import(peer, prefix, &Arc::new(attributes.clone()))
+    }
+
     fn rules() -> ImportRules {
+        let network = |name: &str, prefixes: &[&str]| {
+            let prefixes = prefixes.iter().map(|prefix| prefix.parse().unwrap());
+            (name.into(), prefixes.collect())
+        };
+        let surroundings = Surroundings {
+            spaces: vec![
+                network("hub", &["10.1.0.0/16", "fd00:1::/48"]),
+                network("spoke1", &["10.2.0.0/16"]),
+            ],
+            beyond: vec![network("spoke2", &["10.3.0.0/16"])],
+            gateways: ["10.1.10.1", "10.2.0.1"]
+                .map(|address| address.parse().unwrap())
+                .into(),
+        };
         ImportRules {
             asn: 65515,
             own_addresses: ["10.1.255.4", "10.1.255.5", "fd00:1:0:ff::4"]
                 .map(|address| address.parse().unwrap())
                 .to_vec(),
-            gateways: vec!["10.1.10.1".parse().unwrap()],
-            space: vec![
-                "10.1.0.0/16".parse().unwrap(),
-                "fd00:1::/48".parse().unwrap(),
-            ],
+            router_ids: [[10, 1, 255, 4].into(), [10, 1, 255, 5].into()].into(),
+            cluster_id: [10, 1, 255, 4].into(),
+            space: Zones::default().number(&surroundings),
             require_policy: false,
         }
     }
@@ -413,9 +536,19 @@ mod tests {
     fn nva() -> PeerRules {
         PeerRules {
             asn: 65010,
+            kind: PeerKind::Nva,
             policy: PeerPolicy::default(),
             role: None,
             drained: false,
+        }
+    }
+
+    /// A gateway's member in the route server's own AS.
+    fn internal() -> PeerRules {
+        PeerRules {
+            asn: 65515,
+            kind: PeerKind::Vpn,
+            ..nva()
         }
     }
 

@@ -6,11 +6,11 @@
 //! into learned views, hands out the changes of each view, and says which use takes which
 //! ([`Report`]). Memory and work grow with views, not with users.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use crate::{
     config::{PeerKind, Propagate},
-    names::VnetName,
+    names::{GatewayName, VnetName},
     rib::{LearnedChange, LearnedViewId},
 };
 
@@ -28,13 +28,28 @@ pub struct LearnedUse {
     pub forwarding: bool,
 }
 
+/// What the networks have to know of a learned view before its first route.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ViewPlan {
+    /// Tells the view from the others of the route server that exist; part of its table's name.
+    /// Empty: all sources, and next hops in the route server's own network only.
+    pub label: Arc<str>,
+    /// Every route is told. If not, only what other routes depend on is, and no other route stands.
+    pub forwarding: bool,
+}
+
 /// What a route server tells the networks; in order.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Report {
+    /// Before the first route of a view, and whenever the plan is another one. If the view comes to
+    /// tell every route by that, all that stand follow.
+    View(LearnedViewId, ViewPlan),
     /// Routes of views changed.
     Changes(Vec<LearnedChange>),
     /// All routes of a view that stand have been told; this use takes it from now on.
     Assign(LearnedUse, LearnedViewId),
     /// No use takes this view any more: its routes are to go.
     Drop(LearnedViewId),
+    /// Who belongs to a gateway that has a range: those whose session is up.
+    Members(GatewayName, BTreeSet<IpAddr>),
 }

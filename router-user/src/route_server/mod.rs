@@ -11,7 +11,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
     time::Instant,
 };
@@ -24,59 +23,77 @@ use crate::{
         RouteChange, SessionCommand, SessionEvent, SessionId, SessionStatus,
         wire::{Family, FamilySet, Negotiated, Nlri, Notification},
     },
-    config::{self, LimitAction, PeerPolicy},
-    rib::{
-        DecisionOptions, Export, LearnedChange, LearnedRoute, LearnedViewId, Rib, SessionIndex,
-        SessionInfo, SourceKind, SourceKinds, View,
-    },
+    config::{self, LimitAction},
+    rib::{DecisionOptions, LocalSource, Rib, SessionIndex, SessionInfo, ZoneSet},
 };
 
+mod custom;
 mod detail;
+mod identity;
 mod import;
+mod kind;
 mod learned_use;
 mod limit;
+mod members;
 mod operator;
+mod outbound;
 mod received;
 mod reconfigure;
 mod refresh;
 mod restart;
 mod rows;
+mod space;
+mod tell;
 mod text;
+mod views;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
 
+use custom::{LocalSources, StaticRoutes};
+use identity::Identities;
 use import::{ImportRules, PeerRules};
 use limit::{Refused, Rests};
+use members::Members;
+use outbound::Outbound;
 use refresh::Allowance;
 use restart::Kept;
 
-pub use learned_use::{LearnedUse, Report};
+pub use custom::STATIC_PEER;
+pub use learned_use::{LearnedUse, Report, ViewPlan};
 pub use operator::Operator;
 pub use refresh::RefreshError;
 pub use rows::Filter;
+pub use space::Surroundings;
 
-/// The kind of source that an NVA is.
-const NVA: SourceKind = SourceKind(0);
-
-/// Class of NVAs in the decision process: with them alone there is nothing to prefer.
-const NVA_CLASS: u8 = 1;
+use space::Zones;
+use views::Views;
 
 /// One route server with its two instances.
 pub struct RouteServer {
     config: config::RouteServer,
+    zones: Zones,
     rules: ImportRules,
     originated: BTreeSet<IpNet>,
+    local_sources: LocalSources,
+    static_routes: StaticRoutes,
     /// Who uses what is learned.
     uses: BTreeSet<LearnedUse>,
-    /// They have not been told which view they take.
-    unassigned: bool,
+    /// What they come to.
+    views: Views,
+    /// They are to be grouped anew.
+    regroup: bool,
+    /// The networks that held next hops when they were last grouped.
+    zones_in_use: ZoneSet,
+    members: Members,
+    /// What was last said of the number of peers.
+    many_peers_told: Option<String>,
     rib: Rib,
     sessions: BTreeMap<SessionId, Session>,
     /// The sessions that are up, or whose routes are kept, by their place in the RIB.
     up: FxHashMap<SessionIndex, SessionId>,
-    /// A number for each peer; both of its sessions have the same.
-    identities: BTreeMap<IpAddr, u32>,
+    identities: Identities,
     shutdowns: Vec<(SessionId, SessionCommand)>,
     /// Sessions whose rest ends early.
     woken: Vec<SessionId>,
@@ -88,8 +105,6 @@ pub struct RouteServer {
     restart_at: Option<Instant>,
     /// We have restarted ourselves: nothing is selected or sent until then (RFC 4724 §4.1).
     deferred_until: Option<Instant>,
-    /// What subnets learn as soon as that is over.
-    withheld: foldhash::HashMap<IpNet, LearnedRoute>,
 }
 
 /// A configured session.
@@ -107,6 +122,8 @@ struct Session {
     rests: Rests,
     /// Closed for its number of routes, and not up since.
     resting: bool,
+    /// Closed for the number of routes that it was to be sent: of which family, and how many.
+    overfed: Option<(Family, usize)>,
 }
 
 /// A session that is up.
@@ -128,60 +145,58 @@ struct Up {
     allowance: Allowance,
     /// Families for which the 80 % warning has been logged.
     warned: FamilySet,
+    /// What the limit of what it is sent has led to, by family.
+    outbound: [Outbound; 2],
     /// Prefixes treated as withdrawn since the session came up, and what was wrong last.
     malformed: Option<(usize, Arc<str>)>,
 }
 
 impl RouteServer {
-    /// A route server as configured, no session up yet. `vnet_space`: the address space of its
-    /// network and of those peered with it, in which next hops can be resolved; `gateways`: the
-    /// gateway host's addresses in it, which are no next hops.
+    /// A route server as configured, no session up yet.
     #[must_use]
-    pub fn new(config: &config::RouteServer, vnet_space: &[IpNet], gateways: &[IpAddr]) -> Self {
-        let options = DecisionOptions {
-            max_paths: config.max_paths.into(),
-            always_compare_med: false,
-        };
+    pub fn new(config: &config::RouteServer, surroundings: &Surroundings) -> Self {
+        let mut zones = Zones::default();
+        let space = zones.number(surroundings);
         let mut this = Self {
             config: config.clone(),
-            rules: reconfigure::import_rules(config, vnet_space, gateways),
+            zones,
+            rules: reconfigure::import_rules(config, space),
             originated: BTreeSet::new(),
+            local_sources: LocalSources::default(),
+            static_routes: StaticRoutes::default(),
             uses: BTreeSet::new(),
-            unassigned: false,
-            rib: Rib::new(options),
+            views: Views::default(),
+            regroup: false,
+            zones_in_use: ZoneSet::new(),
+            members: Members::default(),
+            many_peers_told: None,
+            rib: Rib::new(decision_options(config)),
             sessions: BTreeMap::new(),
             up: FxHashMap::default(),
-            identities: BTreeMap::new(),
+            identities: Identities::default(),
             shutdowns: Vec::new(),
             woken: Vec::new(),
             requests: Vec::new(),
             step_at: None,
             restart_at: None,
             deferred_until: None,
-            withheld: foldhash::HashMap::default(),
         };
         this.configure_sessions();
+        this.apply_custom_routes();
         this
     }
 
-    /// The prefixes that the route server originates: the network's own and, later, those of
-    /// networks that use it. They go out to all peers; only what changed is sent.
+    /// The prefixes that the route server originates for the networks that use it. They go out to all
+    /// peers; only what changed is sent.
     pub fn set_originated(&mut self, prefixes: BTreeSet<IpNet>) {
         for prefix in self.originated.difference(&prefixes) {
-            self.rib.cease_originating(*prefix);
+            self.rib.cease_originating(LocalSource::NETWORKS, *prefix);
         }
         for prefix in prefixes.difference(&self.originated) {
-            self.rib.originate(*prefix);
+            self.rib
+                .originate(LocalSource::NETWORKS, *prefix, Arc::default());
         }
         self.originated = prefixes;
-    }
-
-    /// Who uses what is learned; without any, little of it is told ([`Rib::set_forwarding`]).
-    pub fn set_uses(&mut self, uses: BTreeSet<LearnedUse>, now: Instant) {
-        self.rib.set_forwarding(!uses.is_empty());
-        self.uses = uses;
-        self.unassigned = true;
-        self.schedule(now);
     }
 
     /// What a session tells. Events of sessions that are not configured (any longer), and routes of
@@ -213,7 +228,7 @@ impl RouteServer {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         let restarts = [self.restart_at, self.deferred_until];
-        let due = [self.step_at, self.next_follow_up()].into_iter();
+        let due = [self.step_at, self.next_follow_up(), self.next_fill()].into_iter();
         due.chain(restarts).flatten().min()
     }
 
@@ -232,48 +247,9 @@ impl RouteServer {
         self.schedule(now);
     }
 
-    /// What the networks are to know, since last asked.
-    pub fn take_reports(&mut self) -> Vec<Report> {
-        let mut reports = Vec::new();
-        let changes = self.take_learned();
-        if !changes.is_empty() {
-            reports.push(Report::Changes(changes));
-        }
-        if self.unassigned && self.deferred_until.is_none() {
-            self.unassigned = false;
-            let uses = self.uses.iter().cloned();
-            reports.extend(uses.map(|of| Report::Assign(of, LearnedViewId::default())));
-        }
-        reports
-    }
-
-    fn take_learned(&mut self) -> Vec<LearnedChange> {
-        let changes = self.rib.take_learned();
-        if self.deferred_until.is_some() {
-            // Nobody knows of any route yet: what counts is what stands in the end, however often it
-            // changes until then.
-            for LearnedChange { prefix, route, .. } in changes {
-                match route {
-                    Some(route) => self.withheld.insert(prefix, route),
-                    None => self.withheld.remove(&prefix),
-                };
-            }
-            return Vec::new();
-        }
-        let withheld = std::mem::take(&mut self.withheld).into_iter();
-        let withheld = withheld.map(|(prefix, route)| {
-            let route = Some(route);
-            LearnedChange {
-                view: LearnedViewId::default(),
-                prefix,
-                route,
-            }
-        });
-        withheld.chain(changes).collect()
-    }
-
     /// What sessions are to do, since last asked; in order for each session.
-    pub fn take_commands(&mut self) -> Vec<(SessionId, SessionCommand)> {
+    pub fn take_commands(&mut self, now: Instant) -> Vec<(SessionId, SessionCommand)> {
+        self.limit_advertised(now);
         let messages = self.rib.take_messages().into_iter();
         let messages = messages.map(|(index, bytes)| {
             let id = self.up[&index].clone();
@@ -307,7 +283,10 @@ impl RouteServer {
     #[must_use]
     pub fn synchronised(&self) -> bool {
         let mut sessions = self.sessions.values();
-        self.deferred_until.is_none() && !self.rib.is_telling() && sessions.all(Session::has_told)
+        self.deferred_until.is_none()
+            && !self.regroup
+            && self.views.are_settled()
+            && sessions.all(Session::has_told)
     }
 
     fn session_up(&mut self, id: &SessionId, negotiated: Arc<Negotiated>, now: Instant) {
@@ -317,18 +296,11 @@ impl RouteServer {
         }
         let index = match self.session_is_back(id, &negotiated, now) {
             Some(index) => index,
-            None => self.rib.add_session(SessionInfo {
-                id: id.clone(),
-                router_id: negotiated.peer_router_id,
-                kind: NVA,
-                identity: self.identities[&id.peer],
-                class: NVA_CLASS,
-                ebgp: negotiated.local_asn != negotiated.peer_asn,
-                gateway: false,
-            }),
+            None => self.rib.add_session(self.info(id, &negotiated)),
         };
         let session = self.sessions.get_mut(id).expect("looked up above");
         session.resting = false;
+        session.overfed = None;
         session.up = Some(Up {
             index,
             rules: session.rules(),
@@ -341,19 +313,37 @@ impl RouteServer {
             refreshing: [None; 2],
             allowance: Allowance::new(now),
             warned: FamilySet::EMPTY,
+            outbound: Default::default(),
             malformed: None,
         });
         self.up.insert(index, id.clone());
+        self.members.change();
         self.plan_restarts();
         if self.deferred_until.is_none() {
-            let view = self.view(id, &negotiated);
-            self.rib.join(index, view);
+            self.join(id);
+        }
+    }
+
+    /// What the RIB is to know of a session that came up.
+    fn info(&self, id: &SessionId, negotiated: &Negotiated) -> SessionInfo {
+        let peer = &self.sessions[id].peer;
+        let source = kind::source(peer.kind());
+        SessionInfo {
+            id: id.clone(),
+            router_id: negotiated.peer_router_id,
+            kind: source,
+            identity: self.identities.of(peer),
+            class: kind::class(self.config.routing_preference, source),
+            ebgp: negotiated.local_asn != negotiated.peer_asn,
+            gateway: peer.membership.is_some(),
+            may_blackhole: peer.policy.allow_blackhole,
         }
     }
 
     /// A session is gone for good, with all its routes.
     fn session_down(&mut self, id: &SessionId) {
         self.requests.retain(|(other, _)| other != id);
+        self.members.change();
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -379,7 +369,8 @@ impl RouteServer {
             match change {
                 RouteChange::Announce { attributes, nlri } => {
                     let received = attributes.clone();
-                    let attributes = self.rib.intern(attributes, up.rules.additions());
+                    let imported = up.rules.change(&attributes);
+                    let attributes = self.rib.intern(attributes, imported, None);
                     let mut judgements = [None, None];
                     for nlri in nlri {
                         let family = Family::of(&nlri.prefix);
@@ -488,17 +479,6 @@ impl RouteServer {
     }
 }
 
-impl RouteServer {
-    /// What a session is sent.
-    fn view(&self, id: &SessionId, negotiated: &Negotiated) -> View {
-        let session = self.sessions.get(id);
-        let (max_paths, export) = session
-            .map(|session| (session.peer.add_path.send, session.export(&self.config)))
-            .unwrap_or_default();
-        view(&self.config, id, negotiated, max_paths, export)
-    }
-}
-
 impl Session {
     /// Nothing more is to be learned of what the peer announced before the start.
     fn has_told(&self) -> bool {
@@ -509,26 +489,10 @@ impl Session {
     fn rules(&self) -> PeerRules {
         PeerRules {
             asn: self.peer.asn,
+            kind: self.peer.kind(),
             policy: self.peer.policy,
             role: self.peer.role.map(|settings| settings.role),
             drained: self.operator.drained,
-        }
-    }
-
-    /// What is special about the routes that it is sent.
-    fn export(&self, config: &config::RouteServer) -> Export {
-        let PeerPolicy {
-            as_override,
-            transparent,
-            ..
-        } = self.peer.policy;
-        Export {
-            // There is no export policy to be configured yet, so that none is (RFC 8212 §2).
-            closed: config.require_policy,
-            transparent,
-            replaced_asn: as_override.then_some(self.peer.asn),
-            role: self.peer.role.map(|settings| settings.role),
-            graceful_shutdown: self.operator.drained,
         }
     }
 }
@@ -557,36 +521,10 @@ fn refuse(rib: &mut Rib, up: &mut Up, family: Family, added: &[Nlri], mut excess
     }
 }
 
-/// What a session of this route server is sent. Its instance's addresses are the next hops of
-/// what the route server originates. `max_paths`: of a prefix, with ADD-PATH.
-fn view(
-    config: &config::RouteServer,
-    id: &SessionId,
-    negotiated: &Negotiated,
-    max_paths: u8,
-    export: Export,
-) -> View {
-    let instance = config
-        .instances
-        .iter()
-        .find(|instance| instance.id == id.instance);
-    let addresses = instance.map_or(&[][..], |instance| &instance.addresses);
-    let v4 = addresses.iter().find(|address| address.is_ipv4());
-    let v6 = addresses.iter().find(|address| address.is_ipv6());
-    // RFC 8950: an instance without an IPv4 address can still be reached for IPv4.
-    let v4 = v4.or(v6.filter(|_| negotiated.extended_next_hop));
-    let mut sources = SourceKinds::default();
-    if config.reflect_between_nvas {
-        sources = sources.with(NVA);
-    }
-    View {
-        context: negotiated.context(),
-        asn: config.asn,
-        max_paths,
-        sources,
-        long_lived: negotiated.peer.knows_long_lived(),
-        export,
-        next_hop_v4: v4.map(|address| (*address).into()),
-        next_hop_v6: v6.map(|address| (*address).into()),
+/// How paths are chosen.
+fn decision_options(config: &config::RouteServer) -> DecisionOptions {
+    DecisionOptions {
+        max_paths: config.max_paths.into(),
+        always_compare_med: config.always_compare_med,
     }
 }

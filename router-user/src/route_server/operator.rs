@@ -21,11 +21,12 @@ pub struct Operator {
 }
 
 impl RouteServer {
-    /// The sessions of a peer, or its session with one instance; by instance.
+    /// The sessions of a peer, or of all members of a gateway, or those with one instance; by
+    /// instance.
     #[must_use]
     pub fn sessions_of(&self, peer: &PeerName, instance: Option<InstanceId>) -> Vec<SessionId> {
         let sessions = self.sessions.iter().filter(|(id, session)| {
-            session.peer.name == *peer && instance.is_none_or(|wanted| wanted == id.instance)
+            session.is_called(peer) && instance.is_none_or(|wanted| wanted == id.instance)
         });
         sessions.map(|(id, _)| id.clone()).collect()
     }

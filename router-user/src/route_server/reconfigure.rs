@@ -3,15 +3,24 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use ipnet::IpNet;
-
-use super::{Operator, RouteServer, Session, import::ImportRules, limit::Rests};
+use super::{
+    Operator, RouteServer, Session, Surroundings, decision_options, import::ImportRules, kind,
+    limit::Rests, space::Space,
+};
 use crate::{
-    bgp::{SessionId, SessionStatus},
+    bgp::{
+        SessionCommand, SessionId, SessionStatus,
+        wire::{
+            Family, Notification, PathAttributes,
+            notification::{cease, error},
+        },
+    },
     config,
+    rib::Imported,
 };
 
 impl RouteServer {
@@ -21,19 +30,32 @@ impl RouteServer {
     pub fn reconfigure(
         &mut self,
         config: &config::RouteServer,
-        vnet_space: &[IpNet],
-        gateways: &[IpAddr],
+        surroundings: &Surroundings,
         now: Instant,
     ) {
         let before = std::mem::replace(&mut self.config, config.clone());
         self.configure_sessions();
         self.restart_changed(&before);
         self.keep_as_configured(now);
-        self.apply_rules(import_rules(config, vnet_space, gateways));
+        let preference = config.routing_preference;
+        self.rib
+            .reclassify(|session| kind::class(preference, session.kind));
+        self.rib.set_options(decision_options(config));
+        let space = self.zones.number(surroundings);
+        self.apply_rules(import_rules(config, space));
+        self.apply_custom_routes();
         self.apply_limits(now);
+        self.apply_outbound_limits();
         self.apply_views();
-        self.rib.set_max_paths(config.max_paths.into());
+        self.regroup = true;
         self.schedule(now);
+    }
+
+    /// Makes static routes and what is advertised by hand those of the configuration.
+    pub(super) fn apply_custom_routes(&mut self) {
+        self.static_routes
+            .apply(&mut self.rib, &self.config, &self.rules);
+        self.local_sources.apply(&mut self.rib, &self.config);
     }
 
     /// Makes the sessions those of the configuration.
@@ -45,15 +67,10 @@ impl RouteServer {
             self.session_down(&id);
             self.sessions.remove(&id);
         }
-        let addresses: BTreeSet<IpAddr> = ids.iter().map(|id| id.peer).collect();
-        self.identities
-            .retain(|address, _| addresses.contains(address));
-        let mut next = self.identities.values().max().map_or(0, |last| last + 1);
+        self.identities.set(self.config.peers.iter());
+        self.members.change();
+        self.warn_of_many_peers();
         for (id, peer) in wanted(&self.config) {
-            self.identities.entry(id.peer).or_insert_with(|| {
-                next += 1;
-                next - 1
-            });
             let session = self.sessions.entry(id.clone()).or_insert_with(|| Session {
                 peer: peer.clone(),
                 status: SessionStatus::default(),
@@ -64,32 +81,47 @@ impl RouteServer {
                 synchronised: false,
                 rests: Rests::default(),
                 resting: false,
+                overfed: None,
             });
             if session.resting && allows_more(&session.peer, peer) {
                 session.resting = false;
                 session.rests = Rests::default();
                 self.woken.push(id.clone());
             }
-            if session.peer.asn == peer.asn {
+            if is_same(&session.peer, peer) {
                 session.peer = peer.clone();
             }
         }
     }
 
-    /// Sessions that the speaker closes and opens anew: their routes go with the old one.
+    /// Sessions that the speaker closes and opens anew: their routes go with the old one. One whose
+    /// peer has become something else is closed from here, for the speaker sees no difference.
     fn restart_changed(&mut self, before: &config::RouteServer) {
         let restarted: Vec<(SessionId, config::Peer)> = wanted(&self.config)
             .filter(|(id, peer)| {
-                let same_peer = self.sessions[id].peer.asn == peer.asn;
+                let same_peer = is_same(&self.sessions[id].peer, peer);
                 !same_peer || endpoint(before, id) != endpoint(&self.config, id)
             })
             .map(|(id, peer)| (id, peer.clone()))
             .collect();
         for (id, peer) in restarted {
-            self.session_down(&id);
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.peer = peer;
+            let Some(session) = self.sessions.get_mut(&id) else {
+                continue;
+            };
+            let other_kind = session.peer.membership != peer.membership;
+            if session.up.is_some() && session.peer.asn == peer.asn && other_kind {
+                let subcode = cease::CONFIGURATION_CHANGE;
+                let notification = Notification::new(error::CEASE, subcode, Vec::new());
+                self.shutdowns.push((
+                    id.clone(),
+                    SessionCommand::Shutdown {
+                        notification,
+                        idle: Some(Duration::ZERO),
+                    },
+                ));
             }
+            session.peer = peer;
+            self.session_down(&id);
         }
     }
 
@@ -107,9 +139,25 @@ impl RouteServer {
                 (None, None) => continue,
             };
             let before = std::mem::replace(rules, now);
+            self.rib
+                .set_may_blackhole(*index, now.policy.allow_blackhole);
             if all || before != now {
-                self.rib.reimport(*index, |family, attributes| {
-                    self.rules.import(&now, family, attributes)
+                // Paths with the same attributes follow each other often.
+                let mut last: Option<(Arc<PathAttributes>, Family, Imported)> = None;
+                self.rib.reimport(*index, |prefix, received| {
+                    let family = Family::of(&prefix);
+                    match &last {
+                        Some((of, its_family, imported))
+                            if Arc::ptr_eq(of, received) && *its_family == family =>
+                        {
+                            imported.clone()
+                        }
+                        _ => {
+                            let imported = self.rules.import(&now, prefix, received);
+                            last = Some((received.clone(), family, imported.clone()));
+                            imported
+                        }
+                    }
                 });
             }
         }
@@ -122,38 +170,37 @@ impl RouteServer {
             self.ask_for_refused(&id, now);
         }
     }
+}
 
-    pub(super) fn apply_views(&mut self) {
-        let views = self.up.iter().filter_map(|(index, id)| {
-            let up = self.sessions[id].up.as_ref()?;
-            Some((*index, self.view(id, &up.negotiated)))
-        });
-        self.rib.set_views(views.collect());
-    }
+/// Whether it is the same peer, perhaps with other settings.
+fn is_same(before: &config::Peer, after: &config::Peer) -> bool {
+    before.asn == after.asn && before.membership == after.membership
 }
 
 /// Whether a session that passed its limit may try again: the limit is another one.
 fn allows_more(before: &config::Peer, after: &config::Peer) -> bool {
+    let unlimited = u32::MAX;
+    let advertised = |peer: &config::Peer| peer.max_advertised.unwrap_or(unlimited);
     after.max_prefixes > before.max_prefixes
+        || advertised(after) > advertised(before)
+        || after.advertised_limit_action != before.advertised_limit_action
         || after.limit_action != before.limit_action
         || (after.limit_restart && !before.limit_restart)
 }
 
 /// What the import checks depend on.
-pub(super) fn import_rules(
-    config: &config::RouteServer,
-    vnet_space: &[IpNet],
-    gateways: &[IpAddr],
-) -> ImportRules {
+pub(super) fn import_rules(config: &config::RouteServer, space: Space) -> ImportRules {
     let instances = config.instances.iter();
+    let router_ids = instances.clone().map(|instance| instance.router_id);
     ImportRules {
         asn: config.asn,
         own_addresses: instances
             .flat_map(|instance| &instance.addresses)
             .copied()
             .collect(),
-        gateways: gateways.to_vec(),
-        space: vnet_space.to_vec(),
+        router_ids: router_ids.collect(),
+        cluster_id: config.cluster_id,
+        space,
         require_policy: config.require_policy,
     }
 }

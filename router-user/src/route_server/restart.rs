@@ -19,7 +19,7 @@ use crate::{
             notification::{cease, error},
         },
     },
-    config::Peer,
+    config::{GatewayMembers, Peer},
     rib::SessionIndex,
 };
 
@@ -129,7 +129,9 @@ impl RouteServer {
             return;
         };
         // Who they are is known only once they come.
-        let all_known = self.config.dynamic_peers.is_empty();
+        let mut gateways = self.config.gateways.iter();
+        let all_known = self.config.dynamic_peers.is_empty()
+            && gateways.all(|gateway| matches!(gateway.members, GatewayMembers::Addresses(_)));
         let all_told = all_known
             && self.sessions.values().all(|session| {
                 let offer = session.up.as_ref().map(|up| &up.negotiated.peer);
@@ -148,11 +150,10 @@ impl RouteServer {
             "after the restart, routes are selected and sent from now on"
         );
         self.deferred_until = None;
-        for (id, session) in &self.sessions {
-            if let Some(up) = &session.up {
-                let view = self.view(id, &up.negotiated);
-                self.rib.join(up.index, view);
-            }
+        self.regroup = true;
+        let up: Vec<SessionId> = self.up.values().cloned().collect();
+        for id in up {
+            self.join(&id);
         }
     }
 
@@ -165,6 +166,7 @@ impl RouteServer {
         let Some(up) = session.up.take() else {
             return;
         };
+        self.members.change();
         self.requests.retain(|(other, _)| other != id);
         let mut kept = session.kept.take().unwrap_or(Kept {
             index: up.index,
@@ -343,6 +345,7 @@ impl RouteServer {
         if !kept.is_over() {
             session.kept = Some(kept);
         } else if session.up.is_none() {
+            self.members.change();
             self.rib.remove_session(kept.index);
             self.up.remove(&kept.index);
         }

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Operator, RouteServer, Session, Up, limit, restart::Keeping, text};
+use super::{LearnedUse, RouteServer, Session, custom, restart::Keeping, text};
 use crate::{
     api::types::{AdvertisedRow, LearnedRow, PeerRow, Stale, StaleRoutes},
     bgp::{
@@ -15,7 +15,7 @@ use crate::{
         wire::{Family, NextHop, PathAttributes},
     },
     names::PeerName,
-    rib::{PathView, PrefixView, Rib, SessionIndex, Step, Verdict},
+    rib::{LearnedView, PathView, PrefixView, Rib, SessionIndex, Step, Verdict},
 };
 
 /// Which rows are wanted; everything by default.
@@ -33,7 +33,14 @@ impl RouteServer {
     /// A row for each configured session, by instance and peer address.
     #[must_use]
     pub fn peer_rows(&self, now: Instant) -> Vec<PeerRow> {
+        self.peer_rows_of(&Filter::default(), now)
+    }
+
+    /// A row for each configured session that a filter takes, by instance and peer address.
+    #[must_use]
+    pub fn peer_rows_of(&self, filter: &Filter, now: Instant) -> Vec<PeerRow> {
         let sessions = self.sessions.iter();
+        let sessions = sessions.filter(|(id, _)| self.matches(filter, id));
         sessions
             .map(|(id, session)| self.peer_row(id, session, now))
             .collect()
@@ -42,8 +49,30 @@ impl RouteServer {
     /// A row for each learned path, by prefix, then instance, peer and path identifier.
     #[must_use]
     pub fn learned_rows(&self, filter: &Filter, now: Instant) -> Vec<LearnedRow> {
+        self.rows_under(None, filter, now)
+    }
+
+    /// The same as one user sees it: what wins among the paths that it takes, and which it does not
+    /// take, and why.
+    #[must_use]
+    pub fn learned_rows_for(
+        &self,
+        of: &LearnedUse,
+        filter: &Filter,
+        now: Instant,
+    ) -> Vec<LearnedRow> {
+        let view = self.sight(of).as_learned(false);
+        self.rows_under(Some(&view), filter, now)
+    }
+
+    fn rows_under(
+        &self,
+        view: Option<&LearnedView>,
+        filter: &Filter,
+        now: Instant,
+    ) -> Vec<LearnedRow> {
         let mut rows: Vec<LearnedRow> = Vec::new();
-        for prefix in self.rib.prefixes(filter.prefix) {
+        for prefix in self.rib.prefixes(filter.prefix, view) {
             for path in prefix
                 .paths
                 .iter()
@@ -85,7 +114,7 @@ impl RouteServer {
                         med: route.attributes.med,
                         communities: text::communities(&route.attributes),
                         from: match &route.from {
-                            Some(source) => self.sessions[source].peer.name.to_string(),
+                            Some(source) => self.source_name(source).to_string(),
                             None => "originated".to_owned(),
                         },
                     }),
@@ -95,10 +124,21 @@ impl RouteServer {
         rows
     }
 
+    /// Whether a session, or what static routes have in its place, is wanted. A gateway's name means
+    /// all of its members.
     pub(super) fn matches(&self, filter: &Filter, id: &SessionId) -> bool {
-        let peer = &self.sessions[id].peer.name;
-        filter.peer.as_ref().is_none_or(|wanted| wanted == peer)
+        let is_meant = |wanted: &PeerName| match self.sessions.get(id) {
+            Some(session) => session.is_called(wanted),
+            None => *wanted == custom::static_name(),
+        };
+        filter.peer.as_ref().is_none_or(is_meant)
             && filter.instance.is_none_or(|wanted| wanted == id.instance)
+    }
+
+    /// The name of a peer, or of what static routes have in its place.
+    fn source_name(&self, id: &SessionId) -> PeerName {
+        let session = self.sessions.get(id);
+        session.map_or_else(custom::static_name, |session| session.peer.name.clone())
     }
 
     pub(super) fn peer_row(&self, id: &SessionId, session: &Session, now: Instant) -> PeerRow {
@@ -116,6 +156,12 @@ impl RouteServer {
             instance: id.instance.0,
             peer: session.peer.name.clone(),
             dynamic: session.peer.dynamic,
+            kind: session.peer.kind().word().to_owned(),
+            gateway: session
+                .peer
+                .membership
+                .as_ref()
+                .map(|membership| membership.gateway.clone()),
             address: id.peer,
             asn: session.peer.asn,
             connection: connection(&session.status).to_owned(),
@@ -127,7 +173,7 @@ impl RouteServer {
             hold_time: negotiated.map(|agreed| agreed.hold_time),
             received: totals.received.iter().sum(),
             accepted: totals.accepted,
-            advertised: totals.advertised,
+            advertised: totals.advertised.iter().sum(),
             stale: session.stale_routes(&self.rib, now),
             messages_received: session.status.messages_received,
             messages_sent: session.status.messages_sent,
@@ -139,147 +185,11 @@ impl RouteServer {
         }
     }
 
-    fn warnings(&self, id: &SessionId, session: &Session) -> Vec<String> {
-        let mut warnings = Vec::new();
-        warnings.extend(operators_wish(&session.operator));
-        warnings.extend(self.one_instance_only(id, session));
-        warnings.extend(self.shared_asn(session));
-        if self.config.require_policy {
-            warnings.push(
-                "learns and announces nothing: no policy is configured for it (RFC 8212, \
-                 `require_policy`)"
-                    .to_owned(),
-            );
-        }
-        if let Some(up) = &session.up {
-            warnings.extend(self.other_routes(id, up));
-            warnings.extend(self.limits(session, up));
-            warnings.extend(self.not_advertised(id, up));
-            warnings.extend(up.malformed.as_ref().map(|(count, what)| {
-                format!("{count} prefixes treated as withdrawn, the last because of: {what}")
-            }));
-        }
-        warnings
-    }
-
-    /// The session of the same peer with the other instance.
-    fn sibling(&self, id: &SessionId) -> Option<(&SessionId, &Session)> {
-        let mut others = self.sessions.iter();
-        others.find(|(other, _)| other.peer == id.peer && other.instance != id.instance)
-    }
-
-    fn one_instance_only(&self, id: &SessionId, session: &Session) -> Option<String> {
-        let Some((other, sibling)) = self.sibling(id) else {
-            let family = if id.peer.is_ipv4() { "IPv4" } else { "IPv6" };
-            return Some(format!(
-                "can peer with instance {} only: the other instance has no {family} address",
-                id.instance
-            ));
-        };
-        let only = match (&session.up, &sibling.up) {
-            (Some(_), None) => id.instance,
-            (None, Some(_)) => other.instance,
-            _ => return None,
-        };
-        Some(format!("peers with instance {only} only"))
-    }
-
-    /// Two sessions of a peer that were told the same things have the same fingerprint.
-    fn other_routes(&self, id: &SessionId, up: &Up) -> Option<String> {
-        let (other, sibling) = self.sibling(id)?;
-        // What import adds to one session's routes alone is not the peer's doing.
-        if self.sessions[id].operator.drained != sibling.operator.drained {
-            return None;
-        }
-        let theirs = self.rib.totals(sibling.up.as_ref()?.index);
-        let ours = self.rib.totals(up.index);
-        (ours.fingerprint != theirs.fingerprint).then(|| {
-            format!(
-                "announces other routes to instance {} ({} accepted) than to instance {} ({} accepted); see `waypost \
-                 show learned`",
-                id.instance,
-                ours.accepted,
-                other.instance,
-                theirs.accepted,
-            )
-        })
-    }
-
-    fn shared_asn(&self, session: &Session) -> Option<String> {
-        let peers = self.config.peers.iter();
-        let same = peers
-            .filter(|peer| peer.asn == session.peer.asn && peer.address != session.peer.address);
-        let names: Vec<&str> = same.map(|peer| peer.name.as_str()).collect();
-        let told = self.config.reflect_between_nvas && !session.peer.policy.as_override;
-        (told && !names.is_empty()).then(|| {
-            format!(
-                "shares ASN {} with {}: it drops what is reflected to it from there, unless it \
-                 accepts its own ASN in a path or has `as_override`",
-                session.peer.asn,
-                names.join(", ")
-            )
-        })
-    }
-
     /// Until when a path is kept, if it is stale.
     fn stale(&self, path: &PathView, family: Family, now: Instant) -> Option<Stale> {
-        let kept = self.sessions[&path.session].kept.as_ref();
+        let kept = self.sessions.get(&path.session)?.kept.as_ref();
         let keeping = kept.filter(|_| path.stale)?.family(family)?;
         Some(stale(keeping, now))
-    }
-
-    fn limits(&self, session: &Session, up: &Up) -> Vec<String> {
-        let max = session.peer.max_prefixes as usize;
-        let totals = self.rib.totals(up.index);
-        let mut warnings = Vec::new();
-        for family in Family::ALL {
-            let count = totals.received[family as usize] - totals.stale[family as usize];
-            let refused = up.refused[family as usize].count();
-            let family = text::family(family);
-            if let Some(refused) = refused {
-                let remedy = match up.negotiated.route_refresh {
-                    true => "they are asked for again when there is room",
-                    false => "clear the session when there is room: the peer cannot be asked again",
-                };
-                warnings.push(format!(
-                    "{refused} {family} routes were refused: at most {max} are allowed \
-                     (`max_prefixes`); {remedy}"
-                ));
-            } else if count > max {
-                warnings.push(format!(
-                    "announces {count} {family} routes, more than the {max} allowed \
-                     (`max_prefixes`)"
-                ));
-            } else if limit::is_near(count, max) {
-                warnings.push(format!(
-                    "announces {count} {family} routes of at most {max} (`max_prefixes`)"
-                ));
-            }
-        }
-        warnings
-    }
-
-    /// Originated prefixes that this instance has no next hop for.
-    fn not_advertised(&self, id: &SessionId, up: &Up) -> Option<String> {
-        let view = self.view(id, &up.negotiated);
-        let missing = |prefix: &&IpNet| {
-            let family = Family::of(prefix);
-            up.negotiated.families.contains(&family) && view.own_next_hop(family).is_none()
-        };
-        let missing: Vec<String> = self
-            .originated
-            .iter()
-            .filter(missing)
-            .map(IpNet::to_string)
-            .collect();
-        (!missing.is_empty()).then(|| {
-            format!(
-                "not advertised: {}, because instance {} has no address of that family to name as \
-                 next hop",
-                missing.join(", "),
-                id.instance
-            )
-        })
     }
 
     fn learned_row(&self, prefix: &PrefixView, path: &PathView, now: Instant) -> LearnedRow {
@@ -295,20 +205,21 @@ impl RouteServer {
             Verdict::Lost(step) => ("lost", Some(step.loses().to_owned())),
             Verdict::NotNeeded(why) => ("lost", Some(format!("equal to the best path, but {why}"))),
             Verdict::Rejected(why) => ("rejected", Some(why.to_string())),
+            Verdict::Excluded(why) => ("excluded", Some((*why).to_owned())),
         };
         if prefix.originated && *verdict == Verdict::Best {
             reason = reason.map(|why| {
                 format!("{why}; not advertised: the route server originates this prefix")
             });
         }
-        let up = self.sessions[session].up.as_ref();
+        let up = self.sessions.get(session).and_then(|it| it.up.as_ref());
         let family = Family::of(&prefix.prefix);
         let has_id = up.is_some_and(|up| up.negotiated.add_path_receive.contains(&family));
         LearnedRow {
             route_server: session.route_server.clone(),
             prefix: prefix.prefix,
             path_id: has_id.then_some(path.path_id),
-            peer: self.sessions[session].peer.name.clone(),
+            peer: self.source_name(session),
             instance: session.instance.0,
             next_hop: next_hop(attributes),
             as_path: attributes.as_path.to_string(),
@@ -325,6 +236,13 @@ impl RouteServer {
 }
 
 impl Session {
+    /// Whether a name is its peer's, or that of the gateway which its peer is a member of.
+    pub(super) fn is_called(&self, name: &PeerName) -> bool {
+        let gateway = self.peer.membership.as_ref();
+        self.peer.name == *name
+            || gateway.is_some_and(|membership| membership.gateway.as_str() == name.as_str())
+    }
+
     /// Where its paths are in the RIB, also while only they are left of it.
     pub(super) fn place(&self) -> Option<SessionIndex> {
         let up = self.up.as_ref().map(|up| up.index);
@@ -354,21 +272,6 @@ fn stale(keeping: &Keeping, now: Instant) -> Stale {
     Stale {
         long_lived: keeping.long_lived,
         seconds_left: keeping.until().saturating_duration_since(now).as_secs_f64(),
-    }
-}
-
-fn operators_wish(operator: &Operator) -> Option<String> {
-    let Operator { shutdown, drained } = operator;
-    match (shutdown.as_deref(), drained) {
-        (Some(""), _) => Some("shut down by the operator; see `waypost peer start`".to_owned()),
-        (Some(text), _) => Some(format!(
-            "shut down by the operator (\"{text}\"); see `waypost peer start`"
-        )),
-        (None, true) => Some(
-            "drained: its routes are last choice, here and at the peer; see `waypost peer undrain`"
-                .to_owned(),
-        ),
-        (None, false) => None,
     }
 }
 

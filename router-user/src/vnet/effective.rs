@@ -10,11 +10,16 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::own::{Hop, OwnCandidate, Role, Verdict};
+use super::{
+    learned::Dropping,
+    network::Network,
+    own::{Hop, OwnCandidate, Role, Verdict},
+};
 use crate::{
     api::types::{EffectiveRow, LearnedRow},
+    config::{PeerKind, Propagate, RouteTable},
     fib::Precedence,
-    names::{RouteServerName, SubnetName, VnetName},
+    names::{SubnetName, VnetName},
 };
 
 /// State of a row that packets may follow.
@@ -22,6 +27,9 @@ pub const ACTIVE: &str = "Active";
 
 /// State of a row that no packet follows.
 pub const INVALID: &str = "Invalid";
+
+/// State of a learned path that lies outside what a subnet takes.
+const EXCLUDED: &str = "excluded";
 
 /// The candidates for one destination.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,16 +39,20 @@ pub struct Candidates {
     /// Index of the row that packets follow. The rows after it that are active and of the same
     /// prefix are its ECMP partners.
     pub winner: Option<usize>,
+    /// The address is the gateway host's own.
+    pub host: bool,
 }
 
 /// What is known of a subnet.
 pub(super) struct Subnet<'a> {
-    pub(super) vnet: &'a VnetName,
+    pub(super) network: &'a Network,
     pub(super) name: &'a SubnetName,
     pub(super) own: &'a [OwnCandidate],
-    pub(super) route_server: Option<&'a RouteServerName>,
-    /// Learned prefixes without any resolvable next hop.
-    pub(super) unresolvable: Option<&'a BTreeSet<IpNet>>,
+    pub(super) table: Option<&'a RouteTable>,
+    /// Learned prefixes whose packets are dropped.
+    pub(super) dropping: Option<&'a BTreeMap<IpNet, Dropping>>,
+    /// Every network.
+    pub(super) others: &'a BTreeMap<VnetName, Network>,
 }
 
 /// Which rows are wanted.
@@ -60,11 +72,12 @@ impl Subnet<'_> {
         let mut rows: Vec<EffectiveRow> = Vec::new();
         for own in self.own {
             if wanted.own(own) {
-                rows.push(self.own_row(own, &learned));
+                self.own_rows(own, &learned, &mut rows);
             }
         }
+        let own = Winners::of(self.own);
         for learned in learned.values() {
-            self.learned_rows(learned, &mut rows);
+            self.learned_rows(learned, &own, &mut rows);
         }
         rows.sort_by(|a, b| {
             (a.prefix, &a.state, &a.source, a.next_hop)
@@ -78,8 +91,11 @@ impl Subnet<'_> {
         let mut rows = self.rows(learned, &Wanted::Covering(address));
         rows.sort_by_key(|row| std::cmp::Reverse(row.prefix.prefix_len()));
         let winner = rows.iter().position(|row| row.state == ACTIVE);
+        let host = self.own.iter().any(|own| {
+            own.is_valid() && own.row.role == Role::Platform && own.row.prefix.contains(&address)
+        });
         let Some(winning) = winner.map(|winner| rows[winner].prefix) else {
-            return Candidates { rows, winner };
+            return Candidates { rows, winner, host };
         };
         let choice = rows.iter().any(|row| row.prefix != winning);
         for row in rows.iter_mut().filter(|row| row.state == ACTIVE) {
@@ -90,7 +106,7 @@ impl Subnet<'_> {
                 row.reason = Some(joined([Some(longest), row.reason.take()]));
             }
         }
-        Candidates { rows, winner }
+        Candidates { rows, winner, host }
     }
 
     fn by_prefix<'r>(
@@ -99,22 +115,86 @@ impl Subnet<'_> {
         wanted: &Wanted,
     ) -> BTreeMap<IpNet, Learned<'r>> {
         let mut by_prefix: BTreeMap<IpNet, Learned<'r>> = BTreeMap::new();
-        for prefix in self.unresolvable.into_iter().flatten() {
+        for (prefix, dropping) in self.dropping.into_iter().flatten() {
             if wanted.covers(prefix) {
                 let learned = by_prefix.entry(*prefix).or_insert(Learned::new(*prefix));
-                learned.unresolvable = true;
+                learned.dropping = Some(*dropping);
             }
         }
         for path in learned {
-            if Some(&path.route_server) == self.route_server && wanted.covers(&path.prefix) {
-                by_prefix
+            if Some(&path.route_server) == self.network.server() && wanted.covers(&path.prefix) {
+                let learned = by_prefix
                     .entry(path.prefix)
-                    .or_insert(Learned::new(path.prefix))
-                    .paths
-                    .push(path);
+                    .or_insert(Learned::new(path.prefix));
+                learned.paths.push((path, self.kept_out(path)));
             }
         }
         by_prefix
+    }
+
+    /// Why a learned path does not reach this subnet, if it does not.
+    fn kept_out(&self, path: &LearnedRow) -> Option<String> {
+        let excluded = path.state == EXCLUDED;
+        if !excluded && !path.is_member() {
+            return None;
+        }
+        let network = self.network;
+        if let Some(table) = self
+            .table
+            .filter(|table| table.propagate == Propagate::NONE)
+        {
+            return Some(format!(
+                "route table \"{}\" keeps learned routes out [propagate_routes]",
+                table.name
+            ));
+        }
+        if network.network_of(path.next_hop).is_none() {
+            let mut others = self.others.values();
+            let there = others.find(|other| other.own.contains(path.next_hop));
+            if let Some(there) = there {
+                return Some(format!(
+                    "next hop lies in network \"{}\", which is not peered with \"{}\" from both \
+                     sides [vnet.peering]",
+                    there.name(),
+                    network.name()
+                ));
+            }
+        }
+        if !excluded {
+            return None;
+        }
+        let partial = self.table.filter(|table| table.propagate != Propagate::ALL);
+        let by_table = partial.map(|table| {
+            let let_in = PeerKind::ALL.into_iter();
+            let let_in = let_in.filter(|kind| table.propagate.from(*kind));
+            let words: Vec<&str> = let_in.map(PeerKind::word).collect();
+            format!(
+                "route table \"{}\" lets in only what comes from {} [propagate_routes]",
+                table.name,
+                words.join(", ")
+            )
+        });
+        let why = by_table.or_else(|| path.reason.clone());
+        Some(why.unwrap_or_else(|| path.state.clone()))
+    }
+
+    fn own_rows(
+        &self,
+        own: &OwnCandidate,
+        learned: &BTreeMap<IpNet, Learned<'_>>,
+        rows: &mut Vec<EffectiveRow>,
+    ) {
+        let row = self.own_row(own, learned);
+        let Hop::Gateway(members) = &own.row.hop else {
+            return rows.push(row);
+        };
+        if members.is_empty() {
+            return rows.push(row);
+        }
+        rows.extend(members.iter().map(|(_, address)| EffectiveRow {
+            next_hop: Some(*address),
+            ..row.clone()
+        }));
     }
 
     fn own_row(&self, own: &OwnCandidate, learned: &BTreeMap<IpNet, Learned<'_>>) -> EffectiveRow {
@@ -137,7 +217,7 @@ impl Subnet<'_> {
             }
         };
         EffectiveRow {
-            vnet: self.vnet.clone(),
+            vnet: self.network.name().clone(),
             subnet: self.name.clone(),
             source: match own.row.precedence {
                 Precedence::UserDefined => "user_defined",
@@ -154,16 +234,9 @@ impl Subnet<'_> {
         }
     }
 
-    fn learned_rows(&self, learned: &Learned<'_>, rows: &mut Vec<EffectiveRow>) {
-        let beaten = self
-            .own
-            .iter()
-            .find_map(|own| own.why_it_beats(&learned.prefix));
-        let over_system = self.own.iter().any(|own| {
-            own.row.prefix == learned.prefix
-                && own.row.precedence == Precedence::System
-                && own.is_valid()
-        });
+    fn learned_rows(&self, learned: &Learned<'_>, own: &Winners<'_>, rows: &mut Vec<EffectiveRow>) {
+        let beaten = own.why_beaten(&learned.prefix);
+        let over_system = own.has_system_row(&learned.prefix);
         let over_system = over_system
             .then(|| "a learned route beats the system route of the same prefix".to_owned());
         let verdict = |why_it_won: Option<String>| match &beaten {
@@ -174,9 +247,16 @@ impl Subnet<'_> {
             ),
         };
 
-        if learned.unresolvable {
-            let why = "no candidate's next hop is resolvable: packets are dropped".to_owned();
-            let (state, reason) = verdict(Some(why));
+        if let Some(dropping) = learned.dropping {
+            let why = match dropping {
+                Dropping::Unresolvable => {
+                    "no candidate's next hop is resolvable: packets are dropped"
+                }
+                Dropping::Blackhole => {
+                    "the best path carries BLACKHOLE (RFC 7999): packets are dropped"
+                }
+            };
+            let (state, reason) = verdict(Some(why.to_owned()));
             rows.push(EffectiveRow {
                 state: state.to_owned(),
                 reason,
@@ -185,15 +265,13 @@ impl Subnet<'_> {
             });
         }
         let mut shown = BTreeSet::new();
-        for path in learned.paths_as_shown() {
-            let member = path.is_member() && !learned.unresolvable;
+        for (path, kept_out) in learned.paths_as_shown() {
+            let member = path.is_member() && kept_out.is_none() && learned.dropping.is_none();
             let (state, reason) = if member {
                 verdict(path.reason.clone())
             } else {
-                (
-                    INVALID,
-                    path.reason.clone().or_else(|| Some(path.state.clone())),
-                )
+                let why = kept_out.as_ref().or(path.reason.as_ref());
+                (INVALID, Some(why.unwrap_or(&path.state).clone()))
             };
             // An ECMP set has a member once; both instances are told the same paths.
             let new = if member {
@@ -203,7 +281,7 @@ impl Subnet<'_> {
                     && learned
                         .paths
                         .iter()
-                        .any(|other| other.is_member() && is_same_announcement(other, path));
+                        .any(|(other, _)| other.is_member() && is_same_announcement(other, path));
                 !same_as_member && shown.insert((path.next_hop, Some((&path.peer, &path.as_path))))
             };
             if new {
@@ -221,7 +299,7 @@ impl Subnet<'_> {
 
     fn learned_row(&self, prefix: IpNet) -> EffectiveRow {
         EffectiveRow {
-            vnet: self.vnet.clone(),
+            vnet: self.network.name().clone(),
             subnet: self.name.clone(),
             source: "learned".to_owned(),
             state: INVALID.to_owned(),
@@ -238,8 +316,9 @@ impl Subnet<'_> {
 /// What is learned of a prefix.
 struct Learned<'a> {
     prefix: IpNet,
-    paths: Vec<&'a LearnedRow>,
-    unresolvable: bool,
+    /// Each with why it does not reach the subnet, if it does not.
+    paths: Vec<(&'a LearnedRow, Option<String>)>,
+    dropping: Option<Dropping>,
 }
 
 impl<'a> Learned<'a> {
@@ -247,20 +326,47 @@ impl<'a> Learned<'a> {
         Self {
             prefix,
             paths: Vec::new(),
-            unresolvable: false,
+            dropping: None,
         }
     }
 
     /// Whether a route of this prefix was learned for the subnets.
     fn is_usable(&self) -> bool {
-        self.unresolvable || self.paths.iter().any(|path| path.is_member())
+        let mut paths = self.paths.iter();
+        self.dropping.is_some()
+            || paths.any(|(path, kept_out)| path.is_member() && kept_out.is_none())
     }
 
     /// The best first, so that of two equal members the best is the one that is shown.
-    fn paths_as_shown(&self) -> impl Iterator<Item = &'a LearnedRow> {
-        let mut paths = self.paths.clone();
-        paths.sort_by_key(|path| (path.state != "best", path.state != "multipath"));
+    fn paths_as_shown(&self) -> impl Iterator<Item = (&'a LearnedRow, &Option<String>)> {
+        let mut paths: Vec<_> = self.paths.iter().map(|(path, why)| (*path, why)).collect();
+        paths.sort_by_key(|(path, _)| (path.state != "best", path.state != "multipath"));
         paths.into_iter()
+    }
+}
+
+/// The valid own rows, by prefix.
+struct Winners<'a>(BTreeMap<IpNet, &'a OwnCandidate>);
+
+impl<'a> Winners<'a> {
+    fn of(own: &'a [OwnCandidate]) -> Self {
+        let valid = own.iter().filter(|own| own.is_valid());
+        Self(valid.map(|own| (own.row.prefix, own)).collect())
+    }
+
+    fn has_system_row(&self, prefix: &IpNet) -> bool {
+        let own = self.0.get(prefix);
+        own.is_some_and(|own| own.row.precedence == Precedence::System)
+    }
+
+    /// Why a learned route of this prefix is not used, if an own row beats it.
+    fn why_beaten(&self, learned: &IpNet) -> Option<String> {
+        if let Some(own) = self.0.get(learned) {
+            return own.why_it_beats(learned);
+        }
+        let around = std::iter::successors(learned.supernet(), IpNet::supernet);
+        let mut around = around.filter_map(|prefix| self.0.get(&prefix.trunc()));
+        around.find_map(|own| own.why_it_beats(learned))
     }
 }
 
@@ -278,9 +384,6 @@ fn is_same_announcement(one: &LearnedRow, other: &LearnedRow) -> bool {
 impl OwnCandidate {
     /// Why a learned route of this prefix is not used, if this row beats it.
     fn why_it_beats(&self, learned: &IpNet) -> Option<String> {
-        if !self.is_valid() {
-            return None;
-        }
         let own = self.row.prefix;
         if self.overriding && own.contains(learned) {
             let place = if own == *learned { "is" } else { "lies within" };
@@ -301,8 +404,9 @@ impl OwnCandidate {
     ) -> Option<String> {
         if self.overriding {
             let inside = learned
-                .values()
-                .filter(|learned| learned.is_usable() && self.row.prefix.contains(&learned.prefix))
+                .range(self.row.prefix..)
+                .take_while(|(prefix, _)| self.row.prefix.contains(*prefix))
+                .filter(|(_, learned)| learned.is_usable())
                 .count();
             return (inside > 0).then(|| {
                 format!(
@@ -324,7 +428,10 @@ impl Hop {
     fn type_name(&self) -> &'static str {
         match self {
             Self::VirtualNetwork => "VirtualNetwork",
+            Self::Peering(_) => "VNetPeering",
             Self::Internet(_) => "Internet",
+            Self::Appliance(..) => "VirtualAppliance",
+            Self::Gateway(_) => "VirtualNetworkGateway",
             Self::None => "None",
             Self::Host => "Host",
         }
@@ -333,7 +440,8 @@ impl Hop {
     fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Internet(uplink) => *uplink,
-            Self::VirtualNetwork | Self::None | Self::Host => None,
+            Self::Appliance(_, address) => Some(*address),
+            _ => None,
         }
     }
 
@@ -342,8 +450,18 @@ impl Hop {
             IpNet::V4(_) => "IPv4",
             IpNet::V6(_) => "IPv6",
         };
-        (*self == Self::Internet(None))
-            .then(|| format!("no {family} uplink is configured: packets are dropped"))
+        match self {
+            Self::Internet(None) => Some(format!(
+                "no {family} uplink is configured: packets are dropped"
+            )),
+            Self::Peering(peer) => Some(format!("network \"{peer}\" is peered with this one")),
+            Self::Gateway(members) if members.is_empty() => Some(
+                "the route server in use has no VPN gateway with a member that can be reached: \
+                 packets are dropped [route_server.gateway]"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
     }
 }
 
@@ -356,7 +474,12 @@ impl Wanted {
     }
 
     fn own(&self, own: &OwnCandidate) -> bool {
-        let hidden = matches!(self, Self::Shown) && own.row.role == Role::Platform;
+        let hidden = match self {
+            Self::Shown => own.row.role == Role::Platform,
+            Self::All => false,
+            // What it stands in is what the table answers with.
+            Self::Covering(_) => own.implied,
+        };
         !hidden && self.covers(&own.row.prefix)
     }
 }

@@ -1,63 +1,59 @@
-//! The learned table of a route server: one for all subnets that use it.
+//! The learned table of one view of a route server: one for all subnets that take this view.
 //!
-//! In: [`LearnedChange`]s, at O(1) each. Out: routes of the table `learned/<route server>`. Routes
-//! that stand in the FIB are not kept here a second time; only those are that were learned but are
-//! not programmed, because they lie within the own space of the network. Where no port forwards by
-//! the table it stays empty, and only what other routes depend on is noted.
+//! In: [`LearnedChange`]s, at O(1) each. Out: routes of the table `learned/<route server>`, or
+//! `learned/<route server>/<label>`. Routes that stand in the FIB are not kept here a second time.
+//! They are programmed whatever the spaces of the networks are: an own row that overrides beats them
+//! in its network, and in no other. Where no port forwards by the table it stays empty, and only what
+//! other routes depend on is noted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use foldhash::HashMap;
 use ipnet::IpNet;
 
-use super::own::LearnedDefaults;
+use super::{network::Network, own::LearnedDefaults};
 use crate::{
-    fib::{Fib, Group, Member, NextHop, Precedence, RouteSpec, SharedGroup},
+    fib::{Fib, Group, GroupId, Member, NextHop, Precedence, RouteSpec, SharedGroup},
     names::{RouteServerName, TableName, VnetName},
     rib::{LearnedChange, LearnedNextHop, LearnedRoute},
 };
 
 pub(super) struct LearnedTable {
     name: TableName,
-    /// The network that next hops are addresses of.
-    vnet: VnetName,
-    /// Its own space: nothing in it is programmed.
-    space: Vec<IpNet>,
     groups: GroupCache,
     pending: Vec<(IpNet, Option<SharedGroup>)>,
-    /// Learned, within the own space, not programmed.
-    shadowed: BTreeMap<IpNet, SharedGroup>,
-    unresolvable: BTreeSet<IpNet>,
+    dropping: BTreeMap<IpNet, Dropping>,
     defaults: LearnedDefaults,
-    resettle: Resettle,
+    /// Next hops of the routes that stand may lie in other networks now.
+    resettle: bool,
     /// A port's packets take these routes.
     forwarding: bool,
     /// None did before what is pending: nothing is to stand from then.
     clear: bool,
 }
 
-/// What a new configuration means for the routes that stand.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Resettle {
-    Nothing,
-    /// Some enter or leave the own space.
-    Space,
-    /// All lead into another network.
-    Network,
+/// Why packets to a learned prefix are dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Dropping {
+    /// No candidate's next hop is resolvable.
+    Unresolvable,
+    /// The best path carries BLACKHOLE (RFC 7999).
+    Blackhole,
 }
 
 impl LearnedTable {
-    pub(super) fn new(route_server: &RouteServerName, vnet: VnetName, space: Vec<IpNet>) -> Self {
+    pub(super) fn new(route_server: &RouteServerName, label: &str, reach: Reach) -> Self {
+        let name = match label {
+            "" => format!("learned/{route_server}"),
+            label => format!("learned/{route_server}/{label}"),
+        };
         Self {
-            name: table_name(route_server),
-            groups: GroupCache::new(vnet.clone()),
-            vnet,
-            space,
+            name: name.into(),
+            groups: GroupCache::new(reach),
             pending: Vec::new(),
-            shadowed: BTreeMap::new(),
-            unresolvable: BTreeSet::new(),
+            dropping: BTreeMap::new(),
             defaults: LearnedDefaults::default(),
-            resettle: Resettle::Nothing,
+            resettle: false,
             forwarding: true,
             clear: false,
         }
@@ -73,31 +69,28 @@ impl LearnedTable {
         }
     }
 
-    /// The network, or its space, may be another from now on.
-    pub(super) fn attach(&mut self, vnet: &VnetName, space: &[IpNet]) {
-        if self.vnet != *vnet {
-            self.vnet = vnet.clone();
-            self.groups = GroupCache::new(vnet.clone());
-            self.resettle = Resettle::Network;
-        }
-        if self.space != space {
-            self.space = space.to_vec();
-            self.resettle = self.resettle.max(Resettle::Space);
+    /// Next hops may lie in other networks from now on.
+    pub(super) fn set_reach(&mut self, reach: &Reach) {
+        if self.groups.reach != *reach {
+            self.groups = GroupCache::new(reach.clone());
+            self.resettle = true;
         }
     }
 
     pub(super) fn learn(&mut self, change: LearnedChange) {
         let prefix = change.prefix.trunc();
         self.defaults.note(&prefix, change.route.is_some());
-        if change
-            .route
-            .as_ref()
-            .is_some_and(|route| route.members.is_empty())
-        {
-            self.unresolvable.insert(prefix);
-        } else {
-            self.unresolvable.remove(&prefix);
-        }
+        let dropping = change.route.as_ref().and_then(|route| {
+            if route.blackhole {
+                Some(Dropping::Blackhole)
+            } else {
+                (route.members.is_empty()).then_some(Dropping::Unresolvable)
+            }
+        });
+        match dropping {
+            Some(dropping) => self.dropping.insert(prefix, dropping),
+            None => self.dropping.remove(&prefix),
+        };
         if !self.forwarding {
             return;
         }
@@ -107,17 +100,17 @@ impl LearnedTable {
 
     pub(super) fn apply_to(&mut self, fib: &mut Fib) {
         if std::mem::take(&mut self.clear) {
-            self.shadowed.clear();
             fib.clear_table(&self.name);
         }
         // In the order of events: what is pending may still lead into the former network.
         for (prefix, group) in std::mem::take(&mut self.pending) {
-            self.settle(fib, prefix, group);
+            match group {
+                Some(group) => fib.put_route(&self.name, prefix, learned(group)),
+                None => fib.remove_route(&self.name, &prefix),
+            }
         }
-        match std::mem::replace(&mut self.resettle, Resettle::Nothing) {
-            Resettle::Nothing => {}
-            Resettle::Space => self.resettle(fib, false),
-            Resettle::Network => self.resettle(fib, true),
+        if std::mem::take(&mut self.resettle) {
+            self.resettle(fib);
         }
     }
 
@@ -130,66 +123,110 @@ impl LearnedTable {
         self.defaults
     }
 
-    /// Prefixes of which no candidate's next hop is resolvable: their packets are dropped.
-    pub(super) fn unresolvable(&self) -> &BTreeSet<IpNet> {
-        &self.unresolvable
+    /// Prefixes whose packets are dropped.
+    pub(super) fn dropping(&self) -> &BTreeMap<IpNet, Dropping> {
+        &self.dropping
     }
 
-    fn settle(&mut self, fib: &mut Fib, prefix: IpNet, group: Option<SharedGroup>) {
-        match group {
-            Some(group) if self.is_own_space(&prefix) => {
-                self.shadowed.insert(prefix, group);
-                fib.remove_route(&self.name, &prefix);
-            }
-            Some(group) => {
-                self.shadowed.remove(&prefix);
-                let spec = RouteSpec {
-                    group,
-                    precedence: Precedence::Learned,
-                    overriding: false,
-                    local: false,
-                };
-                fib.put_route(&self.name, prefix, spec);
-            }
-            None => {
-                self.shadowed.remove(&prefix);
-                fib.remove_route(&self.name, &prefix);
-            }
+    /// Many routes share few groups; each group is made anew once.
+    fn resettle(&self, fib: &mut Fib) {
+        let mut moved: HashMap<GroupId, Option<SharedGroup>> = HashMap::default();
+        let mut routes = Vec::new();
+        for (prefix, route) in fib.routes(&self.name) {
+            let moved = moved.entry(route.group).or_insert_with(|| {
+                let group = fib.shared_group(route.group)?;
+                let moved = self.groups.reach.moved(group);
+                (moved != *group).then_some(moved)
+            });
+            routes.extend(moved.clone().map(|group| (prefix, group)));
         }
-    }
-
-    fn resettle(&mut self, fib: &mut Fib, other_network: bool) {
-        let mut routes = std::mem::take(&mut self.shadowed);
-        routes.extend(
-            fib.routes(&self.name)
-                .filter(|(prefix, _)| other_network || self.is_own_space(prefix))
-                .filter_map(|(prefix, route)| {
-                    Some((prefix, fib.shared_group(route.group)?.clone()))
-                }),
-        );
         for (prefix, group) in routes {
-            let group = if other_network {
-                in_network(&group, &self.vnet)
-            } else {
-                group
-            };
-            self.settle(fib, prefix, Some(group));
+            fib.put_route(&self.name, prefix, learned(group));
         }
-    }
-
-    fn is_own_space(&self, prefix: &IpNet) -> bool {
-        self.space.iter().any(|own| own.contains(prefix))
     }
 }
 
-/// The name of a route server's learned table.
-pub(super) fn table_name(route_server: &RouteServerName) -> TableName {
-    format!("learned/{route_server}").into()
+fn learned(group: SharedGroup) -> RouteSpec {
+    RouteSpec {
+        group,
+        precedence: Precedence::Learned,
+        overriding: false,
+        local: false,
+    }
+}
+
+/// The networks in which next hops lie: that of the route server, and those that are peered with it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Reach {
+    /// That of the route server: what lies in none is looked for there.
+    home: VnetName,
+    /// In the order in which they are asked.
+    spaces: Arc<[(VnetName, Vec<IpNet>)]>,
+}
+
+impl Reach {
+    /// `network`: that of the route server, if it exists.
+    pub(super) fn new(home: &VnetName, network: Option<&Network>) -> Self {
+        let spaces = network.into_iter().flat_map(Network::spaces);
+        Self {
+            home: home.clone(),
+            spaces: spaces
+                .map(|space| (space.vnet.clone(), space.prefixes.clone()))
+                .collect(),
+        }
+    }
+
+    fn via(&self, address: IpAddr) -> NextHop {
+        let contains = |prefixes: &[IpNet]| prefixes.iter().any(|prefix| prefix.contains(&address));
+        let mut spaces = self.spaces.iter();
+        let space = spaces.find(|(_, prefixes)| contains(prefixes));
+        NextHop::Via {
+            vnet: space.map_or(&self.home, |(vnet, _)| vnet).clone(),
+            address,
+        }
+    }
+
+    /// Without members no candidate's next hop is resolvable, a backup's neither: packets are
+    /// dropped.
+    fn group(&self, route: &LearnedRoute) -> SharedGroup {
+        if route.blackhole {
+            return SharedGroup::single(NextHop::Blackhole);
+        }
+        let members = |next_hops: &[LearnedNextHop]| {
+            let members = next_hops.iter().map(|next_hop| Member {
+                next_hop: self.via(next_hop.address),
+                weight: next_hop.weight,
+            });
+            members.collect()
+        };
+        SharedGroup::new(Group {
+            members: members(&route.members),
+            backups: members(&route.backups),
+        })
+    }
+
+    /// The same group with its next hops where they lie now.
+    fn moved(&self, group: &Group) -> SharedGroup {
+        let moved = |members: &[Member]| {
+            let members = members.iter().map(|member| Member {
+                next_hop: match &member.next_hop {
+                    NextHop::Via { address, .. } => self.via(*address),
+                    other => other.clone(),
+                },
+                weight: member.weight,
+            });
+            members.collect()
+        };
+        SharedGroup::new(Group {
+            members: moved(&group.members),
+            backups: moved(&group.backups),
+        })
+    }
 }
 
 /// Groups of learned routes. Many routes share few of them; one is made once.
 struct GroupCache {
-    vnet: VnetName,
+    reach: Reach,
     /// With a keyed hash: peers choose next hops.
     groups: HashMap<LearnedRoute, SharedGroup>,
     prune_at: usize,
@@ -198,9 +235,9 @@ struct GroupCache {
 const PRUNE_AT_LEAST: usize = 1024;
 
 impl GroupCache {
-    fn new(vnet: VnetName) -> Self {
+    fn new(reach: Reach) -> Self {
         Self {
-            vnet,
+            reach,
             groups: HashMap::default(),
             prune_at: PRUNE_AT_LEAST,
         }
@@ -215,64 +252,21 @@ impl GroupCache {
             self.groups.retain(|_, group| group.holders() > 1);
             self.prune_at = (2 * self.groups.len()).max(PRUNE_AT_LEAST);
         }
-        let group = group_of(&route, &self.vnet);
+        let group = self.reach.group(&route);
         self.groups.insert(route, group.clone());
         group
     }
-}
-
-/// Without members no candidate's next hop is resolvable, a backup's neither: packets are dropped.
-fn group_of(route: &LearnedRoute, vnet: &VnetName) -> SharedGroup {
-    let members = |next_hops: &[LearnedNextHop]| {
-        next_hops
-            .iter()
-            .map(|next_hop| Member {
-                next_hop: NextHop::Via {
-                    vnet: vnet.clone(),
-                    address: next_hop.address,
-                },
-                weight: next_hop.weight,
-            })
-            .collect()
-    };
-    SharedGroup::new(Group {
-        members: members(&route.members),
-        backups: members(&route.backups),
-    })
-}
-
-/// The same group with its next hops in another network.
-fn in_network(group: &Group, vnet: &VnetName) -> SharedGroup {
-    let moved = |members: &[Member]| {
-        members
-            .iter()
-            .map(|member| Member {
-                next_hop: match &member.next_hop {
-                    NextHop::Via { address, .. } => NextHop::Via {
-                        vnet: vnet.clone(),
-                        address: *address,
-                    },
-                    other => other.clone(),
-                },
-                weight: member.weight,
-            })
-            .collect()
-    };
-    SharedGroup::new(Group {
-        members: moved(&group.members),
-        backups: moved(&group.backups),
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::{net::IpAddr, sync::Arc};
 
-    use super::{GroupCache, LearnedNextHop, LearnedRoute, PRUNE_AT_LEAST};
+    use super::{GroupCache, LearnedNextHop, LearnedRoute, PRUNE_AT_LEAST, Reach};
 
     #[test]
     fn groups_that_no_route_uses_are_not_kept_for_ever() {
-        let mut cache = GroupCache::new("hub".into());
+        let mut cache = GroupCache::new(Reach::new(&"hub".into(), None));
         let kept = cache.group(route(0));
         for n in 1..10_000 {
             let _ = cache.group(route(n));

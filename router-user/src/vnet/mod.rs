@@ -1,12 +1,13 @@
 //! Virtual networks: which routes apply in which subnet.
 //!
-//! In: the configuration and [`LearnedChange`]s of the route servers. Out: tables, routes and ports
-//! for `fib`, and the effective routes of each subnet with the reason for each loser. What BGP is,
-//! is not known here.
+//! In: the configuration and the [`Report`]s of the route servers. Out: tables, routes and ports for
+//! `fib`, what each route server is to advertise and who uses what it learns, and the effective routes
+//! of each subnet with the reason for each loser. What BGP is, is not known here.
 //!
-//! Every subnet's packets meet a chain of two tables: its own ([`own`]: which rows are valid;
-//! [`placement`]: where they stand) and the learned one of the route server that its network uses
-//! ([`learned`]). [`effective`] tells people the same story.
+//! Every subnet's packets meet a chain of two tables: its own ([`rows`]: where its rows come from;
+//! [`own`]: which of them are valid; [`placement`]: where they stand) and the learned one of the view
+//! that it takes of the route server that its network uses ([`server`], [`learned`]). [`effective`]
+//! tells people the same story.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,10 +18,10 @@ use ipnet::IpNet;
 
 use crate::{
     api::types::{EffectiveRow, LearnedRow},
-    config::{Config, Propagate},
+    config::{Config, PeerKind, Subnet},
     fib::Fib,
     names::{RouteServerName, SubnetName, TableName, VnetName},
-    rib::LearnedChange,
+    rib::LearnedViewId,
     route_server::{LearnedUse, Report},
 };
 
@@ -29,22 +30,25 @@ mod learned;
 mod network;
 mod own;
 mod placement;
+mod rows;
+mod server;
 #[cfg(test)]
 mod tests;
 
 pub use effective::{ACTIVE, Candidates, INVALID};
 
 use effective::Wanted;
-use learned::LearnedTable;
-use network::Network;
+use learned::{LearnedTable, Reach};
+use network::{LiveMembers, Network, Slot};
 use own::{LearnedDefaults, OwnCandidate};
-use placement::Placements;
+use placement::{Contents, Placements, SlotKey, TakenView};
+use server::Server;
 
 /// The virtual networks of a configuration and what their route servers have learned.
 #[derive(Default)]
 pub struct Vnets {
     networks: BTreeMap<VnetName, Network>,
-    learned: BTreeMap<RouteServerName, LearnedTable>,
+    servers: BTreeMap<RouteServerName, Server>,
     placements: Placements,
     /// Networks whose own tables or ports are to be placed anew.
     stale: BTreeSet<VnetName>,
@@ -94,52 +98,40 @@ impl Vnets {
                 .cloned(),
         );
 
-        let mut former = std::mem::take(&mut self.learned);
-        for server in &config.route_servers {
-            let space = self
-                .networks
-                .get(&server.vnet)
-                .map_or(&[][..], |network| &network.prefixes);
-            let mut table = match former.remove(&server.name) {
-                Some(mut table) => {
-                    table.attach(&server.vnet, space);
-                    table
-                }
-                None => LearnedTable::new(&server.name, server.vnet.clone(), space.to_vec()),
-            };
-            table.set_forwarding(self.forwards_by(&server.name));
-            self.learned.insert(server.name.clone(), table);
+        let mut users: BTreeMap<&RouteServerName, Vec<&Network>> = BTreeMap::new();
+        for network in self.networks.values() {
+            if let Some(server) = network.server() {
+                users.entry(server).or_default().push(network);
+            }
         }
-        let retired = former.into_values().map(|table| table.name().clone());
+        let mut former = std::mem::take(&mut self.servers);
+        for server in &config.route_servers {
+            let reach = Reach::new(&server.vnet, self.networks.get(&server.vnet));
+            let known = former.remove(&server.name);
+            let mut known = known.unwrap_or_else(|| Server::new(&server.name, reach.clone()));
+            let users = users.get(&server.name).map_or(&[][..], |users| users);
+            known.reconfigure(reach, users);
+            self.servers.insert(server.name.clone(), known);
+        }
+        let retired = former.into_values().flat_map(Server::into_tables);
         self.retired.extend(retired);
     }
 
-    /// Takes over what a route server tells. What one says that is not configured (any more) is
-    /// ignored.
+    /// Takes over what a route server tells, at O(1) a learned route. What one says that is not
+    /// configured (any more) is ignored.
     pub fn report(&mut self, route_server: &RouteServerName, reports: Vec<Report>) {
-        for report in reports {
-            match report {
-                Report::Changes(changes) => self.learned(route_server, changes),
-                Report::Assign(..) | Report::Drop(_) => {}
-            }
-        }
-    }
-
-    /// Takes over what a route server has learned, O(1) a change.
-    fn learned(&mut self, route_server: &RouteServerName, changes: Vec<LearnedChange>) {
-        let Some(table) = self.learned.get_mut(route_server) else {
+        let Some(server) = self.servers.get_mut(route_server) else {
             return;
         };
-        let before = table.defaults();
-        for change in changes {
-            table.learn(change);
-        }
-        if table.defaults() != before {
-            let users = self
-                .networks
-                .values()
-                .filter(|network| network.route_server.as_ref() == Some(route_server));
-            self.stale.extend(users.map(|network| network.name.clone()));
+        for report in reports {
+            let only_gateways = matches!(report, Report::Members(..));
+            let mut concerned = server.report(report);
+            if only_gateways {
+                let networks = &self.networks;
+                concerned
+                    .retain(|name| networks.get(name).is_some_and(Network::depends_on_members));
+            }
+            self.stale.append(&mut concerned);
         }
     }
 
@@ -148,69 +140,113 @@ impl Vnets {
         for table in self.retired.drain(..) {
             fib.clear_table(&table);
         }
-        for table in self.learned.values_mut() {
-            table.apply_to(fib);
+        for server in self.servers.values_mut() {
+            server.apply_to(fib);
         }
         let stale = std::mem::take(&mut self.stale);
         // All are removed before the first is placed: a port may have moved between networks.
-        for vnet in &stale {
-            self.placements.remove(vnet, fib);
+        let former = stale.into_iter().map(|vnet| {
+            let taken = self.placements.remove(&vnet, fib);
+            (vnet, taken)
+        });
+        for (vnet, former) in former.collect::<Vec<_>>() {
+            self.place(&vnet, &former, fib);
         }
-        for vnet in &stale {
-            let Some(network) = self.networks.get(vnet) else {
-                continue;
-            };
-            let learned_table = self.learned_table(network).map(LearnedTable::name).cloned();
-            for subnet in &network.subnets {
-                let contents = placement::contents(&self.own_candidates(network), vnet);
-                self.placements
-                    .place(network, subnet, contents, learned_table.as_ref(), fib);
+        for (name, server) in &mut self.servers {
+            if server.has_dropped() {
+                server.retire(&self.placements.views_of(name), fib);
             }
         }
     }
 
-    /// Who uses what a route server learns: every distinct use by a port. Without any, what it learns
-    /// is not kept; once there is one, all of it is to come again through [`Vnets::report`].
+    /// Places the subnets of a network that is not placed. Ports whose view is yet to be assigned
+    /// keep what they had; those that had nothing wait.
+    fn place(
+        &mut self,
+        vnet: &VnetName,
+        former: &BTreeMap<SlotKey, Option<TakenView>>,
+        fib: &mut Fib,
+    ) {
+        let Some(network) = self.networks.get(vnet) else {
+            return;
+        };
+        // Subnets with the same rows and defaults have the same contents.
+        let mut made: Vec<(Option<&str>, LearnedDefaults, Contents)> = Vec::new();
+        for subnet in &network.subnets {
+            for slot in network.slots(subnet) {
+                let had = former.get(&(subnet.name.clone(), slot.gateway));
+                let Some(view) = self.view_to_take(network, subnet, &slot, had) else {
+                    continue;
+                };
+                let taken = view
+                    .as_ref()
+                    .and_then(|(server, id, _)| self.servers.get(server)?.view(*id));
+                let defaults = taken.map(LearnedTable::defaults).unwrap_or_default();
+                let table = network.table_of(subnet).map(|table| table.name.as_str());
+                let known = made
+                    .iter()
+                    .find(|(of, with, _)| (*of, *with) == (table, defaults));
+                let contents = if let Some((.., contents)) = known {
+                    contents.clone()
+                } else {
+                    let judged = self.own_candidates(network, subnet, defaults);
+                    let contents = placement::contents(&judged, vnet);
+                    made.push((table, defaults, contents.clone()));
+                    contents
+                };
+                self.placements
+                    .place(network, subnet, &slot, contents, view, fib);
+            }
+        }
+    }
+
+    /// The view that ports are to take; `None`: they are not to be placed yet.
+    #[expect(
+        clippy::option_option,
+        reason = "no view yet is not the same as never one"
+    )]
+    fn view_to_take(
+        &self,
+        network: &Network,
+        subnet: &Subnet,
+        slot: &Slot<'_>,
+        had: Option<&Option<TakenView>>,
+    ) -> Option<Option<TakenView>> {
+        let Some(name) = network.server() else {
+            return Some(None);
+        };
+        let of = network.learned_use(subnet, slot.gateway);
+        let assigned = self.servers.get(name).and_then(|server| {
+            let id = server.complete(&of)?;
+            Some((name.clone(), id, server.view(id)?.name().clone()))
+        });
+        if assigned.is_some() {
+            return Some(assigned);
+        }
+        let had = had?.clone();
+        Some(had.filter(|(server, id, _)| {
+            let server = self.servers.get(server);
+            server.is_some_and(|server| server.view(*id).is_some())
+        }))
+    }
+
+    /// Who uses what a route server learns: every distinct use by a subnet or a gateway's port.
+    /// Without any that forwards, what it learns is not kept; once there is one, all of it is to come
+    /// again through [`Vnets::report`].
     #[must_use]
     pub fn uses(&self, route_server: &RouteServerName) -> BTreeSet<LearnedUse> {
-        let networks = self.networks.values();
-        let users = networks.filter(|network| {
-            network.route_server.as_ref() == Some(route_server)
-                && network
-                    .subnets
-                    .iter()
-                    .any(|subnet| !subnet.ports.is_empty())
-        });
-        let uses = users.map(|network| LearnedUse {
-            propagate: Propagate::ALL,
-            gateway: None,
-            reach: BTreeSet::from([network.name.clone()]),
-            forwarding: true,
-        });
-        uses.collect()
+        let server = self.servers.get(route_server);
+        server.into_iter().flat_map(Server::uses).collect()
     }
 
-    fn forwards_by(&self, route_server: &RouteServerName) -> bool {
-        let mut users = self
-            .networks
-            .values()
-            .filter(|network| network.route_server.as_ref() == Some(route_server));
-        users.any(|network| {
-            network
-                .subnets
-                .iter()
-                .any(|subnet| !subnet.ports.is_empty())
-        })
-    }
-
-    /// What a route server advertises on behalf of the network that it is attached to: the prefixes
-    /// of the network.
+    /// What a route server advertises on behalf of the networks that use it, that which it is attached
+    /// to among them: their prefixes.
     #[must_use]
     pub fn advertised_prefixes(&self, route_server: &RouteServerName) -> BTreeSet<IpNet> {
         self.networks
             .values()
-            .filter(|network| network.route_server.as_ref() == Some(route_server))
-            .flat_map(|network| network.prefixes.iter().copied())
+            .filter(|network| network.server() == Some(route_server))
+            .flat_map(|network| network.own.prefixes.iter().copied())
             .collect()
     }
 
@@ -253,28 +289,45 @@ impl Vnets {
             .unwrap_or(Candidates {
                 rows: Vec::new(),
                 winner: None,
+                host: false,
             })
     }
 
-    /// The own and the learned table that a subnet's packets meet, as last applied.
+    /// The own and the learned table that a subnet's packets meet, as last applied. Where ports of
+    /// gateways are among others, it is the others' that count.
     #[must_use]
     pub fn tables(
         &self,
         vnet: &VnetName,
         subnet: &SubnetName,
     ) -> Option<(TableName, Option<TableName>)> {
-        let own = self.placements.table(vnet, subnet)?.clone();
-        let learned = self
-            .networks
-            .get(vnet)
-            .and_then(|network| self.learned_table(network));
-        Some((own, learned.map(|table| table.name().clone())))
+        let gateway = self.gateway_of(vnet, subnet)?;
+        let (own, learned) = self.placements.tables(vnet, &(subnet.clone(), gateway))?;
+        Some((own.clone(), learned.cloned()))
+    }
+
+    /// What a subnet takes of which route server, and the view that it was assigned; for who asks that
+    /// route server what the subnet sees.
+    #[must_use]
+    pub fn learned_use(
+        &self,
+        vnet: &VnetName,
+        subnet: &SubnetName,
+    ) -> Option<(RouteServerName, LearnedUse, Option<LearnedViewId>)> {
+        let network = self.networks.get(vnet)?;
+        let server = self.servers.get(network.server()?)?;
+        let gateway = self.gateway_of(vnet, subnet)?;
+        let of = network.learned_use(network.subnet(subnet)?, gateway);
+        let view = server.assigned(&of);
+        let forwarding = server.forwards_by(&of);
+        let of = LearnedUse { forwarding, ..of };
+        Some((network.server()?.clone(), of, view))
     }
 
     /// The route server whose learned routes apply in a network.
     #[must_use]
     pub fn route_server(&self, vnet: &VnetName) -> Option<&RouteServerName> {
-        self.networks.get(vnet)?.route_server.as_ref()
+        self.networks.get(vnet)?.server()
     }
 
     /// Every subnet, by network.
@@ -283,7 +336,7 @@ impl Vnets {
             network
                 .subnets
                 .iter()
-                .map(|subnet| (&network.name, &subnet.name))
+                .map(|subnet| (network.name(), &subnet.name))
         })
     }
 
@@ -333,26 +386,44 @@ impl Vnets {
         answer: impl FnOnce(effective::Subnet<'_>) -> T,
     ) -> Option<T> {
         let network = self.networks.get(vnet)?;
+        let table = self.view_of(vnet, subnet);
         let subnet = network.subnet(subnet)?;
+        let defaults = table.map(LearnedTable::defaults).unwrap_or_default();
         Some(answer(effective::Subnet {
-            vnet,
+            network,
             name: &subnet.name,
-            own: &self.own_candidates(network),
-            route_server: network.route_server.as_ref(),
-            unresolvable: self.learned_table(network).map(LearnedTable::unresolvable),
+            own: &self.own_candidates(network, subnet, defaults),
+            table: network.table_of(subnet),
+            dropping: table.map(LearnedTable::dropping),
+            others: &self.networks,
         }))
     }
 
-    /// The rows of every source, judged.
-    fn own_candidates(&self, network: &Network) -> Vec<OwnCandidate> {
-        let defaults = self
-            .learned_table(network)
-            .map_or_else(LearnedDefaults::default, LearnedTable::defaults);
-        own::select(own::system_rows(network), defaults)
+    /// The learned table of the view that a subnet was assigned.
+    fn view_of(&self, vnet: &VnetName, subnet: &SubnetName) -> Option<&LearnedTable> {
+        let (server, _, view) = self.learned_use(vnet, subnet)?;
+        self.servers.get(&server)?.view(view?)
     }
 
-    fn learned_table(&self, network: &Network) -> Option<&LearnedTable> {
-        self.learned.get(network.route_server.as_ref()?)
+    /// The kind of gateway that all ports of a subnet belong to, if they do.
+    #[expect(clippy::option_option, reason = "there may be no such subnet")]
+    fn gateway_of(&self, vnet: &VnetName, subnet: &SubnetName) -> Option<Option<PeerKind>> {
+        let network = self.networks.get(vnet)?;
+        let slots = network.slots(network.subnet(subnet)?);
+        slots.first().map(|slot| slot.gateway)
+    }
+
+    /// The rows of every source, judged.
+    fn own_candidates(
+        &self,
+        network: &Network,
+        subnet: &Subnet,
+        defaults: LearnedDefaults,
+    ) -> Vec<OwnCandidate> {
+        let none = LiveMembers::new();
+        let server = network.server().and_then(|name| self.servers.get(name));
+        let live = server.map_or(&none, Server::members);
+        own::select(rows::of(network, network.table_of(subnet), live), defaults)
     }
 }
 

@@ -1,17 +1,16 @@
-//! The own routes of a subnet: rows from several sources, and which of them are valid.
+//! The own routes of a subnet: which of its rows are valid.
 //!
-//! In: rows (system rows today; peerings and user-defined routes are further sources) and whether
-//! the default route is learned. Out: every row with its verdict; the valid ones are the contents
-//! of the subnet's own table. Whether a learned route then beats one of them at equal prefix is
-//! decided for each packet by XDP, and told by [`effective`](super::effective).
+//! In: rows ([`rows`](super::rows)) and whether the default route is learned. Out: every row with its
+//! verdict; the valid ones are the contents of the subnet's own table. Whether a learned route then
+//! beats one of them at equal prefix is decided for each packet by XDP, and told by
+//! [`effective`](super::effective).
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::network::Network;
 use crate::{
-    fib::{NextHop, Precedence, RouteSpec, SharedGroup},
+    fib::{Group, Member, NextHop, Precedence, RouteSpec, SharedGroup},
     names::VnetName,
 };
 
@@ -23,6 +22,10 @@ pub(super) struct OwnRow {
     pub(super) precedence: Precedence,
     pub(super) hop: Hop,
     pub(super) role: Role,
+    /// Why it cannot be used: then it stands in nobody's way either.
+    pub(super) fault: Option<String>,
+    /// It is an address that packets reach by this hop as well.
+    pub(super) delivered_by: Option<Hop>,
 }
 
 /// What a row says of where packets go.
@@ -30,8 +33,14 @@ pub(super) struct OwnRow {
 pub(super) enum Hop {
     /// To the attached host that has the destination.
     VirtualNetwork,
+    /// To the attached host of this peered network that has the destination.
+    Peering(VnetName),
     /// By the network's uplink of that family, if there is one.
     Internet(Option<IpAddr>),
+    /// To an appliance in this network.
+    Appliance(VnetName, IpAddr),
+    /// To the members of the VPN gateways; without any, nowhere.
+    Gateway(Vec<(VnetName, IpAddr)>),
     /// Nowhere.
     None,
     /// To the gateway host itself.
@@ -44,6 +53,8 @@ pub(super) enum Role {
     Ordinary,
     /// The network's own space: beats learned routes of equal or longer prefix.
     Space,
+    /// The space of a peered network: likewise.
+    Peering,
     /// A private range: gives way to a default route that is not the system's.
     Private,
     /// An address of the gateway host: beats everything, and is not shown unless asked for.
@@ -56,12 +67,16 @@ pub(super) struct OwnCandidate {
     pub(super) row: OwnRow,
     /// Beats learned routes of any length.
     pub(super) overriding: bool,
+    /// Lies within the network's own space.
+    pub(super) local: bool,
+    /// Valid, and not needed in the table: the row around it leads to the same place.
+    pub(super) implied: bool,
     pub(super) verdict: Verdict,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
-    /// Part of the own table; why, where there was a choice.
+    /// Packets follow it; why, where there was a choice.
     Valid(Option<String>),
     Invalid(String),
 }
@@ -91,107 +106,103 @@ impl LearnedDefaults {
     }
 }
 
-/// Private ranges lead nowhere until something says otherwise: RFC 1918, RFC 6598 and, likewise,
-/// the unique local addresses of RFC 4193.
-const PRIVATE: [&str; 5] = [
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "100.64.0.0/10",
-    "fc00::/7",
-];
-
-/// The system rows of every subnet of a network.
-pub(super) fn system_rows(network: &Network) -> Vec<OwnRow> {
-    let row = |prefix: IpNet, hop, role| OwnRow {
-        prefix: prefix.trunc(),
-        precedence: Precedence::System,
-        hop,
-        role,
-    };
-    let space = network
-        .prefixes
-        .iter()
-        .map(|prefix| row(*prefix, Hop::VirtualNetwork, Role::Space));
-    let platform = network
-        .host_addresses
-        .iter()
-        .map(|address| row((*address).into(), Hop::Host, Role::Platform));
-    let private = PRIVATE
-        .iter()
-        .map(|text| text.parse::<IpNet>().expect("a constant prefix"))
-        .filter(|range| !network.prefixes.iter().any(|own| own.contains(range)))
-        .map(|range| row(range, Hop::None, Role::Private));
-    let default = ["0.0.0.0/0", "::/0"]
-        .iter()
-        .map(|text| text.parse::<IpNet>().expect("a constant prefix"))
-        .map(|default| {
-            let uplink = network
-                .uplink
-                .iter()
-                .find(|uplink| default.contains(*uplink))
-                .copied();
-            row(default, Hop::Internet(uplink), Role::Ordinary)
-        });
-    space
-        .chain(platform)
-        .chain(private)
-        .chain(default)
-        .collect()
-}
-
-/// Judges the rows of a subnet against each other. The result is sorted by prefix, the valid row of
-/// a prefix first.
+/// Judges the rows of a subnet against each other, at O(n log n). The result is sorted by prefix, the
+/// valid row of a prefix first.
 pub(super) fn select(mut rows: Vec<OwnRow>, learned: LearnedDefaults) -> Vec<OwnCandidate> {
     rows.sort_by(|a, b| {
         a.prefix
             .cmp(&b.prefix)
             .then_with(|| b.rank().cmp(&a.rank()))
     });
-    // A user-defined route of exactly such a prefix inherits the mark, and so does all beneath.
-    let roots: Vec<IpNet> = rows
-        .iter()
-        .filter(|row| matches!(row.role, Role::Space | Role::Platform))
-        .map(|row| row.prefix)
-        .collect();
     let user_defined_defaults: Vec<IpNet> = rows
         .iter()
         .filter(|row| row.precedence == Precedence::UserDefined && row.prefix.prefix_len() == 0)
+        .filter(|row| row.fault.is_none())
         .map(|row| row.prefix)
         .collect();
+    let gives_way = |row: &OwnRow| {
+        let mut user_defined = user_defined_defaults.iter();
+        if row.role != Role::Private {
+            None
+        } else if learned.of_family(&row.prefix) {
+            Some(gives_way(&row.prefix, "learned"))
+        } else if user_defined.any(|default| default.contains(&row.prefix)) {
+            Some(gives_way(&row.prefix, "user-defined"))
+        } else {
+            None
+        }
+    };
 
     let mut candidates: Vec<OwnCandidate> = Vec::with_capacity(rows.len());
-    for row in rows {
-        let beaten_by = candidates
-            .iter_mut()
-            .rev()
-            .take_while(|winner| winner.row.prefix == row.prefix)
-            .last();
-        let verdict = if let Some(winner) = beaten_by {
-            winner.verdict = Verdict::Valid(Some(format!(
-                "{} beats {} of the same prefix",
-                winner.row.title(),
-                row.title()
-            )));
-            Verdict::Invalid(format!("{} has the same prefix", winner.row.title()))
-        } else if row.role == Role::Private && learned.of_family(&row.prefix) {
-            Verdict::Invalid(gives_way(&row.prefix, "learned"))
-        } else if row.role == Role::Private
-            && user_defined_defaults
-                .iter()
-                .any(|default| default.contains(&row.prefix))
-        {
-            Verdict::Invalid(gives_way(&row.prefix, "user-defined"))
-        } else {
-            Verdict::Valid(None)
-        };
-        candidates.push(OwnCandidate {
-            overriding: roots.iter().any(|root| root.contains(&row.prefix)),
-            row,
-            verdict,
+    // The prefixes around the present one, the longest last.
+    let mut around: Vec<Surroundings> = Vec::new();
+    for rows in rows.chunk_by(|a, b| a.prefix == b.prefix) {
+        let prefix = rows[0].prefix;
+        while around
+            .pop_if(|outer| !outer.prefix.contains(&prefix))
+            .is_some()
+        {}
+        let outer = around.last();
+        // A user-defined route of exactly such a prefix inherits the mark, and so does all beneath.
+        let has = |roles: &[Role]| rows.iter().any(|row| roles.contains(&row.role));
+        let overriding = outer.is_some_and(|outer| outer.overriding)
+            || has(&[Role::Space, Role::Peering, Role::Platform]);
+        let local = outer.is_some_and(|outer| outer.local) || has(&[Role::Space]);
+
+        let first = candidates.len();
+        let mut winner: Option<usize> = None;
+        for row in rows {
+            let verdict = if let Some(fault) = &row.fault {
+                Verdict::Invalid(fault.clone())
+            } else if let Some(winner) = winner {
+                let winner = &mut candidates[winner];
+                let (won, lost) = (winner.row.title(), row.title());
+                winner.verdict =
+                    Verdict::Valid(Some(format!("{won} beats {lost} of the same prefix")));
+                Verdict::Invalid(format!("{won} has the same prefix"))
+            } else if let Some(why) = gives_way(row) {
+                Verdict::Invalid(why)
+            } else {
+                winner = Some(candidates.len());
+                Verdict::Valid(None)
+            };
+            candidates.push(OwnCandidate {
+                overriding,
+                local,
+                implied: false,
+                row: row.clone(),
+                verdict,
+            });
+        }
+        let mut hop = outer.and_then(|outer| outer.hop.clone());
+        if let Some(winner) = winner {
+            let winner_row = &candidates[winner].row;
+            let leads_there = winner_row.delivered_by.is_some()
+                && winner_row.delivered_by == hop
+                && outer.is_some_and(|outer| outer.overriding);
+            if !leads_there {
+                hop = Some(winner_row.hop.clone());
+            }
+            candidates[winner].implied = leads_there;
+            candidates[first..=winner].rotate_right(1);
+        }
+        around.push(Surroundings {
+            prefix,
+            overriding,
+            local,
+            hop,
         });
     }
     candidates
+}
+
+/// What a prefix means for those within it.
+struct Surroundings {
+    prefix: IpNet,
+    overriding: bool,
+    local: bool,
+    /// Where packets go by the own table.
+    hop: Option<Hop>,
 }
 
 impl OwnCandidate {
@@ -199,50 +210,69 @@ impl OwnCandidate {
         matches!(self.verdict, Verdict::Valid(_))
     }
 
-    /// The route of the own table.
-    pub(super) fn spec(&self, vnet: &VnetName) -> RouteSpec {
-        RouteSpec {
-            group: SharedGroup::single(self.row.hop.next_hop(vnet)),
+    /// The route of the own table, if it needs one.
+    pub(super) fn spec(&self, vnet: &VnetName) -> Option<RouteSpec> {
+        (self.is_valid() && !self.implied).then(|| RouteSpec {
+            group: self.row.hop.group(vnet),
             precedence: self.row.precedence,
             overriding: self.overriding,
-            local: false,
-        }
+            local: self.local,
+        })
     }
 }
 
 impl OwnRow {
     /// Of equal prefixes the higher wins.
-    fn rank(&self) -> (bool, Precedence, bool) {
-        (
-            self.role == Role::Platform,
-            self.precedence,
-            self.role != Role::Private,
-        )
+    fn rank(&self) -> (bool, Precedence, u8) {
+        let role = match self.role {
+            Role::Private => 0,
+            Role::Ordinary => 1,
+            Role::Peering => 2,
+            Role::Space | Role::Platform => 3,
+        };
+        (self.role == Role::Platform, self.precedence, role)
     }
 
     /// What the row is called in a reason.
-    pub(super) fn title(&self) -> &'static str {
-        match (self.role, self.precedence) {
-            (Role::Platform, _) => "an address of the gateway host",
-            (_, Precedence::UserDefined) => "a user-defined route",
-            (Role::Space, _) => "the virtual network's own space",
-            _ => "a system route",
+    pub(super) fn title(&self) -> String {
+        match (self.role, self.precedence, &self.hop) {
+            (Role::Platform, ..) => "an address of the gateway host".to_owned(),
+            (_, Precedence::UserDefined, _) => "a user-defined route".to_owned(),
+            (Role::Space, ..) => "the virtual network's own space".to_owned(),
+            (Role::Peering, _, Hop::Peering(peer)) => {
+                format!("the space of the peered network \"{peer}\"")
+            }
+            _ => "a system route".to_owned(),
         }
     }
 }
 
 impl Hop {
-    fn next_hop(&self, vnet: &VnetName) -> NextHop {
-        match self {
+    fn group(&self, vnet: &VnetName) -> SharedGroup {
+        let via = |vnet: &VnetName, address: IpAddr| NextHop::Via {
+            vnet: vnet.clone(),
+            address,
+        };
+        let next_hop = match self {
             Self::VirtualNetwork => NextHop::Attached { vnet: vnet.clone() },
-            Self::Internet(Some(uplink)) => NextHop::Via {
-                vnet: vnet.clone(),
-                address: *uplink,
-            },
+            Self::Peering(peer) => NextHop::Attached { vnet: peer.clone() },
+            Self::Internet(Some(uplink)) => via(vnet, *uplink),
             Self::Internet(None) => NextHop::NoUplink,
+            Self::Appliance(vnet, address) => via(vnet, *address),
+            Self::Gateway(members) => {
+                let members = members.iter().map(|(vnet, address)| Member {
+                    next_hop: via(vnet, *address),
+                    weight: 1,
+                });
+                return SharedGroup::new(Group {
+                    members: members.collect(),
+                    backups: Vec::new(),
+                });
+            }
             Self::None => NextHop::Discard,
             Self::Host => NextHop::Host,
-        }
+        };
+        SharedGroup::single(next_hop)
     }
 }
 

@@ -5,97 +5,134 @@
 //! ports point to it and removes the former after (invariant 5), so no packet meets a half-filled
 //! table.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
-use super::{network::Network, own::OwnCandidate};
+use super::{network::Network, network::Slot, own::OwnCandidate};
 use crate::{
-    config::Subnet,
+    config::{PeerKind, Subnet},
     fib::{Fib, Port, Precedence, RouteSpec, fnv::Fnv},
-    names::{InterfaceName, SubnetName, TableName, VnetName},
+    names::{InterfaceName, RouteServerName, SubnetName, TableName, VnetName},
+    rib::LearnedViewId,
 };
 
-/// The routes of an own table, sorted by prefix.
-pub(super) type Contents = Vec<(IpNet, RouteSpec)>;
+/// The routes of an own table, sorted by prefix; cheap to clone.
+pub(super) type Contents = Arc<[(IpNet, RouteSpec)]>;
+
+/// The view that ports take, and its table.
+pub(super) type TakenView = (RouteServerName, LearnedViewId, TableName);
+
+/// Ports of a network that stand or fall together.
+pub(super) type SlotKey = (SubnetName, Option<PeerKind>);
 
 /// What stands in the FIB by order of this module.
 #[derive(Default)]
 pub(super) struct Placements {
-    subnets: BTreeMap<VnetName, BTreeMap<SubnetName, Placed>>,
+    slots: BTreeMap<VnetName, BTreeMap<SlotKey, Placed>>,
     tables: BTreeMap<TableName, OwnTable>,
 }
 
-struct Placed {
+pub(super) struct Placed {
     table: TableName,
+    view: Option<TakenView>,
     ports: Vec<InterfaceName>,
 }
 
 struct OwnTable {
     contents: Contents,
-    /// How many subnets use it.
-    subnets: usize,
+    /// How many groups of ports use it.
+    users: usize,
 }
 
 impl Placements {
-    /// Takes everything of a network out of the FIB. What is placed again before the FIB is asked
-    /// for changes never left.
-    pub(super) fn remove(&mut self, vnet: &VnetName, fib: &mut Fib) {
-        for placed in self.subnets.remove(vnet).into_iter().flatten() {
-            let (_, Placed { table, ports }) = placed;
-            for interface in &ports {
+    /// Takes everything of a network out of the FIB, and tells which views its ports took. What is
+    /// placed again before the FIB is asked for changes never left.
+    pub(super) fn remove(
+        &mut self,
+        vnet: &VnetName,
+        fib: &mut Fib,
+    ) -> BTreeMap<SlotKey, Option<TakenView>> {
+        let mut taken = BTreeMap::new();
+        for (key, placed) in self.slots.remove(vnet).into_iter().flatten() {
+            for interface in &placed.ports {
                 fib.remove_port(interface);
             }
-            let Some(own) = self.tables.get_mut(&table) else {
+            if !placed.ports.is_empty() {
+                taken.insert(key, placed.view);
+            }
+            let Entry::Occupied(mut own) = self.tables.entry(placed.table) else {
                 continue;
             };
-            own.subnets -= 1;
-            if own.subnets == 0 {
-                self.tables.remove(&table);
-                fib.clear_table(&table);
+            own.get_mut().users -= 1;
+            if own.get().users == 0 {
+                fib.clear_table(own.key());
+                own.remove();
             }
         }
+        taken
     }
 
-    /// Places a subnet that is not placed.
+    /// Places ports of a subnet that are not placed.
     pub(super) fn place(
         &mut self,
         network: &Network,
         subnet: &Subnet,
+        slot: &Slot<'_>,
         contents: Contents,
-        learned_table: Option<&TableName>,
+        view: Option<TakenView>,
         fib: &mut Fib,
     ) {
         let table = self.table_of(contents, fib);
-        for port in &subnet.ports {
+        for port in &slot.ports {
+            let restricted = if port.ip_forwarding {
+                network.restricted.clone()
+            } else {
+                // Its sources are checked: what it sends is its own.
+                Vec::new()
+            };
             fib.put_port(Port {
                 interface: port.interface.clone(),
-                vnet: network.name.clone(),
+                vnet: network.name().clone(),
                 own_table: table.clone(),
-                learned_table: learned_table.cloned(),
+                learned_table: view.as_ref().map(|(.., table)| table.clone()),
                 addresses: port.addresses.clone(),
                 mac: port.mac,
                 gateways: subnet.gateways.clone(),
                 ip_forwarding: port.ip_forwarding,
-                restricted: Vec::new(),
+                restricted,
             });
         }
-        let ports = subnet.ports.iter().map(|port| port.interface.clone());
-        self.subnets
-            .entry(network.name.clone())
-            .or_default()
-            .insert(
-                subnet.name.clone(),
-                Placed {
-                    table,
-                    ports: ports.collect(),
-                },
-            );
+        let ports = slot.ports.iter().map(|port| port.interface.clone());
+        let placed = Placed {
+            table,
+            view,
+            ports: ports.collect(),
+        };
+        let slots = self.slots.entry(network.name().clone()).or_default();
+        slots.insert((subnet.name.clone(), slot.gateway), placed);
     }
 
-    /// The own table of a subnet.
-    pub(super) fn table(&self, vnet: &VnetName, subnet: &SubnetName) -> Option<&TableName> {
-        Some(&self.subnets.get(vnet)?.get(subnet)?.table)
+    /// The own and the learned table of some ports.
+    pub(super) fn tables(
+        &self,
+        vnet: &VnetName,
+        slot: &SlotKey,
+    ) -> Option<(&TableName, Option<&TableName>)> {
+        let placed = self.slots.get(vnet)?.get(slot)?;
+        let learned = placed.view.as_ref().map(|(.., table)| table);
+        Some((&placed.table, learned))
+    }
+
+    /// The views of a route server that are taken.
+    pub(super) fn views_of(&self, server: &RouteServerName) -> BTreeSet<LearnedViewId> {
+        let placed = self.slots.values().flat_map(BTreeMap::values);
+        let views = placed.filter_map(|placed| placed.view.as_ref());
+        let own = views.filter(|(of, ..)| of == server);
+        own.map(|(_, id, _)| *id).collect()
     }
 
     fn table_of(&mut self, contents: Contents, fib: &mut Fib) -> TableName {
@@ -103,20 +140,15 @@ impl Placements {
         loop {
             let name: TableName = format!("own/{hash:016x}").into();
             let Some(own) = self.tables.get_mut(&name) else {
-                for (prefix, spec) in &contents {
+                for (prefix, spec) in &*contents {
                     fib.put_route(&name, *prefix, spec.clone());
                 }
-                self.tables.insert(
-                    name.clone(),
-                    OwnTable {
-                        contents,
-                        subnets: 1,
-                    },
-                );
+                self.tables
+                    .insert(name.clone(), OwnTable { contents, users: 1 });
                 return name;
             };
             if own.contents == contents {
-                own.subnets += 1;
+                own.users += 1;
                 return name;
             }
             // Other contents have this very hash: the next name.
@@ -125,19 +157,18 @@ impl Placements {
     }
 }
 
-/// What the own table of a subnet holds: the valid rows.
+/// What the own table of a subnet holds: the valid rows, but for those that another one stands for.
 pub(super) fn contents(candidates: &[OwnCandidate], vnet: &VnetName) -> Contents {
-    candidates
+    let routes = candidates
         .iter()
-        .filter(|candidate| candidate.is_valid())
-        .map(|candidate| (candidate.row.prefix, candidate.spec(vnet)))
-        .collect()
+        .filter_map(|candidate| Some((candidate.row.prefix, candidate.spec(vnet)?)));
+    routes.collect()
 }
 
-/// FNV-1a over prefix, group name, precedence and mark of each route: equal on every host.
+/// FNV-1a over prefix, group name, precedence and marks of each route: equal on every host.
 fn hash(contents: &Contents) -> u64 {
-    let mut hash = Fnv::new("waypost own table 1");
-    for (prefix, spec) in contents {
+    let mut hash = Fnv::new("waypost own table 2");
+    for (prefix, spec) in &**contents {
         hash.prefix(*prefix);
         hash.number(spec.group.id().0);
         hash.bytes(&[
@@ -147,6 +178,7 @@ fn hash(contents: &Contents) -> u64 {
                 Precedence::UserDefined => 3,
             },
             u8::from(spec.overriding),
+            u8::from(spec.local),
         ]);
     }
     hash.finish()

@@ -19,6 +19,9 @@ fn bpftool_loads_the_object_and_prints_the_maps_with_their_field_names() {
              key hex 30 00 00 00 11 00 00 00 0a fa 00 00 value hex 2a 00 00 00 10 02 00 00
          bpftool map dump pinned /sys/fs/bpf/maps/routes_v4
          bpftool map lookup pinned /sys/fs/bpf/maps/next_hops key 1 0 0 0
+         bpftool map update pinned /sys/fs/bpf/maps/restricted \
+             key hex 03 00 00 00 05 00 00 00 value hex 01 00 00 00
+         bpftool map dump pinned /sys/fs/bpf/maps/restricted
          bpftool map lookup pinned /sys/fs/bpf/maps/ports key 1 0 0 0
          bpftool map lookup pinned /sys/fs/bpf/maps/port_counters key 1 0 0 0",
         file.display()
@@ -53,6 +56,7 @@ const MAPS: &[&str] = &[
     "next_hops",
     "neighbors",
     "hosts",
+    "restricted",
     "ports",
     "port_by_ifindex",
     "dev_map",
@@ -69,6 +73,9 @@ const FIELDS: &[&str] = &[
     "\"group\": 42",
     "\"precedence\": 2",
     "\"neighbor\": 0",
+    "\"set\": 3",
+    "\"vnet\": 5",
     "\"own_table\": 0",
+    "\"restricted\": 0",
     "\"no_route\": 0",
 ];

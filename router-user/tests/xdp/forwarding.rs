@@ -7,8 +7,8 @@ use crate::{
     packet::{ETHERNET, Packet},
     router::{
         Action, DISCARD, LEARNED, NVA, OWN, PORT_1, PORT_2, PORT_3, Router, SITE_V4, VIA, VM, VM_2,
-        VM_2_V4, VM_2_V6, VM_V4, VM_V6, after_hop, hex, neighbor, nva, port, to_site_v4,
-        to_site_v6,
+        VM_2_V4, VM_2_V6, VM_V4, VM_V6, VNET, after_hop, hex, host_key, neighbor, nva, port,
+        to_site_v4, to_site_v6,
     },
 };
 
@@ -46,12 +46,25 @@ fn an_attached_host_is_delivered_to_by_its_own_port() {
 }
 
 #[test]
-fn an_address_without_an_attached_host_is_no_host_and_one_without_a_mac_unresolved() {
+fn an_address_without_an_attached_host_is_no_host() {
+    let router = Router::new();
+    for (from, to) in [(VM_V4, "10.1.2.5"), (VM_V6, "fd00:1:0:2::5")] {
+        let packet = Packet::new(VM, PORT_1, from, to).udp(1, 2, b"");
+        router.counts(&packet.bytes(), Reason::NoHost);
+    }
+}
+
+#[test]
+fn an_element_that_the_kernel_gave_to_another_host_is_no_host() {
     let mut router = Router::new();
-    router.host("10.1.2.77", NONE);
-    let packet = |to| Packet::new(VM, PORT_1, VM_V4, to).udp(1, 2, b"").bytes();
-    router.counts(&packet("10.1.2.5"), Reason::NoHost);
-    router.counts(&packet("10.1.2.77"), Reason::Unresolved);
+    // Keys that lead to the neighbour of another network, and to that of another address.
+    router.host(VNET + 1, "10.1.2.77", 30, neighbor(VM_2, PORT_3, 3));
+    router.publish(host_key(VNET, "10.1.2.77"), 30);
+    router.publish(host_key(VNET, "10.1.2.78"), 30);
+    for to in ["10.1.2.77", "10.1.2.78"] {
+        let packet = Packet::new(VM, PORT_1, VM_V4, to).udp(1, 2, b"");
+        router.counts(&packet.bytes(), Reason::NoHost);
+    }
 }
 
 #[test]
@@ -285,11 +298,20 @@ fn a_packet_to_nowhere_counts_under_the_reason_why() {
         0,
     );
     router.counts(&packet("198.51.100.1"), Reason::NoUplink);
+    let blackhole = crate::router::BLACKHOLE;
+    router.route(
+        LEARNED,
+        "198.51.100.1/32",
+        blackhole,
+        precedence::LEARNED,
+        0,
+    );
+    router.counts(&packet("198.51.100.1"), Reason::Blackhole);
     router.next_hop(50, next_hop_kind::VIA, NONE);
     router.bucket(50, 50, 0);
     router.group(50, 50, 0);
     router.route(OWN, "198.51.100.0/24", 50, precedence::SYSTEM, 0);
-    router.counts(&packet("198.51.100.1"), Reason::Unresolved);
+    router.counts(&packet("198.51.100.2"), Reason::Unresolved);
     router.route(OWN, "192.0.2.0/24", 0, precedence::SYSTEM, 0);
     router.counts(&packet("192.0.2.1"), Reason::Internal);
     // A port that is no longer in the device map.

@@ -12,5 +12,6 @@ mod forwarding;
 mod garbage;
 mod icmp;
 mod packet;
+mod peerings;
 mod router;
 mod verdicts;

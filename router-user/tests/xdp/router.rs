@@ -14,8 +14,9 @@ use aya::{
 };
 use router_common::{
     maps::{
-        Bucket, Group, HostKey, Neighbor, NextHop, NextHopCounters, Port, RouteEntry, RouteKeyV4,
-        RouteKeyV6, Settings, TABLE_BITS, next_hop_kind, port_flags, precedence, route_flags,
+        Bucket, Group, HostKey, Neighbor, NextHop, NextHopCounters, Port, RestrictedKey,
+        RouteEntry, RouteKeyV4, RouteKeyV6, Settings, TABLE_BITS, next_hop_kind, port_flags,
+        precedence, route_flags,
     },
     reason::{PortCounters, Reason},
 };
@@ -38,6 +39,8 @@ pub const SITE_V6: &str = "fd00:250::9";
 pub const GATEWAY_V4: &str = "10.1.1.1";
 pub const GATEWAY_V6: &str = "fd00:1:0:1::1";
 
+/// Index of the interface that test runs arrive at.
+pub const LOOPBACK: u32 = 1;
 pub const OWN: u32 = 0x11;
 pub const LEARNED: u32 = 0x22;
 pub const VNET: u32 = 7;
@@ -49,6 +52,7 @@ pub const ATTACHED: u32 = 10;
 pub const HOST: u32 = 11;
 pub const DISCARD: u32 = 12;
 pub const NO_UPLINK: u32 = 13;
+pub const BLACKHOLE: u32 = 14;
 /// Groups of a single next hop have its number; this one has four members.
 pub const FOUR: u32 = 100;
 const FOUR_FIRST_BUCKET: u32 = 1024;
@@ -103,11 +107,11 @@ impl Router {
         for site in ["10.250.0.0/16", "fd00:250::/48"] {
             router.route(LEARNED, site, VIA, precedence::LEARNED, 0);
         }
-        for host in [VM_V4, VM_V6] {
-            router.host(host, 20);
+        for (place, host) in (20..).zip([VM_V4, VM_V6]) {
+            router.host(VNET, host, place, neighbor(VM, PORT_1, 1));
         }
-        for host in [VM_2_V4, VM_2_V6] {
-            router.host(host, 21);
+        for (place, host) in (22..).zip([VM_2_V4, VM_2_V6]) {
+            router.host(VNET, host, place, neighbor(VM_2, PORT_3, 3));
         }
         router
     }
@@ -142,12 +146,11 @@ impl Router {
             router.neighbor(VIA + n, neighbor(nva(n), PORT_2, 2));
             router.next_hop(VIA + n, next_hop_kind::VIA, VIA + n);
         }
-        router.neighbor(20, neighbor(VM, PORT_1, 1));
-        router.neighbor(21, neighbor(VM_2, PORT_3, 3));
         router.next_hop(ATTACHED, next_hop_kind::ATTACHED, VNET);
         router.next_hop(HOST, next_hop_kind::HOST, 0);
         router.next_hop(DISCARD, next_hop_kind::DISCARD, 0);
         router.next_hop(NO_UPLINK, next_hop_kind::NO_UPLINK, 0);
+        router.next_hop(BLACKHOLE, next_hop_kind::BLACKHOLE, 0);
         for next_hop in [
             VIA,
             VIA + 1,
@@ -157,6 +160,7 @@ impl Router {
             HOST,
             DISCARD,
             NO_UPLINK,
+            BLACKHOLE,
         ] {
             router.bucket(next_hop, next_hop, 0);
             router.group(next_hop, next_hop, 0);
@@ -317,7 +321,7 @@ impl Router {
     pub fn arrive_at(&mut self, place: u32) {
         HashMap::<_, u32, u32>::try_from(self.map("port_by_ifindex"))
             .expect("a hash map")
-            .insert(1, place, 0)
+            .insert(LOOPBACK, place, 0)
             .expect("the port is published");
     }
 
@@ -325,7 +329,7 @@ impl Router {
     pub fn arrive_nowhere(&mut self) {
         HashMap::<_, u32, u32>::try_from(self.map("port_by_ifindex"))
             .expect("a hash map")
-            .remove(&1)
+            .remove(&LOOPBACK)
             .expect("the port was published");
     }
 
@@ -396,19 +400,32 @@ impl Router {
         .expect("the route is written");
     }
 
-    pub fn host(&mut self, address: &str, place: u32) {
-        let address = match address.parse().expect("an address") {
-            IpAddr::V4(address) => Ipv4Addr::to_ipv6_mapped(&address),
-            IpAddr::V6(address) => address,
+    /// Attaches a host to a network: its neighbour is written and published.
+    pub fn host(&mut self, vnet: u32, address: &str, place: u32, way: Neighbor) {
+        let key = host_key(vnet, address);
+        let whose = Neighbor {
+            vnet,
+            address: key.address,
+            ..way
         };
-        let key = HostKey {
-            vnet: VNET,
-            address: Ipv6Addr::octets(&address),
-        };
+        self.neighbor(place, whose);
+        self.publish(key, place);
+    }
+
+    /// Writes an element of `hosts`.
+    pub fn publish(&mut self, key: HostKey, place: u32) {
         HashMap::try_from(self.map("hosts"))
             .expect("a hash map")
             .insert(key, place, 0)
             .expect("the host is written");
+    }
+
+    /// Puts a network into a set of restricted ones.
+    pub fn restrict(&mut self, set: u32, vnet: u32) {
+        HashMap::try_from(self.map("restricted"))
+            .expect("a hash map")
+            .insert(RestrictedKey { set, vnet }, 1, 0)
+            .expect("the network is written");
     }
 
     fn array<T: Pod>(&mut self, name: &str) -> Array<&mut aya::maps::MapData, T> {
@@ -445,17 +462,32 @@ pub fn port(id: u32, mac: Mac) -> Port {
         flags: port_flags::IP_FORWARDING,
         mtu: 1500,
         mac,
+        ifindex: LOOPBACK,
         ..Port::default()
     }
 }
 
+/// A neighbour of the routers' only network, whose address nobody asks for.
 pub fn neighbor(mac: Mac, port_mac: Mac, port: u32) -> Neighbor {
     Neighbor {
         mac,
         port_mac,
         port,
         mtu: 1500,
-        reserved: 0,
+        vnet: VNET,
+        address: [0; 16],
+    }
+}
+
+/// Key of an attached host.
+pub fn host_key(vnet: u32, address: &str) -> HostKey {
+    let address = match address.parse().expect("an address") {
+        IpAddr::V4(address) => Ipv4Addr::to_ipv6_mapped(&address),
+        IpAddr::V6(address) => address,
+    };
+    HostKey {
+        vnet,
+        address: Ipv6Addr::octets(&address),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     packet::Packet,
     router::{
         Action, GATEWAY_V4, GATEWAY_V6, NVA, PORT_1, PORT_2, Router, SITE_V4, SITE_V6, VM, VM_V4,
-        VM_V6, neighbor, port, to_site_v4, to_site_v6, vm_port,
+        VM_V6, VNET, neighbor, port, to_site_v4, to_site_v6, vm_port,
     },
 };
 
@@ -240,9 +240,9 @@ fn further_sources_are_those_attached_to_the_port() {
     let mut more = vm_port();
     more.flags |= port_flags::MORE_SOURCES;
     router.port(more);
-    router.neighbor(30, neighbor(VM, PORT_1, 1));
-    router.host("10.1.1.40", 30);
-    router.host("fd00:1:0:1::40", 30);
+    let way = neighbor(VM, PORT_1, 1);
+    router.host(VNET, "10.1.1.40", 30, way);
+    router.host(VNET, "fd00:1:0:1::40", 31, way);
     router.forwards(&to_site_v4().udp(1, 2, b""), PORT_2, NVA);
     let further = Packet::new(VM, PORT_1, "10.1.1.40", SITE_V4).udp(1, 2, b"");
     router.forwards(&further, PORT_2, NVA);
@@ -263,4 +263,16 @@ fn an_interface_that_is_no_port_drops_under_place_zero() {
     assert_eq!(outcome.action, Action::Drop);
     let counted = router.counted(NO_PORT);
     assert_eq!((counted.rx_packets, counted.not_a_port), (1, 1));
+}
+
+#[test]
+fn an_element_that_the_kernel_gave_to_another_port_leads_nowhere() {
+    let mut router = Router::new();
+    let mut other = port(2, PORT_2);
+    other.ifindex = 77;
+    router.port(other);
+    router.arrive_at(2);
+    let outcome = router.run(&to_site_v4().udp(1, 2, b"").bytes());
+    assert_eq!(outcome.action, Action::Drop);
+    assert_eq!(router.counted(NO_PORT).not_a_port, 1);
 }

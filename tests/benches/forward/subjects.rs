@@ -129,6 +129,9 @@ impl Waypost {
     }
 
     fn fill_ports(&mut self, bed: &Bed) -> Result<()> {
+        let (into, out) = within(ROUTER, || {
+            Ok((index_of(&bed.inward)?, index_of(&bed.outward)?))
+        })?;
         let inward = Port {
             id: INWARD,
             vnet: 1,
@@ -140,6 +143,7 @@ impl Waypost {
             source_v4: SOURCE.octets(),
             mac: bed.inward_mac,
             source_mac: bed.generator_mac,
+            ifindex: into,
             ..Port::default()
         };
         Array::try_from(map(&mut self.ebpf, "ports")?)?.set(INWARD, inward, 0)?;
@@ -149,9 +153,6 @@ impl Waypost {
             reserved: 0,
         };
         Array::try_from(map(&mut self.ebpf, "settings")?)?.set(0, settings, 0)?;
-        let (into, out) = within(ROUTER, || {
-            Ok((index_of(&bed.inward)?, index_of(&bed.outward)?))
-        })?;
         HashMap::<_, u32, u32>::try_from(map(&mut self.ebpf, "port_by_ifindex")?)?
             .insert(into, INWARD, 0)?;
         let mut devices = DevMap::try_from(map(&mut self.ebpf, "dev_map")?)?;
@@ -167,7 +168,8 @@ impl Waypost {
             port_mac: bed.outward_mac,
             port: OUTWARD,
             mtu: 1500,
-            reserved: 0,
+            vnet: 1,
+            address: [0; 16],
         };
         let mut neighbors = Array::try_from(map(&mut self.ebpf, "neighbors")?)?;
         for place in 1..=MEMBERS {

@@ -121,7 +121,7 @@ impl World {
     pub(super) fn reload(&mut self, node: usize) {
         let now = self.now;
         let this = &mut self.nodes[node];
-        this.server.reconfigure(&this.config, &space(), &[], now);
+        this.server.reconfigure(&this.config, &around(), now);
         self.flush(node);
     }
 }

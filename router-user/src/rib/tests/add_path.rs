@@ -90,7 +90,14 @@ fn identifiers_stay_when_the_ranking_changes_and_only_what_changed_is_sent() {
     lab.withdraw(c, NET);
     lab.settle();
     assert_eq!(ids(&lab, receiver), before);
-    assert_eq!(lab.rib.totals(lab.peers[receiver].index).advertised, 2);
+    assert_eq!(
+        lab.rib
+            .totals(lab.peers[receiver].index)
+            .advertised
+            .iter()
+            .sum::<usize>(),
+        2
+    );
 }
 
 #[test]
@@ -232,12 +239,14 @@ fn a_prefix_that_is_originated_here_has_one_path_for_all() {
     lab.announce(source, NET, attributes(&[65010], 4));
     let receiver = lab.add_path_nva(20, 4);
     assert_eq!(held_hosts(&lab, receiver), [4].into());
-    lab.rib.originate(prefix(NET));
+    lab.rib
+        .originate(LocalSource::NETWORKS, prefix(NET), Arc::default());
     lab.settle();
     let held: Vec<_> = lab.peers[receiver].holds.values().collect();
     assert_eq!(held.len(), 1);
     assert_eq!(held[0].next_hop, view().next_hop_v4);
-    lab.rib.cease_originating(prefix(NET));
+    lab.rib
+        .cease_originating(LocalSource::NETWORKS, prefix(NET));
     lab.settle();
     assert_eq!(held_hosts(&lab, receiver), [4].into());
 }

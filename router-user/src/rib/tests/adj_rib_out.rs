@@ -1,7 +1,10 @@
 //! What peers are sent: groups, exceptions, packing, dumps.
 
 use super::*;
-use crate::bgp::wire::{NextHop, community};
+use crate::{
+    bgp::wire::{NextHop, community},
+    rib::outbound::Provenance,
+};
 
 #[test]
 fn a_route_goes_to_all_but_whom_it_came_from_with_the_asn_prepended() {
@@ -118,7 +121,8 @@ fn what_is_originated_wins_over_what_is_learned() {
     };
     lab.announce(a, "10.1.0.0/16", path);
     lab.settle();
-    lab.rib.originate(prefix("10.1.0.0/16"));
+    lab.rib
+        .originate(LocalSource::NETWORKS, prefix("10.1.0.0/16"), Arc::default());
     lab.settle();
     let own = PathAttributes {
         next_hop: view().next_hop_v4,
@@ -128,7 +132,7 @@ fn what_is_originated_wins_over_what_is_learned() {
     assert_eq!(lab.holds(b, "10.1.0.0/16"), Some(&own));
     let seen = lab
         .rib
-        .prefixes(Some(prefix("10.1.0.0/16")))
+        .prefixes(Some(prefix("10.1.0.0/16")), None)
         .next()
         .unwrap();
     assert!(seen.originated);
@@ -138,7 +142,8 @@ fn what_is_originated_wins_over_what_is_learned() {
         "subnets elsewhere may use it"
     );
 
-    lab.rib.cease_originating(prefix("10.1.0.0/16"));
+    lab.rib
+        .cease_originating(LocalSource::NETWORKS, prefix("10.1.0.0/16"));
     lab.settle();
     assert_eq!(lab.holds(a, "10.1.0.0/16"), None);
     assert_eq!(
@@ -156,7 +161,8 @@ fn an_originated_prefix_without_a_next_hop_is_not_advertised_nor_is_a_learned_on
         ..attributes(&[65010], 4)
     };
     lab.announce(a, "fd00:1::/48", path);
-    lab.rib.originate(prefix("fd00:1::/48"));
+    lab.rib
+        .originate(LocalSource::NETWORKS, prefix("fd00:1::/48"), Arc::default());
     lab.settle();
     assert_eq!(lab.holds(a, "fd00:1::/48"), None);
     assert_eq!(lab.holds(b, "fd00:1::/48"), None);
@@ -182,7 +188,8 @@ fn an_originated_prefix_is_sent_again_when_its_next_hop_changes_and_a_learned_on
     let mut lab = Lab::new();
     let [a, b] = [4, 5].map(|host| lab.nva(host));
     lab.announce(a, "10.250.0.0/16", attributes(&[65010], 4));
-    lab.rib.originate(prefix("10.1.0.0/16"));
+    lab.rib
+        .originate(LocalSource::NETWORKS, prefix("10.1.0.0/16"), Arc::default());
     lab.settle();
     let moved = View {
         next_hop_v4: Some(IpAddr::from([10, 1, 255, 9]).into()),
@@ -260,7 +267,14 @@ fn a_session_that_comes_up_is_sent_the_table_then_end_of_rib() {
     let b = lab.nva(5);
     assert_eq!(lab.peers[b].holds.len(), 1);
     assert_eq!(lab.peers[b].ended, Family::ALL);
-    assert_eq!(lab.rib.totals(lab.peers[b].index).advertised, 1);
+    assert_eq!(
+        lab.rib
+            .totals(lab.peers[b].index)
+            .advertised
+            .iter()
+            .sum::<usize>(),
+        1
+    );
 }
 
 #[test]
@@ -300,7 +314,11 @@ fn changes_during_a_dump_reach_the_session_once_and_in_order() {
     assert_eq!(lab.holds(b, &net(1)), longer.as_ref());
     assert_eq!(lab.holds(b, &net(count - 2)), longer.as_ref());
     assert_eq!(
-        lab.rib.totals(lab.peers[b].index).advertised,
+        lab.rib
+            .totals(lab.peers[b].index)
+            .advertised
+            .iter()
+            .sum::<usize>(),
         count as usize - 2
     );
 }
@@ -344,7 +362,7 @@ fn rfc4760_8_a_session_is_sent_nothing_of_a_family_that_it_does_not_exchange() {
     assert_eq!(lab.peers[peer].ended, [Family::Ipv4Unicast]);
     let held: Vec<&Nlri> = lab.peers[peer].holds.keys().collect();
     assert_eq!(held, [&prefix("10.250.0.0/16").into()]);
-    assert_eq!(lab.rib.totals(index).advertised, 1);
+    assert_eq!(lab.rib.totals(index).advertised.iter().sum::<usize>(), 1);
     assert_eq!(lab.rib.advertised(index, None).count(), 1);
 }
 
@@ -362,7 +380,14 @@ fn a_refresh_sends_the_family_again_and_withdraws_nothing() {
     assert_eq!((lab.peers[b].announced, lab.peers[b].withdrawn), (3, 1));
     assert_eq!(lab.peers[b].holds.len(), 1);
     assert_eq!(lab.peers[b].ended.len(), 2, "no End-of-RIB for a refresh");
-    assert_eq!(lab.rib.totals(lab.peers[b].index).advertised, 1);
+    assert_eq!(
+        lab.rib
+            .totals(lab.peers[b].index)
+            .advertised
+            .iter()
+            .sum::<usize>(),
+        1
+    );
 }
 
 #[test]
@@ -461,7 +486,7 @@ fn a_session_that_ends_takes_its_routes_of_either_family_with_it() {
         lab.settle();
         lab.rib.remove_session(lab.peers[a].index);
         lab.settle();
-        assert_eq!(lab.rib.prefixes(None).count(), 0);
+        assert_eq!(lab.rib.prefixes(None, None).count(), 0);
         assert_eq!(lab.rib.attribute_sets(), 0);
         assert_eq!(lab.peers[b].holds.len(), 0);
     }
@@ -501,7 +526,7 @@ fn an_ebgp_peer_gets_neither_what_is_internal_nor_a_link_local_next_hop() {
         cluster_list: vec![Ipv4Addr::new(192, 0, 2, 2)],
         ..attributes(&[65010], 4)
     };
-    let sent = view().outbound(Family::Ipv6Unicast, &internal);
+    let sent = view().outbound(Family::Ipv6Unicast, &internal, Provenance::Learned);
     let expected = PathAttributes {
         next_hop: Some(IpAddr::V6(global).into()),
         ..attributes(&[ASN, 65010], 4)
@@ -518,7 +543,11 @@ fn an_ibgp_peer_gets_the_path_unchanged_and_a_local_pref() {
         },
         ..view()
     };
-    let sent = internal.outbound(Family::Ipv4Unicast, &attributes(&[65010], 4));
+    let sent = internal.outbound(
+        Family::Ipv4Unicast,
+        &attributes(&[65010], 4),
+        Provenance::Learned,
+    );
     assert_eq!(sent.as_path, AsPath::sequence([65010]));
     assert_eq!(sent.local_pref, Some(100));
 }

@@ -168,7 +168,7 @@ fn then_the_shorter_cluster_list_then_the_lowest_peer_address_is_advertised() {
 #[test]
 fn the_ecmp_set_has_one_member_a_next_hop_and_at_most_max_paths() {
     let mut lab = Lab::new();
-    lab.rib.set_max_paths(2);
+    lab.rib.set_options(at_most(2));
     for (host, next_hop) in [(4, 40), (5, 40), (6, 60), (7, 70)] {
         let source = lab.source(info(host));
         lab.announce(source, NET, attributes(&[65010], next_hop));
@@ -184,7 +184,7 @@ fn the_ecmp_set_has_one_member_a_next_hop_and_at_most_max_paths() {
     assert_eq!(hosts(&route.members), [40, 60]);
     assert_eq!(hosts(&route.backups), [70]);
 
-    lab.rib.set_max_paths(3);
+    lab.rib.set_options(at_most(3));
     let route = lab.learned();
     assert_eq!(hosts(&route.members), [40, 60, 70]);
     assert_eq!(hosts(&route.backups), [0_u8; 0]);
@@ -207,9 +207,7 @@ fn backups_are_the_best_paths_without_the_members_next_hops() {
 fn without_a_resolvable_next_hop_the_learned_route_has_no_members() {
     let mut lab = Lab::new();
     let source = lab.source(info(4));
-    let path = lab
-        .rib
-        .intern(Arc::new(attributes(&[65010], 4)), Additions::default());
+    let path = lab.intern(attributes(&[65010], 4));
     let index = lab.peers[source].index;
     let announce = |lab: &mut Lab, judgement| {
         lab.rib
@@ -223,7 +221,7 @@ fn without_a_resolvable_next_hop_the_learned_route_has_no_members() {
     let gone = announce(&mut lab, Judgement::Rejected("loop".into()));
     assert_eq!(gone, Some(None), "a rejected path is no candidate");
 
-    let there = announce(&mut lab, Judgement::Eligible).flatten();
+    let there = announce(&mut lab, Judgement::Eligible(Zone(0))).flatten();
     assert_eq!(hosts(&there.expect("a route").members), [4]);
 }
 
@@ -266,6 +264,13 @@ fn make_worse(attributes: &mut PathAttributes, info: &mut SessionInfo, step: Ste
     }
 }
 
+fn at_most(max_paths: usize) -> DecisionOptions {
+    DecisionOptions {
+        max_paths,
+        ..DecisionOptions::default()
+    }
+}
+
 fn verdict_of_second(paths: [PathAttributes; 2]) -> Verdict {
     let mut lab = Lab::new();
     for (host, attributes) in [4, 5].into_iter().zip(paths) {
@@ -292,7 +297,7 @@ impl Lab {
     }
 
     fn sorted(&self) -> Vec<PathView> {
-        let view = self.rib.prefixes(Some(prefix(NET))).next();
+        let view = self.rib.prefixes(Some(prefix(NET)), None).next();
         let mut paths = view.expect("the prefix is known").paths;
         paths.sort_by_key(|path| path.session.peer);
         paths

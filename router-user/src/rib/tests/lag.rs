@@ -76,14 +76,20 @@ fn a_session_that_is_held_during_its_first_dump_gets_the_rest_and_end_of_rib_lat
     lab.announce(source, "10.250.0.0/16", attributes(&[65004], 4));
     lab.settle();
     assert_eq!(lab.peers[slow].ended, []);
-    assert_eq!(lab.rib.totals(index).advertised, CHUNK);
+    assert_eq!(
+        lab.rib.totals(index).advertised.iter().sum::<usize>(),
+        CHUNK
+    );
     assert_eq!(lab.rib.advertised(index, None).count(), CHUNK - 1);
 
     lab.rib.resume(index);
     lab.settle();
     assert_eq!(lab.peers[slow].ended, Family::ALL);
     assert_eq!(lab.peers[slow].holds, lab.peers[other].holds);
-    assert_eq!(lab.rib.totals(index).advertised, count - 1);
+    assert_eq!(
+        lab.rib.totals(index).advertised.iter().sum::<usize>(),
+        count - 1
+    );
 }
 
 #[test]
@@ -243,7 +249,7 @@ proptest! {
                 })
                 .collect();
             prop_assert_eq!(holds, &given);
-            prop_assert_eq!(lab.rib.totals(*index).advertised, given.len());
+            prop_assert_eq!(lab.rib.totals(*index).advertised.iter().sum::<usize>(), given.len());
         }
         prop_assert!(!lab.rib.is_dumping());
     }
@@ -307,10 +313,9 @@ fn held_during_its_dump_of_a_table_that_emptied() -> (Lab, usize, usize) {
     let nets: Vec<IpNet> = (0..20_000u32)
         .map(|number| IpNet::new(Ipv4Addr::from((20 << 24) + (number << 8)).into(), 24).unwrap())
         .collect();
-    let path = Arc::new(attributes(&[65010], 4));
-    let path = lab.rib.intern(path, Additions::default());
+    let path = lab.intern(attributes(&[65010], 4));
     for net in &nets {
-        let eligible = Judgement::Eligible;
+        let eligible = Judgement::Eligible(Zone(0));
         lab.rib.announce(index, (*net).into(), &path, &eligible);
     }
     lab.rib.release(path);

@@ -6,13 +6,13 @@ use super::*;
 fn where_nobody_forwards_only_defaults_and_unresolvable_prefixes_are_told() {
     let mut lab = Lab::new();
     let peer = lab.nva(4);
-    lab.rib.set_forwarding(false);
+    forward(&mut lab, false);
     lab.announce(peer, "10.250.0.0/16", attributes(&[65004], 4));
     lab.announce(peer, "0.0.0.0/0", attributes(&[65004], 4));
     judge(&mut lab, peer, "10.9.0.0/16", &unresolvable());
     assert_eq!(told(&mut lab), ["+0.0.0.0/0", "?10.9.0.0/16"]);
 
-    judge(&mut lab, peer, "10.9.0.0/16", &Judgement::Eligible);
+    judge(&mut lab, peer, "10.9.0.0/16", &Judgement::Eligible(Zone(0)));
     lab.withdraw(peer, "0.0.0.0/0");
     lab.withdraw(peer, "10.250.0.0/16");
     assert_eq!(told(&mut lab), ["+10.9.0.0/16", "-0.0.0.0/0"]);
@@ -22,7 +22,7 @@ fn where_nobody_forwards_only_defaults_and_unresolvable_prefixes_are_told() {
 fn everything_that_stands_is_told_once_somebody_forwards_while_more_comes() {
     let mut lab = Lab::new();
     let peer = lab.nva(4);
-    lab.rib.set_forwarding(false);
+    forward(&mut lab, false);
     let numbered = |number: usize| format!("20.{}.{}.0/24", number / 256, number % 256);
     let count = 2 * CHUNK + 7;
     for number in 0..count {
@@ -31,7 +31,7 @@ fn everything_that_stands_is_told_once_somebody_forwards_while_more_comes() {
     lab.announce(peer, "fd00:250::/32", attributes(&[65004], 4));
     assert_eq!(told(&mut lab), [""; 0]);
 
-    lab.rib.set_forwarding(true);
+    forward(&mut lab, true);
     assert!(lab.rib.is_telling() && lab.rib.is_dumping());
     let mut stands = std::collections::BTreeSet::new();
     let mut steps = 0;
@@ -52,8 +52,11 @@ fn everything_that_stands_is_told_once_somebody_forwards_while_more_comes() {
         }
     }
     assert!(steps > 1);
-    let in_rib: std::collections::BTreeSet<IpNet> =
-        lab.rib.prefixes(None).map(|view| view.prefix).collect();
+    let in_rib: std::collections::BTreeSet<IpNet> = lab
+        .rib
+        .prefixes(None, None)
+        .map(|view| view.prefix)
+        .collect();
     assert_eq!(stands, in_rib);
     assert!(!lab.rib.is_telling());
 }
@@ -72,10 +75,16 @@ fn told(lab: &mut Lab) -> Vec<String> {
     signed.collect()
 }
 
+fn forward(lab: &mut Lab, forwards: bool) {
+    let view = LearnedView {
+        marks_only: !forwards,
+        ..learned_view()
+    };
+    lab.rib.set_learned_view(LearnedViewId(0), &view);
+}
+
 fn judge(lab: &mut Lab, peer: usize, net: &str, judgement: &Judgement) {
-    let interned = lab
-        .rib
-        .intern(Arc::new(attributes(&[65004], 4)), Additions::default());
+    let interned = lab.intern(attributes(&[65004], 4));
     let index = lab.peers[peer].index;
     lab.rib
         .announce(index, prefix(net).into(), &interned, judgement);

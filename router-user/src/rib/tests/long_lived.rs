@@ -1,7 +1,10 @@
 //! Paths that are kept for long after their session was lost (RFC 9494), and who is sent them.
 
 use super::*;
-use crate::bgp::wire::{Peering, community};
+use crate::{
+    bgp::wire::{Peering, community},
+    rib::outbound::Provenance,
+};
 
 const V4: Family = Family::Ipv4Unicast;
 
@@ -60,7 +63,7 @@ fn rfc9494_4_4_what_is_kept_for_long_loses_to_any_other_path_and_wins_again_once
     lab.announce(a, "10.2.0.0/16", attributes(&[65010], 4));
     lab.announce(b, "10.2.0.0/16", attributes(&[65020, 65021], 5));
     let best = |lab: &Lab| {
-        let view = lab.rib.prefixes(None).next().unwrap();
+        let view = lab.rib.prefixes(None, None).next().unwrap();
         let best = view.paths.iter().find(|path| path.verdict == Verdict::Best);
         best.unwrap().session.peer
     };
@@ -87,11 +90,11 @@ fn a_session_that_left_keeps_its_paths_and_may_join_again() {
     lab.settle();
     assert!(lab.holds(b, "10.2.0.0/16").is_some());
     assert!(lab.holds(a, "10.4.0.0/16").is_none(), "it is sent nothing");
-    assert_eq!(lab.rib.totals(index).advertised, 0);
+    assert_eq!(lab.rib.totals(index).advertised.iter().sum::<usize>(), 0);
     lab.peers[a].holds.clear();
     lab.join(a);
     assert_eq!(lab.peers[a].holds.len(), 2);
-    assert_eq!(lab.rib.totals(index).advertised, 2);
+    assert_eq!(lab.rib.totals(index).advertised.iter().sum::<usize>(), 2);
 }
 
 #[test]
@@ -107,10 +110,10 @@ fn rfc9494_4_6_an_ibgp_peer_that_does_not_speak_it_is_sent_it_as_last_choice_and
     let mut stale = attributes(&[65010], 4);
     stale.local_pref = Some(200);
     stale.add_community(community::LLGR_STALE);
-    let sent = internal(false).outbound(V4, &stale);
+    let sent = internal(false).outbound(V4, &stale, Provenance::Learned);
     assert_eq!(sent.local_pref, Some(0));
     assert!(sent.has_community(community::NO_EXPORT) && sent.has_community(community::LLGR_STALE));
-    let sent = internal(true).outbound(V4, &stale);
+    let sent = internal(true).outbound(V4, &stale, Provenance::Learned);
     assert_eq!(
         (sent.local_pref, sent.communities),
         (Some(200), stale.communities)

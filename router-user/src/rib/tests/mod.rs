@@ -18,12 +18,17 @@ use crate::bgp::{
 mod add_path;
 mod adj_rib_out;
 mod decision;
+mod import;
 mod lag;
 mod learned;
 mod long_lived;
+mod own_routes;
+mod policy;
+mod reflection;
 mod room;
 mod smoke;
 mod stale;
+mod views;
 
 /// The route server's ASN in these tests.
 const ASN: Asn = 65515;
@@ -51,10 +56,10 @@ struct Peer {
 
 impl Lab {
     fn new() -> Self {
-        Self {
-            rib: Rib::new(DecisionOptions::default()),
-            peers: Vec::new(),
-        }
+        let mut rib = Rib::new(DecisionOptions::default());
+        rib.set_learned_view(LearnedViewId(0), &learned_view());
+        let peers = Vec::new();
+        Self { rib, peers }
     }
 
     /// An NVA 10.1.10.`host` that sends and is sent routes.
@@ -115,11 +120,17 @@ impl Lab {
     }
 
     fn announce_path(&mut self, peer: usize, nlri: Nlri, attributes: PathAttributes) {
-        let attributes = self.rib.intern(Arc::new(attributes), Additions::default());
+        let attributes = self.intern(attributes);
         let index = self.peers[peer].index;
         self.rib
-            .announce(index, nlri, &attributes, &Judgement::Eligible);
+            .announce(index, nlri, &attributes, &Judgement::Eligible(Zone(0)));
         self.rib.release(attributes);
+    }
+
+    /// Attributes that import does not change.
+    fn intern(&mut self, attributes: PathAttributes) -> Interned {
+        let attributes = Arc::new(attributes);
+        self.rib.intern(attributes.clone(), attributes, None)
     }
 
     fn withdraw(&mut self, peer: usize, net: &str) {
@@ -210,6 +221,7 @@ fn info(host: u8) -> SessionInfo {
         class: 1,
         ebgp: true,
         gateway: false,
+        may_blackhole: false,
     }
 }
 
@@ -234,6 +246,19 @@ fn view() -> View {
         export: Export::default(),
         next_hop_v4: Some(IpAddr::from([10, 1, 255, 4]).into()),
         next_hop_v6: None,
+        locals: LocalSet::NETWORKS,
+        cluster_id: None,
+        until: [None; 2],
+        policy: None,
+    }
+}
+
+/// All sources, the route server's own network.
+fn learned_view() -> LearnedView {
+    LearnedView {
+        sources: SourceKinds::ALL,
+        reach: ZoneSet::from([Zone(0)]),
+        marks_only: false,
     }
 }
 

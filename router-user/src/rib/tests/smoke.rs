@@ -16,14 +16,12 @@ fn a_hundred_thousand_prefixes_from_eight_peers_reach_all_of_them() {
             // Paths get longer from one peer to the next: the first peer's are used.
             let path = vec![65000 + u32::from(host); place + 1];
             let path = [path, vec![4_200_000_000 + batch]].concat();
-            let path = lab
-                .rib
-                .intern(Arc::new(attributes(&path, host)), Additions::default());
+            let path = lab.intern(attributes(&path, host));
             for number in batch * 1000..(batch + 1) * 1000 {
                 let address = Ipv4Addr::from((20 << 24) + (number << 8));
                 let net = IpNet::new(address.into(), 24).unwrap();
                 lab.rib
-                    .announce(index, net.into(), &path, &Judgement::Eligible);
+                    .announce(index, net.into(), &path, &Judgement::Eligible(Zone(0)));
             }
             lab.rib.release(path);
             for (index, piece) in lab.rib.take_messages() {
@@ -35,9 +33,9 @@ fn a_hundred_thousand_prefixes_from_eight_peers_reach_all_of_them() {
     for &peer in &peers {
         let totals = lab.rib.totals(lab.peers[peer].index);
         assert_eq!(totals.received, [PREFIXES as usize, 0]);
-        assert_eq!(totals.advertised, PREFIXES as usize);
+        assert_eq!(totals.advertised.iter().sum::<usize>(), PREFIXES as usize);
     }
-    assert_eq!(lab.rib.prefixes(None).count(), PREFIXES as usize);
+    assert_eq!(lab.rib.prefixes(None, None).count(), PREFIXES as usize);
     assert!(bytes.iter().all(|bytes| *bytes > 0));
     assert!(lab.rib.attribute_sets() <= 800);
 
@@ -50,5 +48,5 @@ fn a_hundred_thousand_prefixes_from_eight_peers_reach_all_of_them() {
         lab.rib.remove_session(lab.peers[peer].index);
     }
     assert_eq!(lab.rib.attribute_sets(), 0);
-    assert_eq!(lab.rib.prefixes(None).count(), 0);
+    assert_eq!(lab.rib.prefixes(None, None).count(), 0);
 }

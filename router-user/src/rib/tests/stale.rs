@@ -83,7 +83,7 @@ fn paths_of_one_prefix_are_marked_each_by_itself() {
     lab.rib.mark_stale(index, V4);
     lab.announce_path(a, nlri(2), attributes(&[65010], 40));
     assert_eq!(lab.rib.sweep_stale(index, V4), 2);
-    let left = lab.rib.prefixes(None).next().unwrap().paths;
+    let left = lab.rib.prefixes(None, None).next().unwrap().paths;
     let left: Vec<u32> = left.iter().map(|path| path.path_id).collect();
     assert_eq!(left, [2]);
 }
@@ -96,13 +96,14 @@ fn the_mark_stays_when_a_path_is_judged_again_and_a_refused_one_is_swept_too() {
     lab.announce(a, "10.2.0.0/16", attributes(&[65010], 4));
     lab.rib.mark_stale(index, V4);
     let refused = Judgement::Rejected("loop".into());
-    lab.rib.reimport(index, |_, _| Imported {
+    lab.rib.reimport(index, |_, received| Imported {
         judgement: refused.clone(),
-        additions: Additions::default(),
+        attributes: received.clone(),
+        weight: None,
     });
     assert_eq!(lab.rib.stale(index), [1, 0]);
-    let shown = lab.rib.prefixes(None).next().unwrap().paths.remove(0);
+    let shown = lab.rib.prefixes(None, None).next().unwrap().paths.remove(0);
     assert_eq!(shown.verdict, Verdict::Rejected("loop".into()));
     assert_eq!(lab.rib.sweep_stale(index, V4), 1);
-    assert_eq!(lab.rib.prefixes(None).count(), 0);
+    assert_eq!(lab.rib.prefixes(None, None).count(), 0);
 }

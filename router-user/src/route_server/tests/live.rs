@@ -118,7 +118,7 @@ fn an_address_that_becomes_a_gateway_is_no_next_hop_any_more() {
     assert!(lab.members(SITE).is_some());
     let gateway = [SDWAN.parse().unwrap()];
     lab.server
-        .reconfigure(&config(), &space(), &gateway, lab.now);
+        .reconfigure(&config(), &surroundings(space(), gateway.to_vec()), lab.now);
     lab.settle();
     assert_eq!(lab.members(SITE), None);
     assert!(lab.holds("fw", 1, SITE).is_none());
@@ -134,7 +134,7 @@ fn a_larger_network_makes_next_hops_resolvable() {
     assert_eq!(lab.members("10.251.0.0/16"), Some(vec![]));
     let space = [space(), vec![prefix("10.9.0.0/16")]].concat();
     lab.server
-        .reconfigure(&config(), &space, &gateways(), lab.now);
+        .reconfigure(&config(), &surroundings(space, gateways()), lab.now);
     lab.settle();
     assert_eq!(
         lab.members("10.251.0.0/16"),
@@ -267,8 +267,7 @@ fn with_route() -> Lab {
 
 impl Lab {
     pub(super) fn reconfigure(&mut self, config: &config::RouteServer) {
-        self.server
-            .reconfigure(config, &space(), &gateways(), self.now);
+        self.server.reconfigure(config, &around(), self.now);
         self.settle();
     }
 

@@ -18,11 +18,16 @@ use crate::{
             decode, frame,
         },
     },
-    rib::LearnedRoute,
+    config::{PeerPolicy, Propagate},
+    names::GatewayName,
+    rib::{LearnedChange, LearnedRoute, LearnedViewId},
 };
 
+mod by_hand;
+mod gateways;
 mod live;
 mod model;
+mod networks;
 mod operator;
 mod policy;
 mod property;
@@ -35,8 +40,16 @@ struct Lab {
     server: RouteServer,
     now: Instant,
     sessions: BTreeMap<SessionId, Far>,
-    /// What subnets have learned.
+    /// What the hub's subnets have learned.
     learned: BTreeMap<IpNet, LearnedRoute>,
+    /// The routes of each view.
+    views: BTreeMap<LearnedViewId, BTreeMap<IpNet, LearnedRoute>>,
+    /// What is known of each view.
+    plans: BTreeMap<LearnedViewId, ViewPlan>,
+    /// Which view each use takes.
+    assigned: BTreeMap<LearnedUse, LearnedViewId>,
+    /// The live members of gateways with a range.
+    members: BTreeMap<GatewayName, BTreeSet<IpAddr>>,
     shutdowns: Vec<(SessionId, Notification, Option<Duration>)>,
     /// Which sessions were told to ask for all routes again.
     requests: Vec<(SessionId, Family)>,
@@ -58,11 +71,18 @@ struct Far {
 
 impl Lab {
     fn new(config: &config::RouteServer) -> Self {
+        let now = Instant::now();
+        let mut server = RouteServer::new(config, &around());
+        server.set_uses(BTreeSet::from([of_hub()]), now);
         Self {
-            server: RouteServer::new(config, &space(), &gateways()),
-            now: Instant::now(),
+            server,
+            now,
             sessions: BTreeMap::new(),
             learned: BTreeMap::new(),
+            views: BTreeMap::new(),
+            plans: BTreeMap::new(),
+            assigned: BTreeMap::new(),
+            members: BTreeMap::new(),
             shutdowns: Vec::new(),
             requests: Vec::new(),
         }
@@ -152,13 +172,11 @@ impl Lab {
     }
 
     fn deliver(&mut self) {
-        for change in self.server.take_learned() {
-            match change.route {
-                Some(route) => self.learned.insert(change.prefix, route),
-                None => Some(self.learned.remove(&change.prefix).expect("was learned")),
-            };
+        for report in self.server.take_reports(self.now) {
+            self.note(report);
         }
-        for (id, command) in self.server.take_commands() {
+        self.learned = self.learned_by(&of_hub()).cloned().unwrap_or_default();
+        for (id, command) in self.server.take_commands(self.now) {
             match command {
                 SessionCommand::Send(messages) => {
                     let far = self.sessions.get_mut(&id);
@@ -172,6 +190,63 @@ impl Lab {
                 }
             }
         }
+    }
+
+    fn note(&mut self, report: Report) {
+        match report {
+            Report::Changes(changes) => {
+                for LearnedChange {
+                    view,
+                    prefix,
+                    route,
+                } in changes
+                {
+                    assert!(self.plans.contains_key(&view), "the plan comes first");
+                    let routes = self.views.entry(view).or_default();
+                    let Some(route) = route else {
+                        let gone = routes.remove(&prefix);
+                        // What stands may change before it is told for the first time.
+                        let is_taken = self.assigned.values().any(|taken| *taken == view);
+                        assert!(gone.is_some() || !is_taken, "{prefix} was learned");
+                        continue;
+                    };
+                    routes.insert(prefix, route);
+                }
+            }
+            Report::View(view, plan) => {
+                if !plan.forwarding {
+                    // No other route stands.
+                    let routes = self.views.entry(view).or_default();
+                    routes.retain(|prefix, route| {
+                        prefix.prefix_len() == 0 || route.members.is_empty()
+                    });
+                }
+                self.plans.insert(view, plan);
+            }
+            Report::Assign(of, view) => {
+                self.assigned.insert(of, view);
+            }
+            Report::Drop(view) => {
+                let users = self.assigned.iter().filter(|(_, taken)| **taken == view);
+                let users: Vec<_> = users.map(|(of, _)| of.clone()).collect();
+                for of in users {
+                    assert!(!self.server.uses.contains(&of), "it takes the view");
+                    self.assigned.remove(&of);
+                }
+                self.views.remove(&view);
+                self.plans.remove(&view);
+            }
+            Report::Members(gateway, members) => {
+                self.members.insert(gateway, members);
+            }
+        }
+    }
+
+    /// What a use has learned; `None`: it has not been told what it takes.
+    fn learned_by(&self, of: &LearnedUse) -> Option<&BTreeMap<IpNet, LearnedRoute>> {
+        let view = self.assigned.get(of)?;
+        static NOTHING: BTreeMap<IpNet, LearnedRoute> = BTreeMap::new();
+        Some(self.views.get(view).unwrap_or(&NOTHING))
     }
 
     fn holds(&self, peer: &str, instance: u8, net: &str) -> Option<&PathAttributes> {
@@ -351,6 +426,29 @@ fn gateways() -> Vec<IpAddr> {
 
 fn space() -> Vec<IpNet> {
     vec![prefix("10.1.0.0/16"), prefix("fd00:1::/48")]
+}
+
+fn around() -> Surroundings {
+    surroundings(space(), gateways())
+}
+
+/// The hub alone.
+fn surroundings(space: Vec<IpNet>, gateways: Vec<IpAddr>) -> Surroundings {
+    Surroundings {
+        spaces: vec![("hub".into(), space)],
+        beyond: Vec::new(),
+        gateways: gateways.into_iter().collect(),
+    }
+}
+
+/// What the hub's subnets take.
+fn of_hub() -> LearnedUse {
+    LearnedUse {
+        propagate: Propagate::ALL,
+        gateway: None,
+        reach: BTreeSet::from(["hub".into()]),
+        forwarding: true,
+    }
 }
 
 fn route(path: &[Asn], next_hop: &str) -> PathAttributes {

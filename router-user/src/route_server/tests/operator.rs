@@ -21,8 +21,7 @@ fn a_shutdown_is_shown_with_its_text_until_the_session_is_started() {
     assert_eq!(ids, [lab.id("sdwan", 2)]);
     lab.server.set_shutdown(&ids, Some("ticket 4711"));
     lab.down("sdwan", 2);
-    lab.server
-        .reconfigure(&config(), &space(), &gateways(), lab.now);
+    lab.server.reconfigure(&config(), &around(), lab.now);
     let row = |lab: &Lab, instance| {
         let rows = lab.server.peer_rows(lab.now);
         let mut rows = rows.into_iter();

@@ -284,7 +284,7 @@ fn a_soft_reset_repeats_all_routes_and_asks_for_all_of_the_peers() {
     assert_eq!(lab.server.clear_soft(&fw, lab.now), Ok(()));
     let asked: Vec<_> = lab
         .server
-        .take_commands()
+        .take_commands(lab.now)
         .into_iter()
         .filter_map(|(id, command)| match command {
             SessionCommand::RequestRefresh(family) => Some((id, family)),
@@ -333,8 +333,7 @@ impl Lab {
     }
 
     fn reconfigure_to(&mut self, config: &config::RouteServer) {
-        self.server
-            .reconfigure(config, &space(), &gateways(), self.now);
+        self.server.reconfigure(config, &around(), self.now);
         self.settle();
     }
 

@@ -296,7 +296,7 @@ impl World {
         }
         self.lab
             .server
-            .reconfigure(&config, &space(), &gateways(), self.lab.now);
+            .reconfigure(&config, &around(), self.lab.now);
     }
 
     fn settle_and_compare(&mut self) {

@@ -319,8 +319,7 @@ fn a_lowered_limit_refuses_the_last_routes_and_a_raised_one_asks_for_them() {
     let mut lab = with_routes(&discarding(5));
     let now = lab.now;
     let lower = |lab: &mut Lab, max| {
-        lab.server
-            .reconfigure(&discarding(max), &space(), &gateways(), now);
+        lab.server.reconfigure(&discarding(max), &around(), now);
         lab.settle();
     };
     lower(&mut lab, 2);
@@ -348,8 +347,7 @@ fn routes_refused_before_the_limit_only_warned_are_asked_for_once() {
     let mut lab = with_routes(&discarding(3));
     let mut warning = discarding(3);
     warning.peers[0].limit_action = LimitAction::Warn;
-    lab.server
-        .reconfigure(&warning, &space(), &gateways(), lab.now);
+    lab.server.reconfigure(&warning, &around(), lab.now);
     lab.settle();
     assert_eq!(lab.requests.len(), 1);
     lab.announce("sdwan", 1, &NETS, &route(&[65010], SDWAN));

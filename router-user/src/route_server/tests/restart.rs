@@ -395,8 +395,7 @@ fn a_peer_that_is_removed_while_it_restarts_takes_its_routes_with_it() {
     lab.lose("sdwan");
     let mut without = config();
     without.peers.retain(|peer| peer.name.as_str() != "sdwan");
-    lab.server
-        .reconfigure(&without, &space(), &gateways(), lab.now);
+    lab.server.reconfigure(&without, &around(), lab.now);
     lab.settle_now();
     assert!(lab.learned.is_empty());
     lab.pass(HOUR);
@@ -409,7 +408,7 @@ fn rules_that_change_hold_for_what_is_kept_as_well() {
     lab.lose("sdwan");
     let gateway = [SDWAN.parse().unwrap()];
     lab.server
-        .reconfigure(&config(), &space(), &gateway, lab.now);
+        .reconfigure(&config(), &surroundings(space(), gateway.to_vec()), lab.now);
     lab.settle_now();
     assert_eq!(
         lab.members(SITE),

@@ -259,8 +259,8 @@ fn losing_one_instance_changes_nothing() {
     lab.announce_to_both("sdwan", &[SITE], &route(&[65010], SDWAN));
     lab.settle();
     lab.down("sdwan", 1);
-    assert_eq!(lab.server.take_reports(), []);
-    assert!(lab.server.take_commands().is_empty());
+    assert_eq!(lab.server.take_reports(lab.now), []);
+    assert!(lab.server.take_commands(lab.now).is_empty());
     lab.down("sdwan", 2);
     lab.settle();
     assert_eq!(lab.members(SITE), None);
@@ -469,6 +469,7 @@ fn synchronised_is_when_every_session_has_sent_end_of_rib_for_every_family() {
     let mut config = config();
     config.peers.truncate(1);
     let mut lab = Lab::new(&config);
+    lab.settle();
     let ended = |family| vec![RouteChange::EndOfRib(family)];
     assert!(!lab.server.synchronised(), "before any session is up");
     lab.both_up("sdwan");

@@ -1,11 +1,13 @@
 //! Which route wins in a subnet, and what people are told of the others.
 
-use super::{apps, brief, config, hub, ip, learned, net, path, reason, row, withdrawn};
-use crate::vnet::{ACTIVE, INVALID, SubnetError, Vnets};
+use super::{
+    apps, brief, config, hub, ip, learn, learned, net, path, reason, row, vnets, withdrawn,
+};
+use crate::vnet::{ACTIVE, INVALID, SubnetError};
 
 #[test]
 fn a_subnet_has_its_system_rows_and_no_address_of_the_host_among_them() {
-    let vnets = Vnets::new(&hub());
+    let vnets = vnets(&hub());
     assert_eq!(
         brief(&apps(&vnets, &[])),
         [
@@ -24,7 +26,7 @@ fn a_subnet_has_its_system_rows_and_no_address_of_the_host_among_them() {
 
 #[test]
 fn who_asks_for_all_rows_gets_the_gateways_and_instances_too() {
-    let vnets = Vnets::new(&hub());
+    let vnets = vnets(&hub());
     let rows = vnets.all_routes(&"hub".into(), &"apps".into(), &[]);
     let hosts: Vec<String> = rows
         .iter()
@@ -47,7 +49,7 @@ fn who_asks_for_all_rows_gets_the_gateways_and_instances_too() {
 fn the_default_route_leads_to_the_uplink_of_its_family() {
     let mut config = hub();
     config.vnets[0].uplink = vec![ip("10.1.10.9")];
-    let vnets = Vnets::new(&config);
+    let vnets = vnets(&config);
     let rows = apps(&vnets, &[]);
     assert_eq!(
         row(&rows, "0.0.0.0/0", "system").next_hop,
@@ -65,7 +67,7 @@ fn the_default_route_leads_to_the_uplink_of_its_family() {
 fn a_private_range_that_the_network_owns_is_not_none() {
     let mut config = hub();
     config.vnets[0].prefixes = vec![net("10.0.0.0/8"), net("100.64.0.0/9")];
-    let vnets = Vnets::new(&config);
+    let vnets = vnets(&config);
     let rows = apps(&vnets, &[]);
     assert_eq!(
         row(&rows, "10.0.0.0/8", "system").next_hop_type,
@@ -77,11 +79,8 @@ fn a_private_range_that_the_network_owns_is_not_none() {
 
 #[test]
 fn a_learned_prefix_becomes_a_row_with_its_next_hop_path_and_peer() {
-    let mut vnets = Vnets::new(&hub());
-    vnets.learned(
-        &"rs1".into(),
-        vec![learned("10.250.0.0/16", &["10.1.10.4"])],
-    );
+    let mut vnets = vnets(&hub());
+    learn(&mut vnets, vec![learned("10.250.0.0/16", &["10.1.10.4"])]);
     let rows = apps(&vnets, &[path("10.250.0.0/16", "10.1.10.4", "best")]);
     let row = row(&rows, "10.250.0.0/16", "learned");
     assert_eq!(row.state, ACTIVE);
@@ -94,7 +93,7 @@ fn a_learned_prefix_becomes_a_row_with_its_next_hop_path_and_peer() {
 
 #[test]
 fn each_member_of_an_ecmp_set_has_one_row_although_two_instances_are_told() {
-    let vnets = Vnets::new(&hub());
+    let vnets = vnets(&hub());
     let mut paths = vec![
         path("0.0.0.0/0", "10.1.20.4", "best"),
         path("0.0.0.0/0", "10.1.20.5", "multipath"),
@@ -119,7 +118,7 @@ fn each_member_of_an_ecmp_set_has_one_row_although_two_instances_are_told() {
 
 #[test]
 fn a_path_that_lost_or_was_rejected_is_shown_with_the_reason() {
-    let vnets = Vnets::new(&hub());
+    let vnets = vnets(&hub());
     let mut lost = path("10.250.0.0/16", "10.1.10.5", "lost");
     lost.reason = Some("AS path is longer".into());
     let mut looped = path("10.251.0.0/16", "10.1.10.5", "rejected");
@@ -145,8 +144,8 @@ fn a_path_that_lost_or_was_rejected_is_shown_with_the_reason() {
 
 #[test]
 fn a_learned_default_beats_the_system_s_and_the_private_ranges_follow_it() {
-    let mut vnets = Vnets::new(&hub());
-    vnets.learned(&"rs1".into(), vec![learned("0.0.0.0/0", &["10.1.20.4"])]);
+    let mut vnets = vnets(&hub());
+    learn(&mut vnets, vec![learned("0.0.0.0/0", &["10.1.20.4"])]);
     let paths = [path("0.0.0.0/0", "10.1.20.4", "best")];
     let rows = apps(&vnets, &paths);
     let default = row(&rows, "0.0.0.0/0", "learned");
@@ -180,7 +179,7 @@ fn a_learned_default_beats_the_system_s_and_the_private_ranges_follow_it() {
         "::/0 is not learned"
     );
 
-    vnets.learned(&"rs1".into(), vec![withdrawn("0.0.0.0/0")]);
+    learn(&mut vnets, vec![withdrawn("0.0.0.0/0")]);
     let rows = apps(&vnets, &[]);
     assert_eq!(row(&rows, "10.0.0.0/8", "system").state, ACTIVE);
     assert_eq!(row(&rows, "0.0.0.0/0", "system").state, ACTIVE);
@@ -188,10 +187,10 @@ fn a_learned_default_beats_the_system_s_and_the_private_ranges_follow_it() {
 
 #[test]
 fn the_network_s_own_space_beats_learned_routes_of_equal_or_longer_prefix() {
-    let mut vnets = Vnets::new(&hub());
+    let mut vnets = vnets(&hub());
     let prefixes = ["10.1.0.0/16", "10.1.1.0/24", "10.0.0.0/14"];
     let changes = prefixes.map(|prefix| learned(prefix, &["10.1.10.4"]));
-    vnets.learned(&"rs1".into(), changes.into());
+    learn(&mut vnets, changes.into());
     let paths = prefixes.map(|prefix| path(prefix, "10.1.10.4", "best"));
     let rows = apps(&vnets, &paths);
     assert_eq!(
@@ -215,8 +214,8 @@ fn the_network_s_own_space_beats_learned_routes_of_equal_or_longer_prefix() {
 
 #[test]
 fn a_learned_route_without_resolvable_next_hop_leads_nowhere() {
-    let mut vnets = Vnets::new(&hub());
-    vnets.learned(&"rs1".into(), vec![learned("10.250.0.0/16", &[])]);
+    let mut vnets = vnets(&hub());
+    learn(&mut vnets, vec![learned("10.250.0.0/16", &[])]);
     let mut rejected = path("10.250.0.0/16", "10.9.9.9", "rejected");
     rejected.reason = Some("next hop 10.9.9.9 is not resolvable".into());
     let rows = apps(&vnets, &[rejected]);
@@ -236,7 +235,7 @@ fn a_learned_route_without_resolvable_next_hop_leads_nowhere() {
 
 #[test]
 fn paths_of_another_route_server_do_not_count() {
-    let vnets = Vnets::new(&hub());
+    let vnets = vnets(&hub());
     let mut other = path("10.250.0.0/16", "10.1.10.4", "best");
     other.route_server = "rs2".into();
     assert_eq!(apps(&vnets, &[other]), apps(&vnets, &[]));
@@ -244,9 +243,9 @@ fn paths_of_another_route_server_do_not_count() {
 
 #[test]
 fn candidates_are_told_longest_prefix_first_with_the_one_that_packets_follow() {
-    let mut vnets = Vnets::new(&hub());
+    let mut vnets = vnets(&hub());
     let changes = ["10.250.0.0/16", "0.0.0.0/0"].map(|prefix| learned(prefix, &["10.1.10.4"]));
-    vnets.learned(&"rs1".into(), changes.into());
+    learn(&mut vnets, changes.into());
     let mut rejected = path("10.250.7.0/24", "10.1.10.5", "rejected");
     rejected.reason = Some("over the limit".into());
     let paths = [
@@ -276,7 +275,7 @@ fn candidates_are_told_longest_prefix_first_with_the_one_that_packets_follow() {
 
 #[test]
 fn the_gateway_s_own_address_is_explained_as_the_host() {
-    let vnets = Vnets::new(&hub());
+    let vnets = vnets(&hub());
     let candidates = vnets.candidates(&"hub".into(), &"apps".into(), ip("10.1.255.4"), &[]);
     let winner = &candidates.rows[candidates.winner.unwrap()];
     assert_eq!(winner.next_hop_type, "Host");
@@ -289,7 +288,7 @@ fn a_subnet_is_named_alone_or_with_its_network() {
     spoke.name = "spoke".into();
     spoke.subnets.truncate(1);
     config.vnets.push(spoke);
-    let vnets = Vnets::new(&config);
+    let vnets = vnets(&config);
     assert_eq!(
         vnets.resolve_subnet("data"),
         Ok(("hub".into(), "data".into()))
@@ -314,7 +313,7 @@ fn a_subnet_is_named_alone_or_with_its_network() {
 
 #[test]
 fn a_route_server_advertises_the_prefixes_of_its_network() {
-    let vnets = Vnets::new(&hub());
+    let vnets = vnets(&hub());
     let advertised: Vec<_> = vnets
         .advertised_prefixes(&"rs1".into())
         .into_iter()
@@ -325,7 +324,7 @@ fn a_route_server_advertises_the_prefixes_of_its_network() {
 
 #[test]
 fn what_does_not_exist_has_no_routes() {
-    let vnets = Vnets::new(&config(vec![], vec![]));
+    let vnets = vnets(&config(vec![], vec![]));
     assert_eq!(apps(&vnets, &[]), []);
     let candidates = vnets.candidates(&"hub".into(), &"apps".into(), ip("10.0.0.1"), &[]);
     assert_eq!((candidates.rows, candidates.winner), (vec![], None));

@@ -1,9 +1,14 @@
 //! The rules of virtual networks, sentence by sentence; then against a naive model.
 
 mod effective;
+mod lab;
 mod model;
+mod peerings;
 mod placing;
+mod scale;
 mod selection;
+mod user_defined;
+mod views;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,6 +21,7 @@ use crate::{
     config::{Config, DaemonConfig, DataplaneConfig, Instance, Port, RouteServer, Subnet, Vnet},
     fib::{Change, tests::kernel::Kernel},
     rib::{LearnedChange, LearnedNextHop, LearnedRoute, LearnedViewId},
+    route_server::{Report, ViewPlan},
 };
 
 /// Topology 1: a hub with two subnets of virtual machines and one of appliances.
@@ -81,6 +87,33 @@ fn route_server(name: &str, vnet: &str, network: &str) -> RouteServer {
         addresses: vec![ip(&format!("{network}.{}", 3 + n))],
     };
     RouteServer::new(name.into(), vnet.into(), [instance(1), instance(2)])
+}
+
+/// The networks of a configuration, whose route servers have one view for all.
+fn vnets(config: &Config) -> Vnets {
+    let mut vnets = Vnets::new(config);
+    assign(&mut vnets, config);
+    vnets
+}
+
+/// What every route server says that has one view for all: it takes over what the networks want.
+fn assign(vnets: &mut Vnets, config: &Config) {
+    for server in &config.route_servers {
+        let uses = vnets.uses(&server.name);
+        let view = LearnedViewId::default();
+        let plan = ViewPlan {
+            label: "".into(),
+            forwarding: uses.iter().any(|of| of.forwarding),
+        };
+        let mut reports = vec![Report::View(view, plan)];
+        reports.extend(uses.into_iter().map(|of| Report::Assign(of, view)));
+        vnets.report(&server.name, reports);
+    }
+}
+
+/// `rs1` has learned this.
+fn learn(vnets: &mut Vnets, changes: Vec<LearnedChange>) {
+    vnets.report(&"rs1".into(), vec![Report::Changes(changes)]);
 }
 
 /// A prefix with these ECMP members; without any, no candidate's next hop is resolvable.

@@ -1,6 +1,6 @@
-//! What people are told equals what the tables answer: for random networks, learned routes and
-//! addresses, the active row of the longest prefix is what a naive walk of the emitted routes finds,
-//! done as XDP does it.
+//! What people are told equals what the tables answer, and both equal what a naive model says: for
+//! random networks, peerings, route tables, views of what is learned and addresses. The model shares
+//! no code with the product; the tables are walked as XDP does it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,234 +10,531 @@ use std::{
 
 use ipnet::IpNet;
 use proptest::prelude::*;
-use router_common::maps::{RouteEntry, precedence, route_flags};
 
-use super::{assert_filled_before_use, config, hub, ip, net, selection};
+use super::{
+    assert_filled_before_use, config, ip,
+    lab::{self, Lab},
+    net, path, route_server, subnet,
+};
 use crate::{
     api::types::{EffectiveRow, LearnedRow},
-    config::Config,
-    fib::{Fib, NextHop, Precedence, Route, tests::kernel::Kernel},
-    rib::{LearnedChange, LearnedNextHop, LearnedRoute, LearnedViewId},
-    vnet::{
-        ACTIVE, Vnets,
-        effective::Subnet,
-        own::{Hop, LearnedDefaults, OwnRow, select},
+    bgp::wire::Asn,
+    config::{
+        Config, Gateway, GatewayMembers, Peer, PeerKind, Peering, Propagate, RouteTable,
+        UserDefinedNextHop, UserDefinedRoute, Vnet,
     },
+    fib::NextHop,
+    names::{RouteServerName, VnetName},
+    rib::{LearnedChange, LearnedNextHop, LearnedRoute, LearnedViewId},
+    route_server::{LearnedUse, Report, ViewPlan},
+    vnet::{ACTIVE, Vnets},
 };
+
+/// Where a path comes from and which next hop it names.
+type Announced = (PeerKind, IpAddr);
 
 #[derive(Clone, Debug)]
 enum Step {
-    Announce(IpNet, Vec<u8>),
-    Withdraw(IpNet),
-    Reconfigure(Config),
+    /// The paths of a prefix at a route server; without any it is withdrawn.
+    Announce(usize, IpNet, BTreeSet<Announced>),
+    /// Members of the VPN gateway, where it has a range.
+    Members(BTreeSet<IpAddr>),
+    Reconfigure(Box<Config>),
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_active_row_is_what_the_tables_answer(
-        batches in prop::collection::vec(prop::collection::vec(step(), 1..12), 1..6),
+    fn the_active_row_is_what_the_tables_answer_and_what_the_model_says(
+        first in any_config(),
+        batches in prop::collection::vec(prop::collection::vec(step(), 1..12), 1..5),
         addresses in prop::collection::vec(address(), 30),
     ) {
-        let mut vnets = Vnets::new(&hub());
-        let mut fib = Fib::new();
-        let mut kernel = Kernel::default();
-        let mut rib = BTreeMap::new();
+        let mut lab = Lab::silent(&first);
+        let mut world = World::new(first);
         for batch in batches {
             for step in batch {
-                apply(step, &mut vnets, &mut rib);
+                world.take(step, &mut lab);
             }
-            vnets.apply_to(&mut fib);
-            let changes = fib.take_changes();
-            kernel.apply_all(&changes);
-            assert_filled_before_use(&changes, &kernel);
+            world.settle(&mut lab);
+            for (vnet, subnet, interface) in world.subnets() {
+                let sight = world.sight_of(&lab.vnets, &vnet, &subnet);
+                let rows = world.rows(&lab.vnets, &vnet, sight.as_ref());
+                let all = lab.vnets.all_routes(&vnet, &subnet.as_str().into(), &rows);
+                for address in &addresses {
+                    let expected = world.expected(&vnet, &subnet, sight.as_ref(), *address);
+                    let told = longest_active(&all, *address);
+                    let said: BTreeSet<_> = told.iter().map(|row| world.said(row)).collect();
+                    prop_assert_eq!(&said, &expected, "told of {} in {}/{}", address, vnet, subnet);
+                    if let Some(interface) = &interface {
+                        let answer = lab::answer(&lab.kernel, interface, *address).unwrap();
+                        let answer: BTreeSet<_> =
+                            answer.iter().map(|hop| world.reached(hop, *address)).collect();
+                        prop_assert_eq!(&answer, &expected, "{} from {}", address, interface);
+                    }
+                    let explained =
+                        lab.vnets.candidates(&vnet, &subnet.as_str().into(), *address, &rows);
+                    let winner = &explained.rows[explained.winner.expect("a default route")];
+                    prop_assert_eq!(explained.host, expected.contains("host"));
+                    prop_assert!(explained.host || winner.prefix == told[0].prefix);
+                }
+            }
+        }
+    }
+}
 
-            let learned = paths(&rib);
-            let all = vnets.all_routes(&"hub".into(), &"apps".into(), &learned);
-            for address in &addresses {
-                let port = &kernel.ports["vm1"];
-                let own = longest(&kernel, Some(&port.own_table), *address);
-                let of_table = longest(&kernel, port.learned_table.as_ref(), *address);
-                let answer = weigh(own, of_table).map(|route| next_hops(&kernel, &route));
+/// A configuration, what the route servers were told by their peers, and what they told on.
+struct World {
+    config: Config,
+    ribs: [BTreeMap<IpNet, BTreeSet<Announced>>; 2],
+    members: BTreeSet<IpAddr>,
+    servers: BTreeMap<RouteServerName, Told>,
+}
 
-                let told = longest_active(&all, *address);
-                prop_assert_eq!(Some(told.iter().map(|row| said(row)).collect()), answer);
+/// What a route server has told.
+#[derive(Default)]
+struct Told {
+    next: u32,
+    views: BTreeMap<Sight, View>,
+    uses: BTreeMap<LearnedUse, LearnedViewId>,
+}
 
-                let explained = vnets.candidates(&"hub".into(), &"apps".into(), *address, &learned);
-                let winner = &explained.rows[explained.winner.expect("there is a default route")];
-                prop_assert_eq!(winner.prefix, told[0].prefix);
-                prop_assert_eq!(explained.rows.iter().filter(|row| row.state == ACTIVE
-                    && row.prefix == winner.prefix).count(), told.len());
+struct View {
+    id: LearnedViewId,
+    forwarding: bool,
+    routes: BTreeMap<IpNet, LearnedRoute>,
+}
+
+/// From which kinds of peer, with next hops in which networks, at which route server.
+type Sight = (usize, Vec<PeerKind>, BTreeSet<VnetName>);
+
+const SERVERS: [&str; 2] = ["rs1", "rs2"];
+
+impl World {
+    fn new(config: Config) -> Self {
+        Self {
+            config,
+            ribs: [BTreeMap::new(), BTreeMap::new()],
+            members: BTreeSet::new(),
+            servers: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, step: Step, lab: &mut Lab) {
+        match step {
+            Step::Announce(server, prefix, paths) if paths.is_empty() => {
+                self.ribs[server].remove(&prefix);
+            }
+            Step::Announce(server, prefix, paths) => {
+                self.ribs[server].insert(prefix, paths);
+            }
+            Step::Members(members) => {
+                self.members.clone_from(&members);
+                lab.vnets
+                    .report(&"rs1".into(), vec![Report::Members("vpn".into(), members)]);
+            }
+            Step::Reconfigure(config) => {
+                lab.vnets.reconfigure(&config);
+                // What nothing was told of yet is handed on as well.
+                lab.apply();
+                self.config = *config;
+                let servers = &self.config.route_servers;
+                self.servers
+                    .retain(|name, _| servers.iter().any(|server| server.name == *name));
+                for (name, told) in &mut self.servers {
+                    let uses = lab.vnets.uses(name);
+                    told.uses.retain(|of, _| uses.contains(of));
+                }
             }
         }
     }
 
-    #[test]
-    fn with_user_defined_routes_too(
-        own_space in prop::collection::vec(prefix(), 0..3),
-        user_defined in prop::collection::vec(prefix(), 0..6),
-        announced in prop::collection::btree_set(prefix(), 0..12),
-        addresses in prop::collection::vec(address(), 50),
-    ) {
-        let text = |prefix: &IpNet| prefix.to_string();
-        let rows: Vec<OwnRow> = own_space.iter().map(|prefix| selection::space(&text(prefix)))
-            .chain(user_defined.iter().map(|prefix| selection::user_defined(&text(prefix))))
-            .chain(["10.0.0.0/8", "192.168.0.0/16", "fc00::/7"].map(selection::private))
-            .chain(["0.0.0.0/0", "::/0"].map(|prefix| OwnRow {
-                hop: Hop::None,
-                role: crate::vnet::own::Role::Ordinary,
-                ..selection::space(prefix)
-            }))
-            .collect();
-        let mut defaults = LearnedDefaults::default();
-        for prefix in &announced {
-            defaults.note(prefix, true);
+    /// The route servers tell what changed.
+    fn settle(&mut self, lab: &mut Lab) {
+        for server in self.config.route_servers.clone() {
+            let number = SERVERS
+                .iter()
+                .position(|name| server.name == (*name).into())
+                .unwrap();
+            let mut told = self.servers.remove(&server.name).unwrap_or_default();
+            let uses = lab.vnets.uses(&server.name);
+            let mut reports = Vec::new();
+            let mut taken: BTreeMap<Sight, bool> = BTreeMap::new();
+            for of in &uses {
+                *taken.entry(self.sight(number, of)).or_default() |= of.forwarding;
+            }
+            for (sight, forwarding) in &taken {
+                let fresh = LearnedViewId(told.next);
+                let view = told.views.entry(sight.clone()).or_insert_with(|| {
+                    told.next += 1;
+                    View {
+                        id: fresh,
+                        forwarding: !forwarding,
+                        routes: BTreeMap::new(),
+                    }
+                });
+                if view.forwarding != *forwarding {
+                    view.forwarding = *forwarding;
+                    view.routes
+                        .retain(|prefix, route| !forwarding && is_mark(prefix, route));
+                    let label = format!("{}", view.id.0).as_str().into();
+                    reports.push(Report::View(
+                        view.id,
+                        ViewPlan {
+                            label,
+                            forwarding: *forwarding,
+                        },
+                    ));
+                }
+                let mut wanted = self.view(sight);
+                wanted.retain(|prefix, route| *forwarding || is_mark(prefix, route));
+                reports.push(Report::Changes(difference(view, &wanted)));
+                view.routes = wanted;
+            }
+            for of in uses {
+                let id = told.views[&self.sight(number, &of)].id;
+                if told.uses.insert(of.clone(), id) != Some(id) {
+                    reports.push(Report::Assign(of, id));
+                }
+            }
+            told.views.retain(|sight, view| {
+                let stays = taken.contains_key(sight);
+                if !stays {
+                    reports.push(Report::Drop(view.id));
+                }
+                stays
+            });
+            lab.vnets.report(&server.name, reports);
+            self.servers.insert(server.name, told);
         }
-        let own = select(rows, defaults);
-        let rib = announced.iter().map(|prefix| (*prefix, vec![4])).collect();
-        let subnet = Subnet {
-            vnet: &"hub".into(),
-            name: &"apps".into(),
-            own: &own,
-            route_server: Some(&"rs1".into()),
-            unresolvable: None,
+        lab.vnets.apply_to(&mut lab.fib);
+        let changes = lab.fib.take_changes();
+        lab.kernel.apply_all(&changes);
+        assert_filled_before_use(&changes, &lab.kernel);
+    }
+
+    fn sight(&self, server: usize, of: &LearnedUse) -> Sight {
+        let sources = PeerKind::ALL.into_iter();
+        let sources = sources.filter(|kind| of.propagate.from(*kind) && of.gateway != Some(*kind));
+        let server_config = self.server(server).expect("it is configured");
+        let mut around = self.peers(&server_config.vnet);
+        around.insert(server_config.vnet.clone());
+        (server, sources.collect(), &of.reach & &around)
+    }
+
+    fn server(&self, number: usize) -> Option<&crate::config::RouteServer> {
+        let name: RouteServerName = SERVERS[number].into();
+        self.config
+            .route_servers
+            .iter()
+            .find(|server| server.name == name)
+    }
+
+    /// The routes of a view.
+    fn view(&self, (server, sources, reach): &Sight) -> BTreeMap<IpNet, LearnedRoute> {
+        let mut routes = BTreeMap::new();
+        for (prefix, paths) in &self.ribs[*server] {
+            let of_sources: Vec<_> = paths
+                .iter()
+                .filter(|(kind, _)| sources.contains(kind))
+                .collect();
+            if of_sources.is_empty() {
+                continue;
+            }
+            let members: BTreeSet<IpAddr> = of_sources
+                .iter()
+                .map(|(_, next_hop)| *next_hop)
+                .filter(|next_hop| reach.iter().any(|vnet| self.has(vnet, *next_hop)))
+                .collect();
+            let members = members.into_iter();
+            let members = members
+                .map(|address| LearnedNextHop { address, weight: 1 })
+                .collect();
+            let route = LearnedRoute {
+                members,
+                backups: Arc::new([]),
+                blackhole: false,
+            };
+            routes.insert(*prefix, route);
+        }
+        routes
+    }
+
+    /// What a subnet sees of what is learned.
+    fn sight_of(&self, vnets: &Vnets, vnet: &VnetName, subnet: &str) -> Option<Sight> {
+        let (server, of, _) = vnets.learned_use(vnet, &subnet.into())?;
+        let number = SERVERS.iter().position(|name| server == (*name).into())?;
+        Some(self.sight(number, &of))
+    }
+
+    /// The paths of a subnet's route server as the subnet sees them.
+    fn rows(&self, vnets: &Vnets, vnet: &VnetName, sight: Option<&Sight>) -> Vec<LearnedRow> {
+        let Some((server, sources, reach)) = sight else {
+            return Vec::new();
         };
-        let told = subnet.rows(&paths(&rib), &crate::vnet::effective::Wanted::All);
-
-        for address in addresses {
-            let own = own.iter()
-                .filter(|own| own.is_valid() && own.row.prefix.contains(&address))
-                .max_by_key(|own| own.row.prefix.prefix_len())
-                .map(|own| entry(&own.row.prefix, own.row.precedence, own.overriding));
-            let learned = announced.iter()
-                .filter(|prefix| prefix.contains(&address))
-                .max_by_key(|prefix| prefix.prefix_len())
-                .map(|prefix| entry(prefix, Precedence::Learned, false));
-            let answer = match (own, learned) {
-                (Some(own), Some(learned)) if !own.wins_over(&learned) => learned,
-                (own, _) => own.expect("there is a default route"),
-            };
-            let row = longest_active(&told, address)[0];
-            prop_assert_eq!(
-                (row.prefix.prefix_len(), row.source.as_str()),
-                (answer.prefix_len, match answer.precedence {
-                    precedence::SYSTEM => "system",
-                    precedence::LEARNED => "learned",
-                    _ => "user_defined",
-                }),
-                "{}: {:?}", address, row
-            );
+        let mut rows = Vec::new();
+        for (prefix, paths) in &self.ribs[*server] {
+            let mut states = ["best"].into_iter().chain(std::iter::repeat("multipath"));
+            for (kind, next_hop) in paths {
+                let takes =
+                    sources.contains(kind) && reach.iter().any(|vnet| self.has(vnet, *next_hop));
+                let state = if takes {
+                    states.next().unwrap()
+                } else {
+                    "excluded"
+                };
+                let mut row = path(&prefix.to_string(), &next_hop.to_string(), state);
+                row.route_server = vnets.route_server(vnet).unwrap().clone();
+                rows.push(row);
+            }
         }
+        rows
     }
-}
 
-fn apply(step: Step, vnets: &mut Vnets, rib: &mut BTreeMap<IpNet, Vec<u8>>) {
-    let change = match step {
-        Step::Reconfigure(config) => return vnets.reconfigure(&config),
-        Step::Withdraw(prefix) => {
-            rib.remove(&prefix);
-            LearnedChange {
-                view: LearnedViewId::default(),
-                prefix,
-                route: None,
-            }
+    /// Where packets go, by the rules as they are written down.
+    fn expected(
+        &self,
+        vnet: &VnetName,
+        subnet: &str,
+        sight: Option<&Sight>,
+        address: IpAddr,
+    ) -> BTreeSet<String> {
+        let mut around = self.peers(vnet);
+        around.insert(vnet.clone());
+        let servers = self
+            .config
+            .route_servers
+            .iter()
+            .filter(|server| around.contains(&server.vnet));
+        let instances = servers
+            .flat_map(|server| &server.instances)
+            .flat_map(|one| &one.addresses);
+        let subnets = around.iter().flat_map(|vnet| &self.vnet(vnet).subnets);
+        let gateways = subnets.flat_map(|subnet| &subnet.gateways);
+        if instances.chain(gateways).any(|host| *host == address) {
+            return BTreeSet::from(["host".to_owned()]);
         }
-        Step::Announce(prefix, members) => {
-            rib.insert(prefix, members.clone());
-            let member = |n: u8| LearnedNextHop {
-                address: next_hop(n),
-                weight: 1,
-            };
-            LearnedChange {
-                view: LearnedViewId::default(),
-                prefix,
-                route: Some(LearnedRoute {
-                    members: members.into_iter().map(member).collect(),
-                    backups: Arc::new([]),
-                    blackhole: false,
-                }),
-            }
-        }
-    };
-    vnets.learned(&"rs1".into(), vec![change]);
-}
-
-/// The rows that `show learned` has for this RIB.
-fn paths(rib: &BTreeMap<IpNet, Vec<u8>>) -> Vec<LearnedRow> {
-    rib.iter()
-        .flat_map(|(prefix, members)| {
-            let states = ["best"].into_iter().chain(std::iter::repeat("multipath"));
-            members.iter().zip(states).map(|(n, state)| {
-                super::path(&prefix.to_string(), &next_hop(*n).to_string(), state)
+        let learned = sight.map(|sight| self.view(sight)).unwrap_or_default();
+        let spaces: Vec<(IpNet, VnetName)> = around
+            .iter()
+            .flat_map(|vnet| {
+                self.vnet(vnet)
+                    .prefixes
+                    .iter()
+                    .map(|prefix| (*prefix, vnet.clone()))
             })
-        })
-        .collect()
-}
+            .collect();
+        let is_v4 = |prefix: &IpNet| matches!(prefix, IpNet::V4(_));
 
-/// The longest match of a table, by looking at every route.
-fn longest(
-    kernel: &Kernel,
-    table: Option<&crate::names::TableName>,
-    address: IpAddr,
-) -> Option<(IpNet, Route)> {
-    kernel
-        .routes
-        .iter()
-        .filter(|((name, prefix), _)| Some(name) == table && prefix.contains(&address))
-        .map(|((_, prefix), route)| (*prefix, *route))
-        .max_by_key(|(prefix, _)| prefix.prefix_len())
-}
-
-fn weigh(own: Option<(IpNet, Route)>, learned: Option<(IpNet, Route)>) -> Option<Route> {
-    let (Some((own_prefix, own)), Some((learned_prefix, learned))) = (own, learned) else {
-        return own.or(learned).map(|(_, route)| route);
-    };
-    let as_entry =
-        |prefix: &IpNet, route: &Route| entry(prefix, route.precedence, route.overriding);
-    let own_wins = as_entry(&own_prefix, &own).wins_over(&as_entry(&learned_prefix, &learned));
-    Some(if own_wins { own } else { learned })
-}
-
-fn entry(prefix: &IpNet, source: Precedence, overriding: bool) -> RouteEntry {
-    RouteEntry {
-        group: 1,
-        prefix_len: prefix.prefix_len(),
-        precedence: match source {
-            Precedence::System => precedence::SYSTEM,
-            Precedence::Learned => precedence::LEARNED,
-            Precedence::UserDefined => precedence::USER_DEFINED,
-        },
-        flags: if overriding {
-            route_flags::OVERRIDING
+        // Prefix, rank among equal prefixes, next hops.
+        let mut own: Vec<(IpNet, u8, BTreeSet<String>)> = Vec::new();
+        for (prefix, vnet) in &spaces {
+            own.push((*prefix, 1, BTreeSet::from([format!("attached {vnet}")])));
+        }
+        let uplink = |prefix: &IpNet| {
+            let uplinks = self.vnet(vnet).uplink.iter();
+            let mut uplinks = uplinks.filter(|uplink| uplink.is_ipv4() == is_v4(prefix));
+            BTreeSet::from([uplinks
+                .next()
+                .map_or("no uplink".to_owned(), ToString::to_string)])
+        };
+        for default in ["0.0.0.0/0", "::/0"].map(net) {
+            own.push((default, 1, uplink(&default)));
+        }
+        let discard = || BTreeSet::from(["discard".to_owned()]);
+        for route in self
+            .route_table(vnet, subnet)
+            .map_or(&[][..], |table| &table.routes)
+        {
+            let hops = match route.next_hop {
+                UserDefinedNextHop::VirtualAppliance(appliance) => {
+                    if !around.iter().any(|vnet| self.has(vnet, appliance)) {
+                        continue;
+                    }
+                    BTreeSet::from([appliance.to_string()])
+                }
+                UserDefinedNextHop::VirtualNetworkGateway => {
+                    let members = self.vpn_members(sight);
+                    let members = members
+                        .into_iter()
+                        .filter(|member| around.iter().any(|vnet| self.has(vnet, *member)));
+                    let members: BTreeSet<_> = members.map(|member| member.to_string()).collect();
+                    if members.is_empty() {
+                        discard()
+                    } else {
+                        members
+                    }
+                }
+                UserDefinedNextHop::VirtualNetwork => {
+                    let mut within = spaces
+                        .iter()
+                        .filter(|(space, _)| space.contains(&route.prefix));
+                    let vnet = within.next().map_or(vnet, |(_, vnet)| vnet);
+                    BTreeSet::from([format!("attached {vnet}")])
+                }
+                UserDefinedNextHop::Internet => uplink(&route.prefix),
+                UserDefinedNextHop::None => discard(),
+            };
+            own.push((route.prefix, 3, hops));
+        }
+        for private in [
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "100.64.0.0/10",
+            "fc00::/7",
+        ]
+        .map(net)
+        {
+            let owned = spaces.iter().any(|(space, _)| space.contains(&private));
+            let is_default = |prefix: &IpNet| prefix.prefix_len() == 0 && prefix.contains(&private);
+            let gives_way = learned.keys().any(is_default)
+                || own
+                    .iter()
+                    .any(|(prefix, rank, _)| *rank == 3 && is_default(prefix));
+            if !owned && !gives_way {
+                own.push((private, 0, discard()));
+            }
+        }
+        let best = own
+            .into_iter()
+            .filter(|(prefix, ..)| prefix.contains(&address));
+        let (prefix, rank, hops) = best
+            .max_by_key(|(prefix, rank, _)| (prefix.prefix_len(), *rank))
+            .expect("there is a default route");
+        if spaces.iter().any(|(space, _)| space.contains(&prefix)) {
+            return hops;
+        }
+        let rivals = learned
+            .iter()
+            .filter(|(prefix, _)| prefix.contains(&address));
+        let Some((rival, route)) = rivals.max_by_key(|(prefix, _)| prefix.prefix_len()) else {
+            return hops;
+        };
+        if (rival.prefix_len(), 2) < (prefix.prefix_len(), rank) {
+            return hops;
+        }
+        let members = route.members.iter();
+        let members: BTreeSet<_> = members.map(|member| member.address.to_string()).collect();
+        if members.is_empty() {
+            discard()
         } else {
-            0
-        },
-        reserved: 0,
+            members
+        }
     }
-}
 
-fn next_hops(kernel: &Kernel, route: &Route) -> BTreeSet<String> {
-    kernel.groups[&route.group]
-        .buckets
-        .iter()
-        .map(|bucket| match &bucket.primary {
-            NextHop::Via { address, .. } => address.to_string(),
+    /// What a row says of the next hop.
+    fn said(&self, row: &EffectiveRow) -> String {
+        match (row.next_hop_type.as_str(), row.next_hop) {
+            (_, Some(address)) => address.to_string(),
+            ("VirtualNetwork", _) => format!("attached {}", row.vnet),
+            ("VNetPeering", _) => {
+                let peers = self.peers(&row.vnet);
+                let mut there = peers.iter().filter(|peer| {
+                    let mut prefixes = self.vnet(peer).prefixes.iter();
+                    prefixes.any(|prefix| prefix.contains(&row.prefix))
+                });
+                format!("attached {}", there.next().expect("a peer has it"))
+            }
+            ("Internet", _) => "no uplink".into(),
+            ("None" | "VirtualNetworkGateway", _) => "discard".into(),
+            ("Host", _) => "host".into(),
+            (other, _) => panic!("{other} without an address"),
+        }
+    }
+
+    /// What the data plane makes of a next hop: it knows gateways as hosts of their network.
+    fn reached(&self, hop: &NextHop, address: IpAddr) -> String {
+        match hop {
+            NextHop::Via { vnet, address } => {
+                let known = self.has(vnet, *address) || self.vnet(vnet).uplink.contains(address);
+                assert!(known, "{address} lies in another network than {vnet}");
+                address.to_string()
+            }
+            NextHop::Attached { vnet } => {
+                let subnets = self.vnet(vnet).subnets.iter();
+                if subnets
+                    .flat_map(|subnet| &subnet.gateways)
+                    .any(|own| *own == address)
+                {
+                    return "host".into();
+                }
+                hop.to_string()
+            }
             other => other.to_string(),
+        }
+    }
+
+    fn vpn_members(&self, sight: Option<&Sight>) -> BTreeSet<IpAddr> {
+        let server = sight.and_then(|(server, ..)| self.server(*server));
+        let gateways = server.into_iter().flat_map(|server| &server.gateways);
+        let vpn = gateways.filter(|gateway| gateway.kind == PeerKind::Vpn);
+        vpn.flat_map(|gateway| match &gateway.members {
+            GatewayMembers::Addresses(members) => members.iter().copied().collect(),
+            GatewayMembers::Range { .. } => self.members.clone(),
         })
         .collect()
+    }
+
+    fn peers(&self, vnet: &VnetName) -> BTreeSet<VnetName> {
+        let names = |of: &VnetName| -> BTreeSet<VnetName> {
+            let peerings = self.vnet(of).peerings.iter();
+            peerings.map(|peering| peering.remote.clone()).collect()
+        };
+        let peers = names(vnet).into_iter();
+        peers.filter(|peer| names(peer).contains(vnet)).collect()
+    }
+
+    fn route_table(&self, vnet: &VnetName, subnet: &str) -> Option<&RouteTable> {
+        let mut subnets = self.vnet(vnet).subnets.iter();
+        let subnet = subnets.find(|of| of.name.as_str() == subnet)?;
+        let name = subnet.route_table.as_ref()?;
+        self.config
+            .route_tables
+            .iter()
+            .find(|table| table.name == *name)
+    }
+
+    fn vnet(&self, name: &VnetName) -> &Vnet {
+        let mut vnets = self.config.vnets.iter();
+        vnets
+            .find(|vnet| vnet.name == *name)
+            .expect("it is configured")
+    }
+
+    fn has(&self, vnet: &VnetName, address: IpAddr) -> bool {
+        let mut prefixes = self.vnet(vnet).prefixes.iter();
+        prefixes.any(|prefix| prefix.contains(&address))
+    }
+
+    /// Every subnet, with a port that stands for it if there is one.
+    fn subnets(&self) -> Vec<(VnetName, String, Option<String>)> {
+        let subnets = self.config.vnets.iter().flat_map(|vnet| {
+            vnet.subnets.iter().map(|subnet| {
+                let port = subnet.ports.first().map(|port| port.interface.to_string());
+                (vnet.name.clone(), subnet.name.to_string(), port)
+            })
+        });
+        subnets.collect()
+    }
 }
 
-/// What a row says of the next hop, in the words of [`next_hops`].
-fn said(row: &EffectiveRow) -> String {
-    match (row.next_hop_type.as_str(), row.next_hop) {
-        (_, Some(address)) => address.to_string(),
-        ("VirtualNetwork", _) => "attached hub".into(),
-        ("Internet", _) => "no uplink".into(),
-        ("None", _) => "discard".into(),
-        ("Host", _) => "host".into(),
-        (other, _) => panic!("{other} without an address"),
-    }
+fn is_mark(prefix: &IpNet, route: &LearnedRoute) -> bool {
+    prefix.prefix_len() == 0 || route.members.is_empty()
+}
+
+fn difference(view: &View, wanted: &BTreeMap<IpNet, LearnedRoute>) -> Vec<LearnedChange> {
+    let prefixes: BTreeSet<&IpNet> = view.routes.keys().chain(wanted.keys()).collect();
+    let changed = prefixes
+        .into_iter()
+        .filter(|prefix| view.routes.get(prefix) != wanted.get(prefix));
+    let changes = changed.map(|prefix| LearnedChange {
+        view: view.id,
+        prefix: *prefix,
+        route: wanted.get(prefix).cloned(),
+    });
+    changes.collect()
 }
 
 fn longest_active(rows: &[EffectiveRow], address: IpAddr) -> Vec<&EffectiveRow> {
@@ -251,45 +548,146 @@ fn longest_active(rows: &[EffectiveRow], address: IpAddr) -> Vec<&EffectiveRow> 
         .collect()
 }
 
-fn next_hop(n: u8) -> IpAddr {
-    Ipv4Addr::new(10, 1, 10, n).into()
-}
-
 fn step() -> impl Strategy<Value = Step> {
+    let kind = prop::sample::select(PeerKind::ALL.to_vec());
+    let paths = prop::collection::btree_set((kind, next_hop()), 0..3);
     prop_oneof![
-        6 => (prefix(), prop::collection::btree_set(4..8u8, 0..3))
-            .prop_map(|(prefix, members)| Step::Announce(prefix, members.into_iter().collect())),
-        4 => prefix().prop_map(Step::Withdraw),
-        1 => any_config().prop_map(Step::Reconfigure),
+        10 => (0..2usize, prefix(), paths)
+            .prop_map(|(server, prefix, paths)| Step::Announce(server, prefix, paths)),
+        1 => prop::collection::btree_set(next_hop(), 0..3).prop_map(Step::Members),
+        2 => any_config().prop_map(|config| Step::Reconfigure(config.into())),
     ]
 }
 
+/// In one of the networks, or in none.
+fn next_hop() -> impl Strategy<Value = IpAddr> {
+    (1..5u8, 4..7u8).prop_map(|(network, host)| Ipv4Addr::new(10, network, 10, host).into())
+}
+
+const NETWORKS: [&str; 3] = ["hub", "a", "b"];
+
 fn any_config() -> impl Strategy<Value = Config> {
-    let prefixes = prop::sample::subsequence(
-        vec![
-            "10.1.0.0/16",
-            "10.2.1.0/24",
-            "100.64.0.0/9",
-            "192.168.0.0/16",
-            "fd00:1::/48",
-        ],
-        0..=5,
-    );
-    let uplink = prop::sample::subsequence(vec!["10.1.10.9", "fd00:1:0:a::9"], 0..=2);
-    (prefixes, uplink).prop_map(|(prefixes, uplink)| {
-        let mut vnets = hub().vnets;
-        vnets[0].prefixes = prefixes.into_iter().map(net).collect();
-        vnets[0].uplink = uplink.into_iter().map(ip).collect();
-        config(vnets, hub().route_servers)
+    let networks = (0..NETWORKS.len()).map(any_network).collect::<Vec<_>>();
+    let gateways = prop::collection::vec(any_gateway(), 0..2);
+    (
+        networks,
+        [any_table("t0"), any_table("t1")],
+        any::<bool>(),
+        gateways,
+    )
+        .prop_map(|(vnets, tables, second, gateways)| {
+            let mut first = route_server("rs1", "hub", "10.1.255");
+            first.gateways = gateways;
+            let mut servers = vec![first];
+            servers.extend(second.then(|| route_server("rs2", "b", "10.3.255")));
+            Config {
+                route_tables: tables.into(),
+                ..config(vnets, servers)
+            }
+        })
+}
+
+fn any_network(n: usize) -> impl Strategy<Value = Vnet> {
+    let prefixes = [
+        vec!["10.1.0.0/16", "192.168.0.0/16", "fd00:1::/48"],
+        vec!["10.2.0.0/16", "100.64.0.0/9", "fd00:2::/48"],
+        vec!["10.3.0.0/16", "10.0.0.0/16"],
+    ];
+    let uplinks = vec![
+        format!("10.{}.10.9", n + 1),
+        format!("fd00:{}:0:a::9", n + 1),
+    ];
+    let others = NETWORKS
+        .into_iter()
+        .filter(move |name| *name != NETWORKS[n]);
+    let peerings = others.map(any_peering).collect::<Vec<_>>();
+    let table = || prop::option::of(prop::sample::select(vec!["t0", "t1"]));
+    (
+        prop::sample::subsequence(prefixes[n].clone(), 0..=prefixes[n].len()),
+        prop::sample::subsequence(uplinks, 0..=2),
+        peerings,
+        [table(), table()],
+        any::<[bool; 2]>(),
+    )
+        .prop_map(move |(prefixes, uplink, peerings, tables, with_port)| {
+            let subnets = [1, 10].into_iter().zip(tables).zip(with_port);
+            let subnets = subnets.map(|((third, table), with_port)| {
+                let network = format!("10.{}.{third}", n + 1);
+                let port = format!("{}-{third}", NETWORKS[n]);
+                let mut subnet = subnet(&format!("s{third}"), &network, &port, third == 10);
+                subnet.route_table = table.map(Into::into);
+                if !with_port {
+                    subnet.ports.clear();
+                }
+                subnet
+            });
+            Vnet {
+                name: NETWORKS[n].into(),
+                prefixes: prefixes.into_iter().map(net).collect(),
+                uplink: uplink.iter().map(|uplink| ip(uplink)).collect(),
+                subnets: subnets.collect(),
+                peerings: peerings.into_iter().flatten().collect(),
+            }
+        })
+}
+
+fn any_peering(remote: &'static str) -> impl Strategy<Value = Option<Peering>> {
+    let peering = any::<[bool; 3]>().prop_map(move |[using, transit, forwarded]| Peering {
+        use_remote_route_server: using,
+        allow_gateway_transit: transit,
+        allow_forwarded_traffic: forwarded,
+        ..Peering::new(remote.into())
+    });
+    prop::option::weighted(0.8, peering)
+}
+
+fn any_gateway() -> impl Strategy<Value = Gateway> {
+    let kind = prop::sample::select(vec![PeerKind::ExpressRoute, PeerKind::Vpn]);
+    let members = prop_oneof![
+        prop::collection::vec(next_hop(), 1..3).prop_map(GatewayMembers::Addresses),
+        Just(GatewayMembers::Range {
+            prefix: net("10.2.10.0/28"),
+            max_members: 16
+        }),
+    ];
+    (kind, members).prop_map(|(kind, members)| Gateway {
+        name: "vpn".into(),
+        kind,
+        members,
+        template: Peer::new("vpn".into(), ip("10.1.10.4"), 65515 as Asn),
+    })
+}
+
+fn any_table(name: &'static str) -> impl Strategy<Value = RouteTable> {
+    let next_hop = prop_oneof![
+        4 => next_hop().prop_map(UserDefinedNextHop::VirtualAppliance),
+        1 => Just(UserDefinedNextHop::VirtualNetworkGateway),
+        1 => Just(UserDefinedNextHop::VirtualNetwork),
+        1 => Just(UserDefinedNextHop::Internet),
+        1 => Just(UserDefinedNextHop::None),
+    ];
+    let routes = prop::collection::btree_map(prefix(), next_hop, 0..5);
+    (routes, any::<[bool; 3]>()).prop_map(move |(routes, [nva, express_route, vpn])| {
+        let routes = routes.into_iter();
+        let routes = routes.map(|(prefix, next_hop)| UserDefinedRoute { prefix, next_hop });
+        RouteTable {
+            name: name.into(),
+            propagate: Propagate {
+                nva,
+                express_route,
+                vpn,
+            },
+            routes: routes.collect(),
+        }
     })
 }
 
 /// Few bits that vary, so that prefixes nest and meet.
 fn address() -> impl Strategy<Value = IpAddr> {
     let v4 = (
-        prop::sample::select(vec![10u8, 100, 192, 8]),
+        prop::sample::select(vec![10u8, 10, 100, 192, 8]),
         0..4u8,
-        0..3u8,
+        prop::sample::select(vec![0u8, 1, 2, 10]),
         0..5u8,
     )
         .prop_map(|(a, b, c, d)| {

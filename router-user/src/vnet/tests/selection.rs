@@ -108,6 +108,8 @@ pub(super) fn space(prefix: &str) -> OwnRow {
         precedence: Precedence::System,
         hop: Hop::VirtualNetwork,
         role: Role::Space,
+        fault: None,
+        delivered_by: None,
     }
 }
 

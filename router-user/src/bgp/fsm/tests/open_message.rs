@@ -24,6 +24,16 @@ fn a_wrong_asn_is_answered_with_2_2_and_named() {
 }
 
 #[test]
+fn a_peer_in_the_own_as_makes_an_internal_session_unless_it_has_the_own_identifier() {
+    let (mut fsm, now) = in_open_sent(settings(65515, 65515, [1, 1, 1, 1]));
+    let actions = fsm.handle(open_received(OUTGOING, 65515, [2, 2, 2, 2]), now);
+    assert_eq!(fsm.state(), State::OpenConfirm, "{actions:?}");
+    let (mut fsm, now) = in_open_sent(settings(65515, 65515, [1, 1, 1, 1]));
+    let actions = fsm.handle(open_received(OUTGOING, 65515, [1, 1, 1, 1]), now);
+    assert!(notifies(&actions, 2, 3), "RFC 6286: {actions:?}");
+}
+
+#[test]
 fn an_open_that_breaks_a_rule_is_answered_with_its_subcode() {
     let good = open(2, [2, 2, 2, 2]);
     let only_multicast = vec![Capability::Multiprotocol { afi: 1, safi: 2 }];

@@ -63,8 +63,7 @@ fn a_configuration_that_keeps_less_holds_for_what_is_kept_already() {
         lab.lose("sdwan");
         lab.pass(time);
         change(&mut config.peers[0]);
-        lab.server
-            .reconfigure(&config, &space(), &gateways(), lab.now);
+        lab.server.reconfigure(&config, &around(), lab.now);
         lab.settle_now();
         let nets = [SITE, SITE6].map(|net| lab.row(net));
         nets.map(|row| Some(row?.stale?.seconds_left.round()))
@@ -112,8 +111,7 @@ fn a_dynamic_peer_is_remembered_while_something_would_be_forgotten_with_it() {
     // Over its limit it rests, and is not taken again before that is over.
     let mut config = config();
     config.peers[0].max_prefixes = 1;
-    lab.server
-        .reconfigure(&config, &space(), &gateways(), lab.now);
+    lab.server.reconfigure(&config, &around(), lab.now);
     lab.up_saying("sdwan", 1, &says);
     lab.announce("sdwan", 1, &[SITE, "10.251.0.0/16"], &site());
     lab.settle_now();

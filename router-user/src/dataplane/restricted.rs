@@ -1,0 +1,115 @@
+//! Sets of networks that take from a port only what is at home in its network.
+//!
+//! A set is written whole before a port that names it is published, never changed while one does,
+//! and removed only after a grace period. Ports with equal restrictions share one.
+
+use std::collections::BTreeSet;
+
+use router_common::maps::{NONE, RestrictedKey};
+use rustc_hash::FxHashMap;
+use tracing::warn;
+
+use super::{
+    kernel::{Host, KernelError, Maps},
+    numbers::{Kind, Retired, encode},
+    reconciler::Reconciler,
+};
+use crate::names::VnetName;
+
+/// The sets, by number.
+#[derive(Debug, Default)]
+pub(super) struct Sets(FxHashMap<u32, Set>);
+
+#[derive(Debug, Default)]
+struct Set {
+    /// Numbers of the networks that stand in the map.
+    vnets: BTreeSet<u32>,
+    /// How many ports name it, as configured and as published.
+    holders: usize,
+}
+
+impl Sets {
+    /// What an earlier run has left.
+    pub(super) fn adopt(
+        standing: Vec<RestrictedKey>,
+        published: impl Iterator<Item = u32>,
+    ) -> Self {
+        let mut sets = Self::default();
+        for key in standing {
+            sets.0.entry(key.set).or_default().vnets.insert(key.vnet);
+        }
+        for set in published.filter(|set| *set != NONE) {
+            sets.0.entry(set).or_default().holders += 1;
+        }
+        sets
+    }
+}
+
+impl<M: Maps, H: Host> Reconciler<M, H> {
+    /// The number of the set of these networks, which stands in the map from now on and is held once
+    /// more.
+    pub(super) fn claim_restricted(&mut self, vnets: &[VnetName]) -> Result<u32, KernelError> {
+        if vnets.is_empty() {
+            return Ok(NONE);
+        }
+        let wanted = vnets
+            .iter()
+            .map(|vnet| self.vnet(vnet))
+            .collect::<Result<BTreeSet<_>, _>>()?;
+        let set = self.claim(Kind::Restricted, &name(vnets))?.number();
+        let standing = &mut self.sets.0.entry(set).or_default().vnets;
+        // All stand already, unless the set is new or an earlier run was killed on its way here.
+        for vnet in &wanted {
+            if !standing.contains(vnet) {
+                self.maps
+                    .put_restricted(RestrictedKey { set, vnet: *vnet })?;
+                standing.insert(*vnet);
+            }
+        }
+        self.hold_restricted(set);
+        Ok(set)
+    }
+
+    pub(super) fn hold_restricted(&mut self, set: u32) {
+        if let Some(set) = self.sets.0.get_mut(&set) {
+            set.holders += 1;
+        }
+    }
+
+    /// One holder fewer; the last one's set goes.
+    pub(super) fn release_restricted(&mut self, set: u32) {
+        let Some(state) = self.sets.0.get_mut(&set) else {
+            return;
+        };
+        state.holders = state.holders.saturating_sub(1);
+        if state.holders > 0 {
+            return;
+        }
+        let Some(name) = self.numbers[Kind::Restricted as usize]
+            .name(set)
+            .map(str::to_owned)
+        else {
+            return;
+        };
+        if !self.leave_to_sweep(Kind::Restricted, &name) {
+            self.forget(&encode(Kind::Restricted, &name), Kind::Restricted);
+            self.retired.push(Retired::Restricted(set));
+        }
+    }
+
+    /// No packet meets the set any more.
+    pub(super) fn erase_restricted(&mut self, set: u32) {
+        for vnet in self.sets.0.remove(&set).unwrap_or_default().vnets {
+            if let Err(error) = self.maps.remove_restricted(RestrictedKey { set, vnet }) {
+                warn!(set, "a restricted network is not removed: {error}");
+            }
+        }
+        self.numbers[Kind::Restricted as usize].release(set);
+    }
+}
+
+/// What the set is called in `names`.
+fn name(vnets: &[VnetName]) -> String {
+    let vnets: Vec<&str> = vnets.iter().map(VnetName::as_str).collect();
+    vnets.join(" ")
+}

@@ -1,0 +1,153 @@
+//! What the maps say of other networks.
+
+use router_common::maps::{next_hop_kind, route_flags};
+
+use super::*;
+
+/// Numbers of the networks that the port of an interface may not forward into.
+fn restricted(world: &Rc<RefCell<World>>, ifindex: u32) -> Vec<u32> {
+    let world = world.borrow();
+    let set = world.ports[&world.published[&ifindex]].restricted;
+    let restricted = world.restricted.iter();
+    restricted
+        .filter(|(of, _)| *of == set)
+        .map(|(_, vnet)| *vnet)
+        .collect()
+}
+
+fn vnet(reconciler: &mut Fake, name: &str) -> u32 {
+    reconciler.vnet(&name.into()).unwrap()
+}
+
+#[test]
+fn a_set_stands_before_its_port_is_published_and_ports_with_equal_sets_share_it() {
+    let (world, mut reconciler) = start();
+    let networks = ["spoke1", "spoke2"];
+    for name in ["nva", "vm1"] {
+        apply(&mut reconciler, &[restricting(port(name, &[]), &networks)]);
+    }
+    let numbers = networks.map(|name| vnet(&mut reconciler, name));
+    assert_eq!(restricted(&world, 3), numbers);
+    assert_eq!(restricted(&world, 1), numbers);
+    assert_eq!(world.borrow().restricted.len(), 2, "they share one");
+    let log = world.borrow().log.clone();
+    let at = |text: &str| log.iter().rposition(|it| it.starts_with(text)).unwrap();
+    assert!(at("restricted") < at("ifindex 3 port"), "{log:?}");
+}
+
+#[test]
+fn a_set_that_no_port_names_any_more_goes_after_a_grace_period() {
+    let (world, mut reconciler) = start();
+    let nva = || port("nva", &[]);
+    apply(&mut reconciler, &[restricting(nva(), &["spoke1"])]);
+    apply(&mut reconciler, &[restricting(nva(), &["spoke2"])]);
+    // The fake panics where a set changes that a packet may ask for.
+    assert_eq!(world.borrow().restricted.len(), 2);
+    grace(&world, &mut reconciler);
+    assert_eq!(restricted(&world, 3), [vnet(&mut reconciler, "spoke2")]);
+    assert_eq!(world.borrow().restricted.len(), 1);
+    apply(&mut reconciler, &[Change::RemovePort("nva".into())]);
+    grace(&world, &mut reconciler);
+    assert!(world.borrow().restricted.is_empty());
+}
+
+#[test]
+fn a_port_whose_sources_are_checked_names_no_set() {
+    let (world, mut reconciler) = start();
+    let mut change = restricting(port("vm1", &["10.1.1.4"]), &["spoke1"]);
+    if let Change::PutPort(port) = &mut change {
+        port.ip_forwarding = false;
+    }
+    apply(&mut reconciler, &[change]);
+    assert!(world.borrow().restricted.is_empty());
+    assert!(restricted(&world, 1).is_empty());
+}
+
+#[test]
+fn a_restart_takes_over_a_set_that_is_wanted_and_sweeps_one_that_is_not() {
+    let (world, mut reconciler) = start();
+    let wanted = restricting(port("nva", &[]), &["spoke1", "spoke2"]);
+    let other = restricting(port("vm1", &[]), &["spoke3"]);
+    apply(&mut reconciler, &[wanted.clone(), other]);
+    let before = world.borrow().restricted.clone();
+    let mut reconciler = restart(&world, reconciler);
+    world.borrow_mut().log.clear();
+    apply(&mut reconciler, &[wanted]);
+    let log = world.borrow().log.join(", ");
+    assert!(!log.contains("restricted"), "nothing is rewritten: {log}");
+    assert_eq!(world.borrow().restricted, before);
+    sweep(&mut reconciler, &[Change::Synchronised]);
+    grace(&world, &mut reconciler);
+    assert_eq!(restricted(&world, 3).len(), 2);
+    assert_eq!(world.borrow().restricted.len(), 2);
+}
+
+#[test]
+fn an_attached_next_hop_asks_the_network_that_it_names() {
+    let (world, mut reconciler) = start();
+    let mut machine = port("vm1", &["10.2.1.4"]);
+    if let Change::PutPort(port) = &mut machine {
+        port.vnet = "spoke".into();
+    }
+    let next_hop = NextHop::Attached {
+        vnet: "spoke".into(),
+    };
+    apply(&mut reconciler, &[machine, Change::PutNextHop(next_hop)]);
+    let spoke = vnet(&mut reconciler, "spoke");
+    let world = world.borrow();
+    assert_eq!(world.next_hops[&1].neighbor, spoke);
+    let (key, place) = world.hosts[0];
+    assert_eq!(key.vnet, spoke);
+    let neighbor = world.neighbors[&place];
+    assert_eq!((neighbor.vnet, neighbor.address), (spoke, key.address));
+}
+
+#[test]
+fn next_hops_of_one_address_in_two_networks_are_resolved_each_in_its_own() {
+    let (world, mut reconciler) = start();
+    let address = "10.1.10.4".parse().unwrap();
+    let other = NextHop::Via {
+        vnet: "spoke".into(),
+        address,
+    };
+    let mut twin = port("vm1", &["10.1.10.4"]);
+    if let Change::PutPort(port) = &mut twin {
+        port.vnet = "spoke".into();
+        port.mac = None;
+    }
+    apply(
+        &mut reconciler,
+        &[
+            via_nva(),
+            Change::PutNextHop(other),
+            port("nva", &["10.1.10.4"]),
+            twin,
+        ],
+    );
+    answers(&mut reconciler, 7);
+    reconciler.host_event(Event::Neighbour {
+        ifindex: 1,
+        address,
+        reachability: Reachability::Usable(MacAddr([0, 0, 0, 0, 0, 8])),
+    });
+    let world = world.borrow();
+    let mac = |number: u32| world.neighbors[&world.next_hops[&number].neighbor].mac[5];
+    assert_eq!([mac(1), mac(2)], [7, 8]);
+}
+
+#[test]
+fn a_blackhole_and_a_local_route_are_what_the_maps_call_so() {
+    let (world, mut reconciler) = start();
+    let mut local = route("10.1.0.0/16", 1);
+    if let Change::PutRoute { route, .. } = &mut local {
+        route.local = true;
+        route.overriding = true;
+    }
+    let blackhole = Change::PutNextHop(NextHop::Blackhole);
+    let group = group(1, &[NextHop::Blackhole]);
+    apply(&mut reconciler, &[blackhole, group, local]);
+    let world = world.borrow();
+    assert_eq!(world.next_hops[&1].kind, next_hop_kind::BLACKHOLE);
+    let entry = world.routes.values().next().unwrap();
+    assert_eq!(entry.flags, route_flags::OVERRIDING | route_flags::LOCAL);
+}

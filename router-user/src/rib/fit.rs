@@ -1,0 +1,105 @@
+//! How much of what a session may be sent fits into a limit.
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{
+    Rib, SessionIndex, View,
+    path::Path,
+    table::{Address, Table},
+    view::FamilyView,
+};
+use crate::bgp::wire::Family;
+
+/// Beside the limit, so many prefixes are held before those that cannot matter are dropped.
+const SLACK: usize = 4096;
+
+impl Rib {
+    /// Beyond which prefix learned routes are to be kept back from a session with this view
+    /// ([`View::until`]), so that it is sent the first ones in order and at most `most` routes of a
+    /// family in all; `None`: all fit. What is originated here is never kept back, nor is the default
+    /// route if nothing fits. A walk over the table.
+    #[must_use]
+    pub fn last_that_fits(
+        &self,
+        session: SessionIndex,
+        view: &View,
+        family: Family,
+        most: usize,
+    ) -> Option<IpNet> {
+        let to = FamilyView::new(view, family);
+        let info = self.core.sessions.info(session);
+        let decision = self.core.decision();
+        let sent = |prefix: IpNet, paths: &[Path]| {
+            let several = to.sends_several();
+            let first = to.choose(&decision, prefix, paths, Some(info)).path?;
+            let ranking = several.then(|| to.choose_several(&decision, prefix, paths, Some(info)));
+            Some(Sent {
+                count: ranking.map_or(1, |ranking| ranking.paths.len()),
+                own: first.is_local(),
+            })
+        };
+        if !to.is_exchanged() {
+            return None;
+        }
+        match family {
+            Family::Ipv4Unicast => last_that_fits(&self.tables.v4, sent, most),
+            Family::Ipv6Unicast => last_that_fits(&self.tables.v6, sent, most),
+        }
+    }
+}
+
+/// What is sent of a prefix.
+struct Sent {
+    count: usize,
+    /// It is originated here.
+    own: bool,
+}
+
+fn last_that_fits<A: Address>(
+    table: &Table<A>,
+    sent: impl Fn(IpNet, &[Path]) -> Option<Sent>,
+    most: usize,
+) -> Option<IpNet> {
+    let mut all = 0;
+    let mut own = 0;
+    let mut learned: Vec<(IpNet, usize)> = Vec::new();
+    for slot in (0..table.len()).map(|slot| table.slot(slot)) {
+        if slot.paths().is_empty() {
+            continue;
+        }
+        let prefix = slot.prefix();
+        let Some(sent) = sent(prefix, slot.paths()) else {
+            continue;
+        };
+        all += sent.count;
+        if sent.own {
+            own += sent.count;
+            continue;
+        }
+        learned.push((prefix, sent.count));
+        if learned.len() > most.saturating_add(SLACK) {
+            learned.sort_unstable();
+            learned.truncate(most);
+        }
+    }
+    if all <= most {
+        return None;
+    }
+    learned.sort_unstable();
+    let mut room = most.saturating_sub(own);
+    let fits = |(_, count): &&(IpNet, usize)| {
+        let fits = *count <= room;
+        room = room.saturating_sub(*count);
+        fits
+    };
+    let last = learned.iter().take_while(fits).last();
+    Some(last.map_or(everything(A::FAMILY), |(prefix, _)| *prefix))
+}
+
+/// The first prefix in order.
+fn everything(family: Family) -> IpNet {
+    match family {
+        Family::Ipv4Unicast => Ipv4Net::default().into(),
+        Family::Ipv6Unicast => Ipv6Net::default().into(),
+    }
+}

@@ -1,0 +1,271 @@
+//! What a session is sent: its view, and how much of it.
+//!
+//! In: the configuration, what was agreed on, how many routes went out. Out: views for the RIB, and
+//! what the limit of advertised routes leads to: a warning, a closed session, or a prefix beyond which
+//! learned routes are kept back.
+
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use super::{RouteServer, SessionCommand, SessionId, Up, kind, limit};
+use crate::{
+    bgp::wire::{Family, Negotiated, Notification},
+    config::{LimitAction, Peer, PeerPolicy},
+    rib::{Export, View},
+};
+
+/// A session that is kept from routes by its limit is looked at this often, whether there is room for
+/// some of them.
+const FILLED_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the limit of what a session is sent has led to, in one family.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Outbound {
+    /// The warning has been logged.
+    warned: bool,
+    /// Learned routes beyond this prefix are kept back.
+    pub(super) until: Option<IpNet>,
+    /// There is room since: when it is filled.
+    fill_at: Option<Instant>,
+}
+
+impl RouteServer {
+    /// A session that is up is sent routes from now on.
+    pub(super) fn join(&mut self, id: &SessionId) {
+        let Some(up) = self.sessions.get(id).and_then(|it| it.up.as_ref()) else {
+            return;
+        };
+        let index = up.index;
+        self.fit(id, &Family::ALL);
+        let Some(view) = self.view(id) else { return };
+        self.rib.join(index, view);
+    }
+
+    /// What a session that is up is sent.
+    pub(super) fn view(&self, id: &SessionId) -> Option<View> {
+        let session = self.sessions.get(id)?;
+        let up = session.up.as_ref()?;
+        let Negotiated {
+            local_asn,
+            peer_asn,
+            extended_next_hop,
+            ..
+        } = *up.negotiated;
+        let instance = self
+            .config
+            .instances
+            .iter()
+            .find(|instance| instance.id == id.instance);
+        let addresses = instance.map_or(&[][..], |instance| &instance.addresses);
+        let v4 = addresses.iter().find(|address| address.is_ipv4());
+        let v6 = addresses.iter().find(|address| address.is_ipv6());
+        // RFC 8950: an instance without an IPv4 address can still be reached for IPv4.
+        let v4 = v4.or(v6.filter(|_| extended_next_hop));
+        let internal = local_asn == peer_asn;
+        Some(View {
+            context: up.negotiated.context(),
+            asn: self.config.asn,
+            max_paths: session.peer.add_path.send,
+            sources: kind::sent_to(&self.config, session.peer.kind()),
+            locals: self.local_sources.sent_to(&session.peer),
+            cluster_id: internal.then_some(self.config.cluster_id),
+            until: up.outbound.map(|outbound| outbound.until),
+            policy: None,
+            long_lived: up.negotiated.peer.knows_long_lived(),
+            export: Export {
+                // There is no export policy to be configured yet, so that none is (RFC 8212 §2).
+                closed: self.config.require_policy && !internal,
+                graceful_shutdown: session.operator.drained,
+                ..export(&session.peer)
+            },
+            next_hop_v4: v4.map(|address| (*address).into()),
+            next_hop_v6: v6.map(|address| (*address).into()),
+        })
+    }
+
+    /// Gives all sessions that are up the views of now, as far as these changed.
+    pub(super) fn apply_views(&mut self) {
+        let views = self
+            .up
+            .iter()
+            .filter_map(|(index, id)| Some((*index, self.view(id)?)));
+        let views = views.collect();
+        self.rib.set_views(views);
+    }
+
+    /// Applies the limits to what has gone out so far, before it leaves.
+    pub(super) fn limit_advertised(&mut self, now: Instant) {
+        self.rib.flush();
+        let limited = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.up.is_some() && session.peer.max_advertised.is_some());
+        let limited: Vec<SessionId> = limited.map(|(id, _)| id.clone()).collect();
+        for id in limited {
+            self.limit_session(&id, now);
+        }
+    }
+
+    fn limit_session(&mut self, id: &SessionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let (Some(up), Some(limit)) = (&mut session.up, session.peer.max_advertised) else {
+            return;
+        };
+        let max = limit as usize;
+        let action = session.peer.advertised_limit_action;
+        let advertised = self.rib.totals(up.index).advertised;
+        let mut refit = Vec::new();
+        for family in Family::ALL {
+            let count = advertised[family as usize];
+            let outbound = &mut up.outbound[family as usize];
+            if limit::is_near(count, max) && !outbound.warned {
+                outbound.warned = true;
+                tracing::warn!(session = %id, %family, count, max, "near its limit of advertised routes");
+            }
+            match action {
+                LimitAction::Warn => {}
+                LimitAction::Discard if count > max => refit.push(family),
+                LimitAction::Discard => {
+                    let has_room = outbound.until.is_some() && count < max;
+                    let due = outbound.fill_at.is_some_and(|at| at <= now);
+                    match (has_room, due) {
+                        (true, true) => refit.push(family),
+                        (true, false) => {
+                            outbound.fill_at.get_or_insert(now + FILLED_AGAIN);
+                        }
+                        (false, _) => outbound.fill_at = None,
+                    }
+                }
+                LimitAction::Teardown if count <= max => {}
+                LimitAction::Teardown => {
+                    let idle = session.rests.next(now.saturating_duration_since(up.since));
+                    tracing::warn!(
+                        session = %id, %family, count, max, ?idle,
+                        "over its limit of advertised routes"
+                    );
+                    let restarts = session.peer.limit_restart;
+                    session.resting = true;
+                    session.overfed = Some((family, count));
+                    self.shutdowns.push((
+                        id.clone(),
+                        SessionCommand::Shutdown {
+                            notification: Notification::max_prefixes_reached(family, limit),
+                            idle: restarts.then_some(idle),
+                        },
+                    ));
+                    return self.session_down(id);
+                }
+            }
+        }
+        if !refit.is_empty() {
+            let index = up.index;
+            self.fit(id, &refit);
+            if let Some(view) = self.view(id) {
+                self.rib.set_views(vec![(index, view)]);
+            }
+        }
+    }
+
+    /// Works out beyond which prefix a session's learned routes are kept back, so that the first ones in
+    /// their order fill its limit: what is kept back does not depend on what came first.
+    fn fit(&mut self, id: &SessionId, families: &[Family]) {
+        let Some(view) = self.view(id) else { return };
+        let unlimited = View {
+            until: [None; 2],
+            ..view
+        };
+        let Some(session) = self.sessions.get_mut(id) else {
+            return;
+        };
+        let peer = &session.peer;
+        let discards = peer.advertised_limit_action == LimitAction::Discard;
+        let limit = peer.max_advertised.filter(|_| discards);
+        let Some(up) = &mut session.up else { return };
+        for &family in families {
+            let until = limit.and_then(|limit| {
+                let max = limit as usize;
+                self.rib.last_that_fits(up.index, &unlimited, family, max)
+            });
+            let outbound = &mut up.outbound[family as usize];
+            if until.is_some() && outbound.until.is_none() {
+                tracing::warn!(
+                    session = %id, %family, ?limit,
+                    "more routes than it may be sent: what is beyond is kept back"
+                );
+            }
+            outbound.until = until;
+            outbound.fill_at = None;
+        }
+    }
+
+    /// Another limit holds for sessions that are up.
+    pub(super) fn apply_outbound_limits(&mut self) {
+        let ids: Vec<SessionId> = self.up.values().cloned().collect();
+        for id in ids {
+            self.fit(&id, &self.kept_back(&id));
+        }
+    }
+
+    /// The families in which a session is kept from routes.
+    fn kept_back(&self, id: &SessionId) -> Vec<Family> {
+        let up = self.sessions.get(id).and_then(|it| it.up.as_ref());
+        let kept_back =
+            |family: &Family| up.is_some_and(|up| up.outbound[*family as usize].until.is_some());
+        Family::ALL.into_iter().filter(kept_back).collect()
+    }
+
+    /// When there is room to be filled.
+    pub(super) fn next_fill(&self) -> Option<Instant> {
+        let up = self.sessions.values().filter_map(|it| it.up.as_ref());
+        let outbound = up.flat_map(|up| &up.outbound);
+        outbound.filter_map(|outbound| outbound.fill_at).min()
+    }
+
+    /// What the limit means for a session, for people.
+    pub(super) fn outbound_warnings(&self, peer: &Peer, up: &Up) -> Vec<String> {
+        let Some(max) = peer.max_advertised else {
+            return Vec::new();
+        };
+        let advertised = self.rib.totals(up.index).advertised;
+        let warnings = Family::ALL.into_iter().filter_map(|family| {
+            let count = advertised[family as usize];
+            let name = super::text::family(family);
+            let over = count > max as usize;
+            if up.outbound[family as usize].until.is_some() {
+                Some(format!(
+                    "is sent the first {count} {name} routes only: at most {max} are allowed \
+                     (`max_advertised`)"
+                ))
+            } else if over {
+                Some(format!(
+                    "is sent {count} {name} routes, more than the {max} allowed (`max_advertised`)"
+                ))
+            } else {
+                limit::is_near(count, max as usize).then(|| {
+                    format!("is sent {count} {name} routes of at most {max} (`max_advertised`)")
+                })
+            }
+        });
+        warnings.collect()
+    }
+}
+
+/// What is special about the routes that a peer is sent.
+fn export(peer: &Peer) -> Export {
+    let PeerPolicy {
+        as_override,
+        transparent,
+        remove_private_as,
+        ..
+    } = peer.policy;
+    Export {
+        transparent,
+        remove_private_as,
+        replaced_asn: as_override.then_some(peer.asn),
+        role: peer.role.map(|settings| settings.role),
+        ..Export::default()
+    }
+}

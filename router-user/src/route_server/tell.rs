@@ -1,0 +1,132 @@
+//! What the networks are told: routes of views, who takes which view, members of gateways.
+//!
+//! In: the uses of what is learned, and what the RIB has worked out. Out: [`Report`]s. Uses are grouped
+//! anew when they change, when the configuration does, and when another network holds next hops: only
+//! networks that do tell users apart.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{
+    LearnedUse, Report, RouteServer, ViewPlan, kind,
+    space::{OWN, Zones},
+    views::Sight,
+};
+use crate::{fnv::Fnv, names::VnetName, rib::ZoneSet};
+
+impl RouteServer {
+    /// Who uses what is learned.
+    pub fn set_uses(&mut self, uses: BTreeSet<LearnedUse>, now: Instant) {
+        // Who is gone in between is told again what it takes, even if it is back before that is asked.
+        self.views.retain(|of| uses.contains(of));
+        self.uses = uses;
+        self.regroup = true;
+        self.schedule(now);
+    }
+
+    /// What the networks are to know, since last asked.
+    pub fn take_reports(&mut self, now: Instant) -> Vec<Report> {
+        let mut reports = self.report_members();
+        if self.deferred_until.is_some() {
+            // Nobody knows of any route yet: what counts is what stands in the end.
+            return reports;
+        }
+        self.note_told();
+        reports.extend(self.group_uses());
+        let changes = self.rib.take_learned();
+        if !changes.is_empty() {
+            reports.push(Report::Changes(changes));
+        }
+        self.note_told();
+        let assigned = self.views.assign().into_iter();
+        reports.extend(assigned.map(|(of, view)| Report::Assign(of, view)));
+        for view in self.views.drop_unused() {
+            self.rib.remove_learned_view(view);
+            reports.push(Report::Drop(view));
+        }
+        self.schedule(now);
+        reports
+    }
+
+    fn note_told(&mut self) {
+        for view in self.rib.take_told() {
+            self.views.told(view);
+        }
+    }
+
+    /// Groups the uses, if what they come to may have changed; the views that are new, or are told in
+    /// another way.
+    fn group_uses(&mut self) -> Vec<Report> {
+        self.rib.flush();
+        let in_use = self.rib.zones_in_use();
+        if !self.regroup && in_use == self.zones_in_use {
+            return Vec::new();
+        }
+        self.regroup = false;
+        self.zones_in_use = in_use;
+        // Users far outnumber the networks within which they differ.
+        let mut reaches: BTreeMap<&BTreeSet<VnetName>, ZoneSet> = BTreeMap::new();
+        let uses: Vec<(LearnedUse, Sight)> = self
+            .uses
+            .iter()
+            .map(|of| {
+                let reach = reaches.entry(&of.reach).or_insert_with(|| self.reach(of));
+                let sight = Sight {
+                    sources: kind::taken_by(&self.config, of),
+                    reach: reach.clone(),
+                };
+                (of.clone(), sight)
+            })
+            .collect();
+        let mut plans = Vec::new();
+        for (id, sight, marks_only) in self.views.group(uses) {
+            plans.push(Report::View(
+                id,
+                ViewPlan {
+                    label: label(&self.zones, &sight),
+                    forwarding: !marks_only,
+                },
+            ));
+            self.rib.set_learned_view(id, &sight.as_learned(marks_only));
+        }
+        plans
+    }
+
+    /// What a use comes to.
+    pub(super) fn sight(&self, of: &LearnedUse) -> Sight {
+        Sight {
+            sources: kind::taken_by(&self.config, of),
+            reach: self.reach(of),
+        }
+    }
+
+    /// The networks in which a user reaches next hops, as far as there are any, and the route server's
+    /// own.
+    fn reach(&self, of: &LearnedUse) -> ZoneSet {
+        let zones = of.reach.iter().filter_map(|name| self.zones.zone(name));
+        zones
+            .filter(|zone| *zone == OWN || self.zones_in_use.contains(zone))
+            .collect()
+    }
+}
+
+/// What a view's table is called beside its route server: nothing if it holds all sources and reaches
+/// the route server's own network alone, else 16 digits that are equal on every host.
+fn label(zones: &Zones, sight: &Sight) -> Arc<str> {
+    let Sight { sources, reach } = sight;
+    if *sources == kind::all() && reach.iter().eq([&OWN]) {
+        return "".into();
+    }
+    let mut hash = Fnv::new("learned view");
+    for kind in kind::ALL {
+        hash.number(u64::from(sources.contains(kind)));
+    }
+    let names: BTreeSet<&VnetName> = reach.iter().filter_map(|zone| zones.name(*zone)).collect();
+    for name in names {
+        hash.text(name.as_str());
+    }
+    format!("{:016x}", hash.finish()).into()
+}

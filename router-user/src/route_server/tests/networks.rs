@@ -1,0 +1,180 @@
+//! Peered networks: where next hops lie, and who learns which routes.
+
+use super::*;
+
+const SITE: &str = "10.250.0.0/16";
+const OTHER: &str = "10.251.0.0/16";
+const SDWAN: &str = "10.1.10.4";
+/// In spoke 1.
+const FAR: &str = "10.2.10.4";
+
+#[test]
+fn a_next_hop_in_a_peered_network_is_one_for_those_who_reach_it() {
+    let mut lab = with_spokes();
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], FAR));
+    lab.announce_to_both("sdwan", &[OTHER], &route(&[65010], SDWAN));
+    lab.settle();
+    let members = |lab: &Lab, of: &LearnedUse, net: &str| -> Vec<String> {
+        let route = &lab.learned_by(of).unwrap()[&prefix(net)];
+        let members = route.members.iter();
+        members.map(|member| member.address.to_string()).collect()
+    };
+    assert_eq!(members(&lab, &by(&["hub", "spoke1"]), SITE), [FAR]);
+    assert_eq!(members(&lab, &by(&["hub"]), SITE), [""; 0], "next hop none");
+    for of in [by(&["hub", "spoke1"]), by(&["hub"])] {
+        assert_eq!(members(&lab, &of, OTHER), [SDWAN]);
+    }
+    let (state, _) = lab.state("sdwan", 1, SITE);
+    assert_eq!(state, "best");
+    let rows = lab
+        .server
+        .learned_rows_for(&by(&["hub"]), &of_sdwan(SITE), lab.now);
+    assert_eq!(rows[0].state, "excluded");
+    let rows = lab
+        .server
+        .learned_rows_for(&by(&["hub", "spoke1"]), &of_sdwan(SITE), lab.now);
+    assert_eq!(rows[0].state, "best");
+}
+
+#[test]
+fn uses_share_a_view_until_a_network_that_tells_them_apart_holds_a_next_hop() {
+    let mut lab = with_spokes();
+    let views = |lab: &Lab| -> BTreeSet<LearnedViewId> { lab.assigned.values().copied().collect() };
+    assert_eq!(lab.assigned.len(), 3);
+    assert_eq!(views(&lab).len(), 1);
+    let label = |lab: &Lab, of: &LearnedUse| lab.plans[&lab.assigned[of]].label.clone();
+    assert_eq!(&*label(&lab, &by(&["hub"])), "");
+    lab.announce_to_both("sdwan", &[OTHER], &route(&[65010], SDWAN));
+    lab.settle();
+    assert_eq!(views(&lab).len(), 1);
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], FAR));
+    lab.settle();
+    assert_eq!(views(&lab).len(), 2);
+    let shares = |a: &LearnedUse, b: &LearnedUse| lab.assigned[a] == lab.assigned[b];
+    assert!(shares(&by(&["hub"]), &by(&["hub", "spoke2"])));
+    assert!(!shares(&by(&["hub"]), &by(&["hub", "spoke1"])));
+    let label = label(&lab, &by(&["hub", "spoke1"]));
+    assert_eq!(
+        &*label, "ac15284f18825e1e",
+        "equal on every host and in every release"
+    );
+    assert_eq!(lab.plans.len(), 2, "those that nobody takes are gone");
+
+    let nlri = vec![prefix(SITE).into()];
+    for instance in [1, 2] {
+        let nlri = nlri.clone();
+        let malformed = None;
+        lab.send(
+            "sdwan",
+            instance,
+            vec![RouteChange::Withdraw { nlri, malformed }],
+        );
+    }
+    lab.settle();
+    assert_eq!(views(&lab).len(), 1);
+    assert_eq!(lab.plans.len(), 1);
+}
+
+#[test]
+fn a_peering_that_comes_or_goes_changes_whose_next_hops_are_resolved_without_a_reset() {
+    let mut lab = with_spokes();
+    lab.both_up("fw");
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], FAR));
+    lab.settle();
+    assert!(lab.holds("fw", 1, SITE).is_some());
+    let mut without = spokes();
+    let spoke1 = without.spaces.remove(1);
+    without.beyond.push(spoke1);
+    lab.server.reconfigure(&config(), &without, lab.now);
+    lab.settle();
+    assert_eq!(lab.holds("fw", 1, SITE), None);
+    let (state, reason) = lab.state("sdwan", 1, SITE);
+    assert_eq!(state, "rejected");
+    let expected = "next hop lies in network \"spoke1\", which is not peered with \"hub\"";
+    assert!(reason.starts_with(expected), "{reason}");
+    assert_eq!(lab.members(SITE), Some(vec![]), "next hop none");
+    lab.server.reconfigure(&config(), &spokes(), lab.now);
+    lab.settle();
+    assert!(lab.holds("fw", 1, SITE).is_some());
+    assert_eq!(lab.far("fw", 1).ended.len(), 2, "the session is the same");
+}
+
+#[test]
+fn propagation_by_source_keeps_routes_out_of_a_view() {
+    let mut lab = Lab::new(&config());
+    let none = LearnedUse {
+        propagate: Propagate::NONE,
+        ..of_hub()
+    };
+    lab.server
+        .set_uses([of_hub(), none.clone()].into(), lab.now);
+    lab.both_up("sdwan");
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], SDWAN));
+    lab.settle();
+    assert!(
+        lab.learned_by(&of_hub())
+            .unwrap()
+            .contains_key(&prefix(SITE))
+    );
+    assert!(lab.learned_by(&none).unwrap().is_empty());
+    let rows = lab.server.learned_rows_for(&none, &of_sdwan(SITE), lab.now);
+    assert_eq!(rows[0].state, "excluded");
+    assert!(rows[0].reason.is_some());
+}
+
+#[test]
+fn a_use_by_no_port_is_told_of_default_routes_and_what_leads_nowhere() {
+    let quiet = LearnedUse {
+        forwarding: false,
+        ..of_hub()
+    };
+    let mut lab = Lab::new(&config());
+    lab.server.set_uses([quiet.clone()].into(), lab.now);
+    lab.both_up("sdwan");
+    lab.announce_to_both("sdwan", &[SITE, "0.0.0.0/0"], &route(&[65010], SDWAN));
+    lab.announce_to_both("sdwan", &[OTHER], &route(&[65010], "192.0.2.1"));
+    lab.settle();
+    let told = |lab: &Lab, of: &LearnedUse| -> Vec<String> {
+        let learned = lab.learned_by(of).unwrap().keys();
+        learned.map(ToString::to_string).collect()
+    };
+    assert_eq!(told(&lab, &quiet), ["0.0.0.0/0", OTHER]);
+    lab.server.set_uses([of_hub()].into(), lab.now);
+    lab.settle();
+    assert_eq!(told(&lab, &of_hub()), ["0.0.0.0/0", SITE, OTHER]);
+}
+
+/// A hub with two spokes, whose subnets are users as well.
+fn with_spokes() -> Lab {
+    let mut lab = Lab::new(&config());
+    lab.server.reconfigure(&config(), &spokes(), lab.now);
+    let uses = [by(&["hub"]), by(&["hub", "spoke1"]), by(&["hub", "spoke2"])];
+    lab.server.set_uses(uses.into(), lab.now);
+    lab.both_up("sdwan");
+    lab.settle();
+    lab
+}
+
+fn spokes() -> Surroundings {
+    let mut around = around();
+    around.spaces.extend([
+        ("spoke1".into(), vec![prefix("10.2.0.0/16")]),
+        ("spoke2".into(), vec![prefix("10.3.0.0/16")]),
+    ]);
+    around
+}
+
+fn by(reach: &[&str]) -> LearnedUse {
+    LearnedUse {
+        reach: reach.iter().map(|name| (*name).into()).collect(),
+        ..of_hub()
+    }
+}
+
+fn of_sdwan(net: &str) -> Filter {
+    Filter {
+        peer: Some("sdwan".into()),
+        instance: None,
+        prefix: Some(prefix(net)),
+    }
+}

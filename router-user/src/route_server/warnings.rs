@@ -1,0 +1,224 @@
+//! What an operator should know of a session: the warnings of `show peers`.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+
+use super::{Operator, RouteServer, Session, Up, kind, limit, text};
+use crate::{
+    bgp::{SessionId, wire::Family},
+    config::PeerKind,
+};
+
+impl RouteServer {
+    pub(super) fn warnings(&self, id: &SessionId, session: &Session) -> Vec<String> {
+        let mut warnings = Vec::new();
+        warnings.extend(operators_wish(&session.operator));
+        warnings.extend(self.one_instance_only(id, session));
+        warnings.extend(self.shared_asn(session));
+        warnings.extend(self.single_member(session));
+        if session.peer.membership.is_none() {
+            warnings.extend(self.many_peers());
+        }
+        warnings.extend(session.overfed.map(|(family, count)| {
+            format!(
+                "closed because it was to be sent {count} {} routes, more than the {} allowed \
+                 (`max_advertised`)",
+                text::family(family),
+                session.peer.max_advertised.unwrap_or_default()
+            )
+        }));
+        if self.config.require_policy && session.peer.asn != self.config.asn {
+            warnings.push(
+                "learns and announces nothing: no policy is configured for it (RFC 8212, \
+                 `require_policy`)"
+                    .to_owned(),
+            );
+        }
+        if let Some(up) = &session.up {
+            warnings.extend(self.other_routes(id, up));
+            warnings.extend(self.limits(session, up));
+            warnings.extend(self.outbound_warnings(&session.peer, up));
+            warnings.extend(self.not_advertised(id, up));
+            warnings.extend(up.malformed.as_ref().map(|(count, what)| {
+                format!("{count} prefixes treated as withdrawn, the last because of: {what}")
+            }));
+        }
+        warnings
+    }
+
+    /// The session of the same peer with the other instance.
+    fn sibling(&self, id: &SessionId) -> Option<(&SessionId, &Session)> {
+        let mut others = self.sessions.iter();
+        others.find(|(other, _)| other.peer == id.peer && other.instance != id.instance)
+    }
+
+    fn one_instance_only(&self, id: &SessionId, session: &Session) -> Option<String> {
+        let Some((other, sibling)) = self.sibling(id) else {
+            let family = if id.peer.is_ipv4() { "IPv4" } else { "IPv6" };
+            return Some(format!(
+                "can peer with instance {} only: the other instance has no {family} address",
+                id.instance
+            ));
+        };
+        let only = match (&session.up, &sibling.up) {
+            (Some(_), None) => id.instance,
+            (None, Some(_)) => other.instance,
+            _ => return None,
+        };
+        Some(format!("peers with instance {only} only"))
+    }
+
+    /// Two sessions of a peer that were told the same things have the same fingerprint.
+    fn other_routes(&self, id: &SessionId, up: &Up) -> Option<String> {
+        let (other, sibling) = self.sibling(id)?;
+        // What import adds to one session's routes alone is not the peer's doing.
+        if self.sessions[id].operator.drained != sibling.operator.drained {
+            return None;
+        }
+        let theirs = self.rib.totals(sibling.up.as_ref()?.index);
+        let ours = self.rib.totals(up.index);
+        (ours.fingerprint != theirs.fingerprint).then(|| {
+            format!(
+                "announces other routes to instance {} ({} accepted) than to instance {} ({} accepted); see `waypost \
+                 show learned`",
+                id.instance,
+                ours.accepted,
+                other.instance,
+                theirs.accepted,
+            )
+        })
+    }
+
+    /// Peers whose routes it is sent and that have its ASN: it drops these. In the route server's own AS
+    /// that is as it should be.
+    fn shared_asn(&self, session: &Session) -> Option<String> {
+        let own = &session.peer;
+        let sent = kind::sent_to(&self.config, own.kind());
+        let same = self.config.peers.iter().filter(|peer| {
+            let same_gateway = own.membership.is_some() && own.membership == peer.membership;
+            peer.asn == own.asn
+                && peer.address != own.address
+                && !same_gateway
+                && sent.contains(kind::source(peer.kind()))
+        });
+        let names: Vec<&str> = same.map(|peer| peer.name.as_str()).collect();
+        let told = own.asn != self.config.asn && !own.policy.as_override;
+        (told && !names.is_empty()).then(|| {
+            format!(
+                "shares ASN {} with {}: it drops what is reflected to it from there, unless it \
+                 accepts its own ASN in a path or has `as_override`",
+                own.asn,
+                names.join(", ")
+            )
+        })
+    }
+
+    /// A VPN gateway has two active members: with one alone, its tunnels go down with it.
+    fn single_member(&self, session: &Session) -> Option<String> {
+        let own = session.peer.membership.as_ref()?;
+        let sessions = self.sessions.iter();
+        let live: BTreeSet<IpAddr> = sessions
+            .filter(|(_, other)| other.peer.membership.as_ref() == Some(own))
+            .filter(|(_, other)| other.up.is_some())
+            .map(|(id, _)| id.peer)
+            .collect();
+        (own.kind == PeerKind::Vpn && live.len() == 1).then(|| {
+            format!(
+                "VPN gateway {} has a single live member: if that fails, so does the gateway; let a \
+                 second one connect",
+                own.gateway
+            )
+        })
+    }
+
+    /// More NVAs than `soft_max_peers`.
+    fn many_peers(&self) -> Option<String> {
+        let peers = self.config.peers.iter();
+        let nvas = peers.filter(|peer| peer.membership.is_none()).count();
+        let most = self.config.soft_max_peers;
+        (nvas > usize::from(most)).then(|| {
+            format!("the route server has {nvas} peers, more than {most} (`soft_max_peers`)")
+        })
+    }
+
+    /// Says so in the log, each time another peer is too many.
+    pub(super) fn warn_of_many_peers(&mut self) {
+        let text = self.many_peers();
+        if text != self.many_peers_told {
+            if let Some(text) = &text {
+                tracing::warn!(route_server = %self.config.name, "{text}");
+            }
+            self.many_peers_told = text;
+        }
+    }
+
+    fn limits(&self, session: &Session, up: &Up) -> Vec<String> {
+        let max = session.peer.max_prefixes as usize;
+        let totals = self.rib.totals(up.index);
+        let mut warnings = Vec::new();
+        for family in Family::ALL {
+            let count = totals.received[family as usize] - totals.stale[family as usize];
+            let refused = up.refused[family as usize].count();
+            let family = text::family(family);
+            if let Some(refused) = refused {
+                let remedy = match up.negotiated.route_refresh {
+                    true => "they are asked for again when there is room",
+                    false => "clear the session when there is room: the peer cannot be asked again",
+                };
+                warnings.push(format!(
+                    "{refused} {family} routes were refused: at most {max} are allowed \
+                     (`max_prefixes`); {remedy}"
+                ));
+            } else if count > max {
+                warnings.push(format!(
+                    "announces {count} {family} routes, more than the {max} allowed \
+                     (`max_prefixes`)"
+                ));
+            } else if limit::is_near(count, max) {
+                warnings.push(format!(
+                    "announces {count} {family} routes of at most {max} (`max_prefixes`)"
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// Originated prefixes that this instance has no next hop for.
+    fn not_advertised(&self, id: &SessionId, up: &Up) -> Option<String> {
+        let view = self.view(id)?;
+        let missing = |prefix: &&IpNet| {
+            let family = Family::of(prefix);
+            up.negotiated.families.contains(&family) && view.own_next_hop(family).is_none()
+        };
+        let missing: Vec<String> = self
+            .originated
+            .iter()
+            .filter(missing)
+            .map(IpNet::to_string)
+            .collect();
+        (!missing.is_empty()).then(|| {
+            format!(
+                "not advertised: {}, because instance {} has no address of that family to name as \
+                 next hop",
+                missing.join(", "),
+                id.instance
+            )
+        })
+    }
+}
+
+fn operators_wish(operator: &Operator) -> Option<String> {
+    let Operator { shutdown, drained } = operator;
+    match (shutdown.as_deref(), drained) {
+        (Some(""), _) => Some("shut down by the operator; see `waypost peer start`".to_owned()),
+        (Some(text), _) => Some(format!(
+            "shut down by the operator (\"{text}\"); see `waypost peer start`"
+        )),
+        (None, true) => Some(
+            "drained: its routes are last choice, here and at the peer; see `waypost peer undrain`"
+                .to_owned(),
+        ),
+        (None, false) => None,
+    }
+}

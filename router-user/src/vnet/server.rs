@@ -1,0 +1,237 @@
+//! What a route server has told the networks: its views, and who takes which.
+//!
+//! In: [`Report`]s. Out: the learned tables, the view that each use takes, and the networks whose
+//! routes have to be looked at again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    learned::{LearnedTable, Reach},
+    network::{LiveMembers, Network},
+};
+use crate::{
+    fib::Fib,
+    names::{RouteServerName, TableName, VnetName},
+    rib::{LearnedChange, LearnedViewId},
+    route_server::{LearnedUse, Report, ViewPlan},
+};
+
+pub(super) struct Server {
+    name: RouteServerName,
+    reach: Reach,
+    views: BTreeMap<LearnedViewId, LearnedTable>,
+    /// By what is used, whether a port does or not.
+    uses: BTreeMap<LearnedUse, Use>,
+    members: LiveMembers,
+    /// Views that tell nothing any more. Each stays while ports take it that have not been assigned
+    /// another one.
+    dropped: BTreeSet<LearnedViewId>,
+    /// Tables that are to go.
+    retired: Vec<TableName>,
+}
+
+/// A use by some networks.
+#[derive(Default)]
+pub(super) struct Use {
+    /// A port forwards by it.
+    forwarding: bool,
+    networks: BTreeSet<VnetName>,
+    assigned: Option<Assigned>,
+}
+
+#[derive(Clone, Copy)]
+struct Assigned {
+    view: LearnedViewId,
+    /// All its routes have been told, not only what others depend on.
+    forwarding: bool,
+}
+
+impl Server {
+    pub(super) fn new(name: &RouteServerName, reach: Reach) -> Self {
+        Self {
+            name: name.clone(),
+            reach,
+            views: BTreeMap::new(),
+            uses: BTreeMap::new(),
+            members: LiveMembers::new(),
+            dropped: BTreeSet::new(),
+            retired: Vec::new(),
+        }
+    }
+
+    /// Takes over another configuration; `users`: the networks that use it. What it has told stays.
+    pub(super) fn reconfigure(&mut self, reach: Reach, users: &[&Network]) {
+        for table in self.views.values_mut() {
+            table.set_reach(&reach);
+        }
+        self.reach = reach;
+        let mut former = std::mem::take(&mut self.uses);
+        for network in users {
+            for subnet in &network.subnets {
+                for slot in network.slots(subnet) {
+                    let of = network.learned_use(subnet, slot.gateway);
+                    let assigned = former.remove(&of).and_then(|former| former.assigned);
+                    let entry = self.uses.entry(of).or_insert_with(|| Use {
+                        assigned,
+                        ..Use::default()
+                    });
+                    entry.forwarding |= !slot.ports.is_empty();
+                    entry.networks.insert(network.name().clone());
+                }
+            }
+        }
+    }
+
+    /// Takes over what it tells. Comes back with the networks whose routes that may change.
+    pub(super) fn report(&mut self, report: Report) -> BTreeSet<VnetName> {
+        match report {
+            Report::View(id, plan) => self.plan(id, &plan),
+            Report::Changes(changes) => return self.learned(changes),
+            Report::Assign(of, view) => return self.assign(of, view),
+            Report::Drop(id) => return self.drop_view(id),
+            Report::Members(gateway, members) => {
+                let former = self.members.insert(gateway, members.clone());
+                if former.unwrap_or_default() != members {
+                    let users = self.uses.values().flat_map(|used| &used.networks);
+                    return users.cloned().collect();
+                }
+            }
+        }
+        BTreeSet::new()
+    }
+
+    pub(super) fn apply_to(&mut self, fib: &mut Fib) {
+        for table in self.retired.drain(..) {
+            fib.clear_table(&table);
+        }
+        for table in self.views.values_mut() {
+            table.apply_to(fib);
+        }
+    }
+
+    /// Whether a view waits for its last users to leave it.
+    pub(super) fn has_dropped(&self) -> bool {
+        !self.dropped.is_empty()
+    }
+
+    /// Clears the dropped views that no port takes any more.
+    pub(super) fn retire(&mut self, taken: &BTreeSet<LearnedViewId>, fib: &mut Fib) {
+        let gone: Vec<_> = self.dropped.difference(taken).copied().collect();
+        for id in gone {
+            self.dropped.remove(&id);
+            if let Some(table) = self.views.remove(&id) {
+                fib.clear_table(table.name());
+            }
+        }
+    }
+
+    /// Its tables, once it is configured no more.
+    pub(super) fn into_tables(self) -> impl Iterator<Item = TableName> {
+        let views = self.views.into_values();
+        let standing = views.map(|table| table.name().clone());
+        self.retired.into_iter().chain(standing)
+    }
+
+    pub(super) fn view(&self, id: LearnedViewId) -> Option<&LearnedTable> {
+        self.views.get(&id)
+    }
+
+    /// The view that a use takes, once all has been told that its ports need.
+    pub(super) fn complete(&self, of: &LearnedUse) -> Option<LearnedViewId> {
+        let used = self.uses.get(of)?;
+        let assigned = used.assigned?;
+        (assigned.forwarding || !used.forwarding).then_some(assigned.view)
+    }
+
+    /// The view that a use takes.
+    pub(super) fn assigned(&self, of: &LearnedUse) -> Option<LearnedViewId> {
+        Some(self.uses.get(of)?.assigned?.view)
+    }
+
+    /// Whether a port forwards by a use.
+    pub(super) fn forwards_by(&self, of: &LearnedUse) -> bool {
+        self.uses.get(of).is_some_and(|used| used.forwarding)
+    }
+
+    pub(super) fn members(&self) -> &LiveMembers {
+        &self.members
+    }
+
+    pub(super) fn uses(&self) -> impl Iterator<Item = LearnedUse> {
+        self.uses.iter().map(|(of, used)| LearnedUse {
+            forwarding: used.forwarding,
+            ..of.clone()
+        })
+    }
+
+    fn plan(&mut self, id: LearnedViewId, plan: &ViewPlan) {
+        if !self.views.contains_key(&id) {
+            let table = LearnedTable::new(&self.name, &plan.label, self.reach.clone());
+            let mut dropped = self.dropped.iter().copied();
+            let same_name =
+                dropped.find(|id| self.views.get(id).map(LearnedTable::name) == Some(table.name()));
+            if let Some(former) = same_name {
+                self.dropped.remove(&former);
+                self.views.remove(&former);
+                self.retired.push(table.name().clone());
+            }
+            self.views.insert(id, table);
+        }
+        if let Some(table) = self.views.get_mut(&id) {
+            table.set_forwarding(plan.forwarding);
+        }
+    }
+
+    /// Takes over routes, at O(1) each. Those of a view that was not planned are passed over.
+    fn learned(&mut self, changes: Vec<LearnedChange>) -> BTreeSet<VnetName> {
+        let mut redirected = BTreeSet::new();
+        for change in changes {
+            let id = change.view;
+            let Some(table) = self.views.get_mut(&id) else {
+                continue;
+            };
+            let before = table.defaults();
+            table.learn(change);
+            if table.defaults() != before {
+                redirected.insert(id);
+            }
+        }
+        if redirected.is_empty() {
+            return BTreeSet::new();
+        }
+        let uses = self.uses.values();
+        uses.filter(|used| {
+            let view = used.assigned.map(|assigned| assigned.view);
+            view.is_some_and(|view| redirected.contains(&view))
+        })
+        .flat_map(|used| used.networks.iter().cloned())
+        .collect()
+    }
+
+    fn assign(&mut self, of: LearnedUse, view: LearnedViewId) -> BTreeSet<VnetName> {
+        let forwarding = of.forwarding;
+        let of = LearnedUse {
+            forwarding: false,
+            ..of
+        };
+        let Some(used) = self.uses.get_mut(&of) else {
+            return BTreeSet::new();
+        };
+        used.assigned = Some(Assigned { view, forwarding });
+        used.networks.clone()
+    }
+
+    fn drop_view(&mut self, id: LearnedViewId) -> BTreeSet<VnetName> {
+        if !self.views.contains_key(&id) {
+            return BTreeSet::new();
+        }
+        self.dropped.insert(id);
+        let takes_it = |used: &Use| used.assigned.is_some_and(|assigned| assigned.view == id);
+        let mut concerned = BTreeSet::new();
+        for used in self.uses.values_mut().filter(|used| takes_it(used)) {
+            used.assigned = None;
+            concerned.extend(used.networks.iter().cloned());
+        }
+        concerned
+    }
+}

@@ -1,0 +1,312 @@
+//! What the networks want of a route server, and when they take which of its views.
+
+use std::collections::BTreeSet;
+
+use super::{hub, ip, lab::Lab, learned, net, peerings::hub_and_spokes, route_server, subnet};
+use crate::{
+    bgp::wire::Asn,
+    config::{Gateway, GatewayMembers, Peer, PeerKind, Propagate, RouteTable},
+    fib::Change,
+    names::VnetName,
+    rib::{LearnedChange, LearnedViewId},
+    route_server::{LearnedUse, Report, ViewPlan},
+    vnet::Vnets,
+};
+
+#[test]
+fn uses_differ_by_reach_propagation_and_gateway_and_are_told_once() {
+    let mut config = hub_and_spokes();
+    config.route_tables.push(RouteTable {
+        name: "quiet".into(),
+        propagate: Propagate::NONE,
+        routes: vec![],
+    });
+    config.vnets[0].subnets[1].route_table = Some("quiet".into());
+    config.route_servers[0]
+        .gateways
+        .push(gateway(GatewayMembers::Addresses(vec![ip("10.1.10.4")])));
+    let hub: &[&str] = &["hub", "spoke1", "spoke2"];
+    let expected = BTreeSet::from([
+        of(hub, Propagate::ALL, None),
+        of(hub, Propagate::NONE, None),
+        of(hub, Propagate::ALL, Some(PeerKind::Vpn)),
+        of(&["hub", "spoke1"], Propagate::ALL, None),
+        of(&["hub", "spoke2"], Propagate::ALL, None),
+    ]);
+    assert_eq!(Vnets::new(&config).uses(&"rs1".into()), expected);
+}
+
+#[test]
+fn a_port_belongs_to_a_gateway_by_its_address_or_its_range() {
+    let mut config = hub();
+    for members in [
+        GatewayMembers::Addresses(vec![ip("10.1.10.4")]),
+        GatewayMembers::Range {
+            prefix: net("10.1.10.0/27"),
+            max_members: 16,
+        },
+    ] {
+        config.route_servers[0].gateways = vec![gateway(members)];
+        let lab = Lab::new(&config);
+        let (_, of, view) = lab.vnets.learned_use(&"hub".into(), &"nva".into()).unwrap();
+        assert_eq!(of.gateway, Some(PeerKind::Vpn));
+        assert_eq!(view, Some(LearnedViewId::default()));
+        let tables = lab.vnets.tables(&"hub".into(), &"nva".into());
+        assert_eq!(tables.unwrap().0, lab.own("sdwan"));
+        let (_, of, _) = lab
+            .vnets
+            .learned_use(&"hub".into(), &"apps".into())
+            .unwrap();
+        assert_eq!(of.gateway, None);
+    }
+}
+
+#[test]
+fn ports_are_placed_once_their_use_is_assigned_and_without_route_server_at_once() {
+    let mut config = hub_and_spokes();
+    config.vnets[2].peerings[0].use_remote_route_server = false;
+    let mut lab = Lab::silent(&config);
+    assert_eq!(ports(&lab), ["sp2"]);
+    let spoke1 = of(&["hub", "spoke1"], Propagate::ALL, None);
+    lab.say(vec![plan(7, "abc")]);
+    assert_eq!(ports(&lab), ["sp2"], "its routes are not complete");
+    lab.say(vec![changes(7, "10.250.0.0/16", "10.1.10.4")]);
+    assert_eq!(ports(&lab), ["sp2"]);
+    let emitted = lab.say(vec![Report::Assign(spoke1, LearnedViewId(7))]);
+    assert_eq!(ports(&lab), ["sp1", "sp2"]);
+    assert_eq!(lab.learned_table("sp1"), Some("learned/rs1/abc"));
+    assert_eq!(lab.answer("sp1", "10.250.0.1"), "via hub 10.1.10.4");
+    assert!(matches!(emitted.last(), Some(Change::PutPort(_))));
+}
+
+#[test]
+fn views_have_tables_of_their_own_and_a_port_meets_only_its_own() {
+    let mut lab = Lab::silent(&hub_and_spokes());
+    let all: &[&str] = &["hub", "spoke1", "spoke2"];
+    lab.say(vec![
+        plan(0, ""),
+        plan(1, "ff"),
+        changes(0, "10.250.0.0/16", "10.1.10.4"),
+        changes(1, "10.250.0.0/16", "10.101.1.4"),
+        changes(1, "0.0.0.0/0", "10.101.1.4"),
+        Report::Assign(of(all, Propagate::ALL, None), LearnedViewId(1)),
+        Report::Assign(
+            of(&["hub", "spoke1"], Propagate::ALL, None),
+            LearnedViewId(1),
+        ),
+        Report::Assign(
+            of(&["hub", "spoke2"], Propagate::ALL, None),
+            LearnedViewId(0),
+        ),
+    ]);
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via spoke1 10.101.1.4");
+    assert_eq!(lab.answer("sp2", "10.250.0.1"), "via hub 10.1.10.4");
+    // What is learned in one view moves nobody's private ranges but its users'.
+    assert_eq!(lab.answer("sp1", "192.168.0.1"), "via spoke1 10.101.1.4");
+    assert_eq!(lab.answer("sp2", "192.168.0.1"), "discard");
+}
+
+#[test]
+fn a_port_keeps_its_view_until_another_is_assigned_and_then_the_old_one_may_go() {
+    let mut config = hub_and_spokes();
+    let mut lab = Lab::new(&config);
+    lab.learn(vec![learned("10.250.0.0/16", &["10.1.10.4"])]);
+    let before = lab.kernel.ports["sp1"].clone();
+
+    // Spoke 1 reaches one network more.
+    config.vnets[1]
+        .peerings
+        .push(crate::config::Peering::new("spoke2".into()));
+    config.vnets[2]
+        .peerings
+        .push(crate::config::Peering::new("spoke1".into()));
+    lab.vnets.reconfigure(&config);
+    lab.apply();
+    let between = &lab.kernel.ports["sp1"];
+    assert_ne!(between.own_table, before.own_table, "the peering is there");
+    assert_eq!(between.learned_table, before.learned_table);
+    assert_eq!(lab.answer("sp1", "10.250.0.1"), "via hub 10.1.10.4");
+
+    let all: &[&str] = &["hub", "spoke1", "spoke2"];
+    lab.say(vec![
+        plan(1, "ff"),
+        changes(1, "10.250.0.0/16", "10.102.1.4"),
+        Report::Assign(of(all, Propagate::ALL, None), LearnedViewId(1)),
+        Report::Drop(LearnedViewId(0)),
+    ]);
+    assert_eq!(lab.answer("sp1", "10.250.0.1"), "via spoke2 10.102.1.4");
+    assert!(
+        !lab.kernel.tables.contains("learned/rs1"),
+        "nobody takes it"
+    );
+}
+
+#[test]
+fn a_view_that_is_dropped_leaves_nothing_once_its_last_ports_have_another() {
+    let mut lab = Lab::new(&hub());
+    lab.learn(vec![
+        learned("10.250.0.0/16", &["10.1.10.4"]),
+        learned("0.0.0.0/0", &["10.1.10.4"]),
+    ]);
+    lab.say(vec![Report::Drop(LearnedViewId(0))]);
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.4");
+    lab.say(vec![
+        plan(1, "ff"),
+        Report::Assign(of(&["hub"], Propagate::ALL, None), LearnedViewId(1)),
+    ]);
+    assert_eq!(lab.learned_table("vm1"), Some("learned/rs1/ff"));
+    assert!(!lab.kernel.tables.contains("learned/rs1"));
+    assert_eq!(
+        lab.answer("vm1", "10.250.0.1"),
+        "discard",
+        "nothing is learned"
+    );
+    let changes = lab.learn(vec![learned("10.250.0.0/16", &["10.1.10.4"])]);
+    assert_eq!(changes, [], "it says nothing any more");
+}
+
+#[test]
+fn a_view_under_the_name_of_one_that_was_dropped_starts_empty() {
+    let mut lab = Lab::new(&hub());
+    lab.learn(vec![
+        learned("10.250.0.0/16", &["10.1.10.4"]),
+        learned("10.251.0.0/16", &["10.1.10.4"]),
+    ]);
+    lab.say(vec![
+        Report::Drop(LearnedViewId(0)),
+        plan(1, ""),
+        changes(1, "10.250.0.0/16", "10.1.10.9"),
+        Report::Assign(of(&["hub"], Propagate::ALL, None), LearnedViewId(1)),
+    ]);
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.9");
+    assert_eq!(lab.answer("vm1", "10.251.0.1"), "discard");
+    assert_eq!(lab.fib.routes(&"learned/rs1".into()).count(), 1);
+}
+
+#[test]
+fn a_network_that_changes_its_route_server_keeps_the_old_routes_until_the_new_ones_are_complete() {
+    let mut config = hub_and_spokes();
+    let mut lab = Lab::new(&config);
+    lab.learn(vec![learned("10.250.0.0/16", &["10.1.10.4"])]);
+    config
+        .route_servers
+        .push(route_server("rs2", "spoke1", "10.101.255"));
+    lab.vnets.reconfigure(&config);
+    lab.apply();
+    assert_eq!(lab.learned_table("sp1"), Some("learned/rs1"));
+    assert_eq!(lab.answer("sp1", "10.250.0.1"), "via hub 10.1.10.4");
+    lab.reconfigure(&config);
+    assert_eq!(lab.learned_table("sp1"), Some("learned/rs2"));
+}
+
+#[test]
+fn a_first_port_waits_until_all_routes_have_been_told() {
+    let mut config = hub();
+    let full = hub();
+    for subnet in &mut config.vnets[0].subnets {
+        subnet.ports.clear();
+    }
+    let mut lab = Lab::new(&config);
+    lab.vnets.reconfigure(&full);
+    lab.apply();
+    assert_eq!(ports(&lab), Vec::<String>::new());
+    lab.say(vec![
+        plan(0, ""),
+        changes(0, "10.250.0.0/16", "10.1.10.4"),
+        Report::Assign(of(&["hub"], Propagate::ALL, None), LearnedViewId(0)),
+    ]);
+    assert_eq!(ports(&lab), ["sdwan", "vm1", "vm2"]);
+}
+
+#[test]
+fn a_blackhole_is_dropped_as_such_and_told() {
+    let mut lab = Lab::new(&hub());
+    let mut change = learned("10.250.0.0/16", &[]);
+    change.route.as_mut().unwrap().blackhole = true;
+    lab.learn(vec![change]);
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "blackhole");
+    let rows = super::apps(&lab.vnets, &[]);
+    let row = super::row(&rows, "10.250.0.0/16", "learned");
+    assert_eq!(
+        (row.state.as_str(), row.next_hop_type.as_str()),
+        ("Active", "None")
+    );
+    assert_eq!(
+        super::reason(row),
+        "the best path carries BLACKHOLE (RFC 7999): packets are dropped"
+    );
+}
+
+#[test]
+fn ports_of_a_gateway_beside_others_take_their_own_view() {
+    let mut config = hub();
+    let mut machines = subnet("nva", "10.1.10", "fw", true);
+    machines.ports[0].addresses = vec![ip("10.1.10.9")];
+    config.vnets[0].subnets[2].ports.append(&mut machines.ports);
+    config.route_servers[0]
+        .gateways
+        .push(gateway(GatewayMembers::Addresses(vec![ip("10.1.10.4")])));
+    let mut lab = Lab::silent(&config);
+    lab.say(vec![
+        plan(0, ""),
+        plan(1, "ff"),
+        Report::Assign(of(&["hub"], Propagate::ALL, None), LearnedViewId(0)),
+        Report::Assign(
+            of(&["hub"], Propagate::ALL, Some(PeerKind::Vpn)),
+            LearnedViewId(1),
+        ),
+    ]);
+    assert_eq!(lab.learned_table("fw"), Some("learned/rs1"));
+    assert_eq!(lab.learned_table("sdwan"), Some("learned/rs1/ff"));
+    let told = lab.vnets.tables(&"hub".into(), &"nva".into());
+    assert_eq!(
+        told.unwrap().1,
+        Some("learned/rs1".into()),
+        "the others' count"
+    );
+}
+
+impl Lab {
+    /// `rs1` says this.
+    fn say(&mut self, reports: Vec<Report>) -> Vec<Change> {
+        self.vnets.report(&"rs1".into(), reports);
+        self.apply()
+    }
+}
+
+fn ports(lab: &Lab) -> Vec<String> {
+    lab.kernel.ports.keys().map(ToString::to_string).collect()
+}
+
+fn of(reach: &[&str], propagate: Propagate, gateway: Option<PeerKind>) -> LearnedUse {
+    LearnedUse {
+        propagate,
+        gateway,
+        reach: reach.iter().map(|name| VnetName::from(*name)).collect(),
+        forwarding: true,
+    }
+}
+
+fn plan(view: u32, label: &str) -> Report {
+    let plan = ViewPlan {
+        label: label.into(),
+        forwarding: true,
+    };
+    Report::View(LearnedViewId(view), plan)
+}
+
+fn changes(view: u32, prefix: &str, next_hop: &str) -> Report {
+    Report::Changes(vec![LearnedChange {
+        view: LearnedViewId(view),
+        ..learned(prefix, &[next_hop])
+    }])
+}
+
+fn gateway(members: GatewayMembers) -> Gateway {
+    Gateway {
+        name: "vpn".into(),
+        kind: PeerKind::Vpn,
+        members,
+        template: Peer::new("vpn".into(), ip("10.1.10.4"), 65515 as Asn),
+    }
+}
