@@ -1,10 +1,23 @@
 //! `[[route_server.learned]]` and `[[route_server.advertised]]`: routes given by hand.
 
-use std::net::IpAddr;
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
-use super::{CommunityValue, PeerKind};
+use super::{
+    CommunityValue, PeerKind,
+    claims::Claims,
+    fault::Report,
+    networks::Networks,
+    route_map::refuse_stranger,
+    schema,
+    section::{Located, Section},
+    special::{all_special, refuse_next_hop},
+    values::{Address, Name, Prefix},
+};
 use crate::names::PeerName;
 
 /// `[[route_server.learned]]`: a static route, learned as if an NVA had announced it.
@@ -32,10 +45,214 @@ pub struct CustomAdvertised {
 }
 
 /// Who is sent a custom route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Recipient {
     /// All peers of this kind.
     Kind(PeerKind),
     /// This peer, or all members of the gateway of this name.
     Peer(PeerName),
+}
+
+/// Reads `[[route_server.learned]]` of a route server in network `network`.
+pub(super) fn read_learned(
+    server: &Section<'_, '_>,
+    networks: &mut Networks,
+    network: Option<usize>,
+    report: &mut Report,
+) -> Vec<CustomLearned> {
+    let mut prefixes = Claims::of("prefix");
+    let mut all = Vec::new();
+    for section in server.subsections("learned", &schema::LEARNED, report) {
+        let prefix = section.required_text::<Prefix>("prefix", report);
+        if let Some(prefix) = &prefix {
+            prefixes.claim(prefix.value.0, "a static route", prefix.at, report);
+            refuse_special(prefix, "static route", report);
+        }
+        let prefix = prefix.map(|prefix| prefix.value.0);
+        let owner = match prefix {
+            Some(prefix) => format!("static route {prefix}"),
+            None => "a static route".to_owned(),
+        };
+        let mut claims = Claims::of("next hop");
+        let mut next_hops = Vec::new();
+        for next_hop in section.required_list::<Address>("next_hop", report) {
+            let Located {
+                value: Address(value),
+                at,
+            } = next_hop;
+            claims.claim(value, &owner, at, report);
+            refuse_next_hop(&next_hop, prefix.as_ref(), &owner, report);
+            if let Some(network) = network {
+                let what = format!("next hop {value} of {owner}");
+                let remedy = "give the address of a machine there";
+                let place = networks.locate(network, value.into(), &what, remedy, at, report);
+                if let Some(place) = place {
+                    networks.at_mut(place).note_machine(
+                        value,
+                        what,
+                        "give the address of a machine",
+                        at,
+                    );
+                }
+            }
+            next_hops.push(value);
+        }
+        next_hops.sort();
+        if let Some(prefix) = prefix {
+            all.push(CustomLearned { prefix, next_hops });
+        }
+    }
+    all
+}
+
+/// Reads `[[route_server.advertised]]` of a route server in network `network`, which has these peers
+/// and gateways.
+pub(super) fn read_advertised(
+    server: &Section<'_, '_>,
+    recipients: &HashSet<PeerName>,
+    networks: &Networks,
+    network: Option<usize>,
+    report: &mut Report,
+) -> Vec<CustomAdvertised> {
+    let sections = server.subsections("advertised", &schema::ADVERTISED, report);
+    let mut reader = AdvertisedReader {
+        recipients,
+        originated: match network {
+            Some(network) if !sections.is_empty() => originated(networks, network),
+            _ => HashMap::new(),
+        },
+        taken: HashMap::new(),
+    };
+    sections
+        .iter()
+        .filter_map(|section| reader.read(section, report))
+        .collect()
+}
+
+/// What a route server in `network` announces anyway, and whose prefixes these are.
+fn originated(networks: &Networks, network: usize) -> HashMap<IpNet, &str> {
+    let own = [&networks.at(network).vnet].into_iter();
+    own.chain(networks.users(network))
+        .flat_map(|vnet| {
+            vnet.prefixes
+                .iter()
+                .map(|prefix| (*prefix, vnet.name.as_str()))
+        })
+        .collect()
+}
+
+struct AdvertisedReader<'r> {
+    recipients: &'r HashSet<PeerName>,
+    originated: HashMap<IpNet, &'r str>,
+    /// Who is sent which prefix already, and the place that says so.
+    taken: HashMap<(IpNet, Recipient), usize>,
+}
+
+impl AdvertisedReader<'_> {
+    fn read(&mut self, section: &Section<'_, '_>, report: &mut Report) -> Option<CustomAdvertised> {
+        let prefix = section.required_text::<Prefix>("prefix", report);
+        let owner = match &prefix {
+            Some(prefix) => format!("advertised route {}", prefix.value.0),
+            None => "an advertised route".to_owned(),
+        };
+        if let Some(prefix) = &prefix {
+            refuse_special(prefix, "advertised route", report);
+            if let Some(network) = self.originated.get(&prefix.value.0) {
+                report.fault(
+                    prefix.at,
+                    format!("{owner} is a prefix of network {network}, which all peers are sent"),
+                    "leave it out, or advertise a part of it",
+                );
+            }
+        }
+        let to = self.recipients_of(section, &owner, report);
+        let own = prefix.as_ref().map(|prefix| prefix.value.0);
+        let next_hop = section.text::<Address>("next_hop", report);
+        if let Some(next_hop) = &next_hop {
+            refuse_next_hop(next_hop, own.as_ref(), &owner, report);
+        }
+        let med = section.integer("med", 0..=u32::MAX, report);
+        let communities = section.list::<CommunityValue>("community", report);
+        let mut communities: Vec<_> = communities
+            .into_iter()
+            .map(|located| located.value)
+            .collect();
+        communities.sort();
+        communities.dedup();
+        let prefix = own?;
+        for Located { value, at } in &to {
+            if let Some(first) = self.taken.insert((prefix, value.clone()), *at) {
+                let line = report.line_of(first);
+                report.fault(
+                    *at,
+                    format!("{owner} goes to {} twice (line {line})", value.word()),
+                    "keep one of the two",
+                );
+            }
+        }
+        Some(CustomAdvertised {
+            prefix,
+            to: to.into_iter().map(|to| to.value).collect(),
+            next_hop: next_hop.map(|next_hop| next_hop.value.0),
+            med: med.map(|med| med.value),
+            communities,
+        })
+    }
+
+    fn recipients_of(
+        &self,
+        section: &Section<'_, '_>,
+        owner: &str,
+        report: &mut Report,
+    ) -> Vec<Located<Recipient>> {
+        let before = report.faults();
+        let kinds = section.choices("to", &PeerKind::WORDS, report).into_iter();
+        let mut to: Vec<_> = kinds
+            .map(|Located { value, at }| Located {
+                value: Recipient::Kind(value),
+                at,
+            })
+            .collect();
+        for Located { value, at } in section.list::<Name>("to_peer", report) {
+            let peer = PeerName::from(value.0);
+            refuse_stranger(&peer, self.recipients, owner, at, report);
+            to.push(Located {
+                value: Recipient::Peer(peer),
+                at,
+            });
+        }
+        if to.is_empty() && report.faults() == before {
+            report.fault(
+                section.at,
+                format!("{owner} goes to nobody"),
+                "add to = [\"nva\", …], kinds of peer, or to_peer = [\"…\"], peers and gateways by name",
+            );
+        }
+        to
+    }
+}
+
+impl Recipient {
+    /// As the configuration has it.
+    fn word(&self) -> &str {
+        match self {
+            Self::Kind(kind) => kind.word(),
+            Self::Peer(name) => name.as_str(),
+        }
+    }
+}
+
+/// A route leads to machines.
+fn refuse_special(prefix: &Located<Prefix>, owner: &str, report: &mut Report) {
+    let Located {
+        value: Prefix(prefix),
+        at,
+    } = prefix;
+    if let Some(special) = all_special(prefix) {
+        report.fault(
+            *at,
+            format!("{owner} {prefix} has {special} addresses only"),
+            "give a prefix that machines can have addresses from",
+        );
+    }
 }

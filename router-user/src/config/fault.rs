@@ -121,3 +121,19 @@ impl Report {
         }
     }
 }
+
+/// The names that there are, for a remedy; of many only the first.
+pub(super) fn known<N: fmt::Display>(names: impl IntoIterator<Item = N>) -> String {
+    const SHOWN: usize = 10;
+    let mut names = names.into_iter();
+    let mut shown: Vec<_> = names
+        .by_ref()
+        .take(SHOWN)
+        .map(|name| name.to_string())
+        .collect();
+    match names.count() {
+        0 => {}
+        more => shown.push(format!("and {more} more")),
+    }
+    shown.join(", ")
+}

@@ -12,7 +12,10 @@ use futures::TryStreamExt as _;
 use netlink_packet_route::{address::AddressAttribute, link::LinkAttribute};
 
 use super::{Config, Fault, Faults, Parsed, places::Places};
-use crate::{bgp::protection, names::InterfaceName};
+use crate::{
+    bgp::protection,
+    names::{InterfaceName, PeerName},
+};
 
 /// Interfaces of the host and their addresses.
 #[derive(Clone, Debug, Default)]
@@ -201,18 +204,24 @@ fn missing_tcp_ao(config: &Config, places: &Places, host: &Host) -> Vec<Fault> {
     };
     let mut warnings = Vec::new();
     for server in &config.route_servers {
-        let peers = server.peers.iter().map(|peer| (&peer.name, &peer.security));
+        let peers = server.peers.iter();
+        let peers = peers.map(|peer| (peer.name.clone(), &peer.security));
         let dynamic = server.dynamic_peers.iter();
-        let dynamic = dynamic.map(|peers| (&peers.name, &peers.template.security));
-        for (name, security) in peers.chain(dynamic) {
+        let dynamic = dynamic.map(|peers| (peers.name.clone(), &peers.template.security));
+        let gateways = server.gateways.iter().map(|gateway| {
+            let name = PeerName::from(gateway.name.as_str());
+            (name, &gateway.template.security)
+        });
+        for (name, security) in peers.chain(dynamic).chain(gateways) {
             if security.tcp_ao.is_empty() {
                 continue;
             }
-            let place = (server.name.clone(), name.clone());
+            let what = format!("peer {name} of route server {} stays down", server.name);
+            let place = (server.name.clone(), name);
             warnings.push(Fault {
                 file: places.file.clone(),
                 line: places.peers.get(&place).copied().unwrap_or(1),
-                what: format!("peer {name} of route server {} stays down", server.name),
+                what,
                 remedy: reason.clone(),
             });
         }

@@ -22,16 +22,22 @@ mod diff;
 mod fault;
 mod gateway;
 pub mod host;
+mod instance;
 mod network;
+mod networks;
 mod parse;
 mod peer;
 mod peering;
+mod peers;
 mod places;
 mod route_map;
 mod route_server;
 mod route_table;
 pub mod schema;
 mod section;
+mod space;
+mod special;
+mod subnet;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -44,8 +50,8 @@ pub use peer::{DynamicPeers, LimitAction, Peer, PeerPolicy};
 pub use peering::Peering;
 pub use places::Places;
 pub use route_map::{
-    AsPathPattern, AsPathRegex, CommunityValue, Match, PrefixPattern, RouteChanges, RouteMap,
-    RouteMapAction, RouteMapRule, RouteMaps, SourcePattern,
+    AsPathPattern, AsPathRegex, CommunityValue, Match, PatternError, PrefixPattern, RouteChanges,
+    RouteMap, RouteMapAction, RouteMapRule, RouteMaps, SourcePattern,
 };
 pub use route_table::{Propagate, RouteTable, UserDefinedNextHop, UserDefinedRoute};
 
@@ -266,6 +272,18 @@ pub enum RoutingPreference {
     VpnGateway,
     /// None: the AS path decides.
     AsPath,
+}
+
+impl RoutingPreference {
+    /// Its word in the configuration and in answers.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ExpressRoute => "express_route",
+            Self::VpnGateway => "vpn_gateway",
+            Self::AsPath => "as_path",
+        }
+    }
 }
 
 impl RouteServer {

@@ -1,19 +1,24 @@
-//! `[[vnet]]` with its subnets and ports.
+//! `[[vnet]]` with its subnets, ports and peerings.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use ipnet::IpNet;
 
 use super::{
-    Port, Subnet, Vnet,
+    Vnet,
     claims::Claims,
     fault::Report,
+    peering::{self, PeeringPlaces},
     places::Places,
+    route_table::RouteTables,
     schema,
     section::{Located, Section},
-    values::{Address, Interface, Name, Prefix},
+    space::Space,
+    special::special_within,
+    subnet::{Shared, SubnetReader},
+    values::{Address, Name, Prefix},
 };
-use crate::names::{InterfaceName, MacAddr, VnetName};
+use crate::names::VnetName;
 
 /// Name of a network whose name could not be read.
 pub(super) const NAMELESS: &str = "?";
@@ -23,15 +28,46 @@ pub(super) const NAMELESS: &str = "?";
 pub(super) struct Network {
     pub(super) vnet: Vnet,
     pub(super) addresses: Claims<IpAddr>,
-    /// Those of them that are the gateway host's: no peer can have them.
+    /// Those of them that are the gateway host's: no machine can have them.
     pub(super) own: Claims<IpAddr>,
-    /// Its uplinks, with their places.
-    uplinks: Vec<Located<IpAddr>>,
     /// Read without a fault in its prefixes: what lies outside them is a fault of its own.
     pub(super) complete: bool,
+    /// Places of its peerings, in their order.
+    pub(super) peering_places: Vec<PeeringPlaces>,
+    /// Addresses of machines that the file names elsewhere.
+    machines: Vec<Machine>,
+    /// Ports for which the file does not say whether they forward: place of the subnet, of the port.
+    pub(super) undecided: Vec<(usize, usize)>,
+    /// Where those are who forward: peers, and the ranges that they connect from.
+    forwarders: HashSet<IpAddr>,
+    forwarding_ranges: Vec<IpNet>,
+}
+
+/// An address that has to be a machine's.
+#[derive(Debug)]
+struct Machine {
+    address: IpAddr,
+    /// What it is, for messages: `uplink 10.1.1.1`.
+    what: String,
+    at: usize,
+    remedy: &'static str,
 }
 
 impl Network {
+    fn new(vnet: Vnet, complete: bool) -> Self {
+        Self {
+            vnet,
+            addresses: Claims::of("address"),
+            own: Claims::of("address"),
+            complete,
+            peering_places: Vec::new(),
+            machines: Vec::new(),
+            undecided: Vec::new(),
+            forwarders: HashSet::new(),
+            forwarding_ranges: Vec::new(),
+        }
+    }
+
     /// Claims an address for the gateway host.
     pub(super) fn claim_own(
         &mut self,
@@ -47,25 +83,65 @@ impl Network {
         }
     }
 
-    /// The Internet does not lie behind the gateway host's own addresses. Asked once all of them are
-    /// claimed.
-    pub(super) fn refuse_own_uplinks(&self, report: &mut Report) {
-        for Located { value, at } in &self.uplinks {
-            if let Some((owner, place)) = self.own.owner(value) {
+    /// Notes that an address is to be a machine's; `what` names it.
+    pub(super) fn note_machine(
+        &mut self,
+        address: IpAddr,
+        what: String,
+        remedy: &'static str,
+        at: usize,
+    ) {
+        self.machines.push(Machine {
+            address,
+            what,
+            at,
+            remedy,
+        });
+    }
+
+    /// Notes that the port with this address forwards other machines' packets.
+    pub(super) fn note_forwarder(&mut self, address: IpAddr) {
+        self.forwarders.insert(address);
+    }
+
+    /// Notes that ports with addresses from this range forward other machines' packets.
+    pub(super) fn note_forwarders(&mut self, range: IpNet) {
+        self.forwarding_ranges.push(range);
+    }
+
+    /// No machine has the gateway host's own addresses. Asked once all of them are claimed.
+    pub(super) fn refuse_own_machines(&self, report: &mut Report) {
+        for machine in &self.machines {
+            if let Some((owner, place)) = self.own.owner(&machine.address) {
                 let line = report.line_of(place);
                 report.fault(
-                    *at,
-                    format!("uplink {value} is that of {owner} (line {line})"),
-                    "give the address of a machine in one of the network's subnets",
+                    machine.at,
+                    format!("{} is that of {owner} (line {line})", machine.what),
+                    machine.remedy,
                 );
             }
         }
     }
+
+    /// The network, with what its ports do by default. Asked once all forwarders are noted.
+    pub(super) fn into_vnet(mut self) -> Vnet {
+        let ranges = std::mem::take(&mut self.forwarding_ranges);
+        let (ranges, _) = Space::of(ranges.into_iter().map(|range| (range, ())));
+        for (subnet, port) in self.undecided {
+            let port = &mut self.vnet.subnets[subnet].ports[port];
+            port.ip_forwarding = port.addresses.iter().any(|address| {
+                self.forwarders.contains(address) || ranges.of_address(*address).is_some()
+            });
+        }
+        self.vnet
+    }
 }
 
-/// Reads all networks. Networks may use the same prefixes: packets of one never meet the other.
+/// Reads all networks. Networks may use the same prefixes, unless they are peered: packets of one
+/// never meet the other.
 pub(super) fn read_all(
     root: &Section<'_, '_>,
+    tables: &mut RouteTables,
     places: &mut Places,
     report: &mut Report,
 ) -> Vec<Network> {
@@ -78,38 +154,37 @@ pub(super) fn read_all(
         );
     }
     let mut names = Claims::of("name");
-    let mut interfaces = Claims::of("interface");
+    let mut shared = Shared {
+        interfaces: Claims::of("interface"),
+        tables,
+        places,
+    };
     sections
         .iter()
-        .map(|section| read(section, &mut names, &mut interfaces, places, report))
+        .map(|section| read(section, &mut names, &mut shared, report))
         .collect()
 }
 
 fn read(
     section: &Section<'_, '_>,
     names: &mut Claims<VnetName>,
-    interfaces: &mut Claims<InterfaceName>,
-    places: &mut Places,
+    shared: &mut Shared<'_>,
     report: &mut Report,
 ) -> Network {
     let name = section.required_text::<Name>("name", report);
     let before = report.faults();
     let prefixes = section.required_list::<Prefix>("prefixes", report);
-    let complete = report.faults() == before;
     refuse_overlaps(&prefixes, report);
-    let mut network = Network {
-        vnet: Vnet {
-            name: name.as_ref().map_or(NAMELESS, |name| &name.value.0).into(),
-            prefixes: prefixes.iter().map(|prefix| prefix.value.0).collect(),
-            uplink: Vec::new(),
-            subnets: Vec::new(),
-            peerings: Vec::new(),
-        },
-        addresses: Claims::of("address"),
-        own: Claims::of("address"),
-        uplinks: Vec::new(),
-        complete,
+    refuse_special(&prefixes, report);
+    let complete = report.faults() == before;
+    let vnet = Vnet {
+        name: name.as_ref().map_or(NAMELESS, |name| &name.value.0).into(),
+        prefixes: prefixes.iter().map(|prefix| prefix.value.0).collect(),
+        uplink: Vec::new(),
+        subnets: Vec::new(),
+        peerings: Vec::new(),
     };
+    let mut network = Network::new(vnet, complete);
     network.vnet.prefixes.sort();
 
     let mut subnet_names = Claims::of("name");
@@ -118,8 +193,7 @@ fn read(
         let mut reader = SubnetReader {
             network: &mut network,
             taken: &mut taken,
-            interfaces,
-            places,
+            shared,
         };
         let Some(subnet) = reader.read(&section, report) else {
             continue;
@@ -133,6 +207,7 @@ fn read(
         network.vnet.subnets.push(subnet);
     }
     read_uplink(section, &mut network, report);
+    peering::read_all(section, &mut network, report);
 
     if let Some(name) = name {
         let key = network.vnet.name.clone();
@@ -171,196 +246,12 @@ fn read_uplink(section: &Section<'_, '_>, network: &mut Network, report: &mut Re
             );
         }
         network.vnet.uplink.push(address);
-        network.uplinks.push(Located { value: address, at });
-    }
-}
-
-/// Reads the subnets of one network.
-struct SubnetReader<'r> {
-    network: &'r mut Network,
-    /// Prefixes of the subnets read so far, with the subnet's name.
-    taken: &'r mut Vec<(IpNet, String, usize)>,
-    interfaces: &'r mut Claims<InterfaceName>,
-    places: &'r mut Places,
-}
-
-impl SubnetReader<'_> {
-    fn read(&mut self, section: &Section<'_, '_>, report: &mut Report) -> Option<Subnet> {
-        let name = section.required_text::<Name>("name", report);
-        let label = name.as_ref().map_or("?", |name| &name.value.0).to_owned();
-        let before = report.faults();
-        let prefixes = section.required_list::<Prefix>("prefixes", report);
-        let complete = report.faults() == before;
-        for prefix in &prefixes {
-            self.place_prefix(prefix, &label, report);
-        }
-        let prefixes: Vec<IpNet> = prefixes.iter().map(|prefix| prefix.value.0).collect();
-        let mut subnet = Subnet {
-            name: label.as_str().into(),
-            gateways: self.gateways(section, &label, &prefixes, complete, report),
-            prefixes,
-            ports: Vec::new(),
-            route_table: None,
-        };
-        for section in section.subsections("port", &schema::PORT, report) {
-            if let Some(port) = self.read_port(&section, &subnet, complete, report) {
-                subnet.ports.push(port);
-            }
-        }
-        name.map(|_| subnet)
-    }
-
-    fn place_prefix(&mut self, prefix: &Located<Prefix>, subnet: &str, report: &mut Report) {
-        let Located {
-            value: Prefix(prefix),
+        network.note_machine(
+            address,
+            format!("uplink {address}"),
+            "give the address of a machine in one of the network's subnets",
             at,
-        } = *prefix;
-        let vnet = &self.network.vnet;
-        if self.network.complete && !vnet.prefixes.iter().any(|space| space.contains(&prefix)) {
-            report.fault(
-                at,
-                format!(
-                    "subnet {subnet}: {prefix} lies outside network {}",
-                    vnet.name
-                ),
-                "move it into one of the network's prefixes, or add its prefix to the network",
-            );
-        }
-        if let Some((other, owner, place)) = self
-            .taken
-            .iter()
-            .find(|(other, ..)| overlap(*other, prefix))
-        {
-            let line = report.line_of(*place);
-            report.fault(
-                at,
-                format!(
-                    "subnet {subnet}: {prefix} overlaps {other} of subnet {owner} (line {line})"
-                ),
-                "give each subnet prefixes of its own",
-            );
-        }
-        self.taken.push((prefix, subnet.to_owned(), at));
-    }
-
-    /// One gateway for each prefix: the configured one, else the first usable address.
-    fn gateways(
-        &mut self,
-        section: &Section<'_, '_>,
-        subnet: &str,
-        prefixes: &[IpNet],
-        complete: bool,
-        report: &mut Report,
-    ) -> Vec<IpAddr> {
-        let mut given: Vec<(IpNet, IpAddr, usize)> = Vec::new();
-        for gateway in section.list::<Address>("gateways", report) {
-            let Located {
-                value: Address(address),
-                at,
-            } = gateway;
-            let Some(prefix) = prefixes.iter().find(|prefix| prefix.contains(&address)) else {
-                if complete {
-                    report.fault(
-                        at,
-                        format!("gateway {address} lies outside subnet {subnet}"),
-                        "give an address within one of the subnet's prefixes",
-                    );
-                }
-                continue;
-            };
-            if let Some((_, other, _)) = given.iter().find(|(of, ..)| of == prefix) {
-                report.fault(
-                    at,
-                    format!("subnet {subnet} has two gateways in {prefix}, {other} and {address}"),
-                    "keep one for each prefix",
-                );
-                continue;
-            }
-            given.push((*prefix, address, at));
-        }
-        let owner = format!("the gateway of subnet {subnet}");
-        prefixes
-            .iter()
-            .map(|prefix| {
-                let (address, at) = given
-                    .iter()
-                    .find(|(of, ..)| of == prefix)
-                    .map_or((first_usable(prefix), section.at), |(_, address, at)| {
-                        (*address, *at)
-                    });
-                refuse_edges(prefix, address, &owner, at, report);
-                self.network.claim_own(address, &owner, at, report);
-                address
-            })
-            .collect()
-    }
-
-    fn read_port(
-        &mut self,
-        section: &Section<'_, '_>,
-        subnet: &Subnet,
-        complete: bool,
-        report: &mut Report,
-    ) -> Option<Port> {
-        let interface = section.required_text::<Interface>("interface", report);
-        let label = interface.as_ref().map_or("?", |name| &name.value.0);
-        let owner = format!("port {label}");
-        let mut addresses = Vec::new();
-        for address in section.required_list::<Address>("addresses", report) {
-            let Located {
-                value: Address(address),
-                at,
-            } = address;
-            match subnet
-                .prefixes
-                .iter()
-                .find(|prefix| prefix.contains(&address))
-            {
-                Some(prefix) => refuse_edges(prefix, address, &owner, at, report),
-                None if complete => report.fault(
-                    at,
-                    format!(
-                        "address {address} of {owner} lies outside subnet {}",
-                        subnet.name
-                    ),
-                    format!("give an address within {}", join(&subnet.prefixes)),
-                ),
-                None => {}
-            }
-            self.network.addresses.claim(address, &owner, at, report);
-            addresses.push(address);
-        }
-        let mac = section.text::<MacAddr>("mac", report);
-        let ip_forwarding = section.boolean("ip_forwarding", false, report);
-        if let Some(mac) = &mac
-            && (mac.value.0[0] & 1 == 1 || mac.value.0 == [0; 6])
-        {
-            report.fault(
-                mac.at,
-                format!(
-                    "mac {} of {owner} is not the address of one station",
-                    mac.value
-                ),
-                "give the machine's own, as \"ip link\" shows it",
-            );
-        }
-        let interface = interface?;
-        let name = InterfaceName::from(interface.value.0.as_str());
-        self.interfaces.claim(
-            name.clone(),
-            format!("a port of subnet {}", subnet.name),
-            interface.at,
-            report,
         );
-        self.places
-            .interfaces
-            .insert(name.clone(), report.line_of(interface.at));
-        Some(Port {
-            interface: name,
-            addresses,
-            mac: mac.map(|mac| mac.value),
-            ip_forwarding,
-        })
     }
 }
 
@@ -383,37 +274,25 @@ fn refuse_overlaps(prefixes: &[Located<Prefix>], report: &mut Report) {
     }
 }
 
-/// The network and broadcast addresses of an IPv4 prefix belong to nobody.
-fn refuse_edges(prefix: &IpNet, address: IpAddr, owner: &str, at: usize, report: &mut Report) {
-    let IpNet::V4(prefix) = prefix else { return };
-    let edge = match address {
-        _ if prefix.prefix_len() > 30 => return,
-        IpAddr::V4(address) if address == prefix.network() => "network",
-        IpAddr::V4(address) if address == prefix.broadcast() => "broadcast",
-        _ => return,
-    };
-    report.fault(
-        at,
-        format!("address {address} of {owner} is the {edge} address of {prefix}"),
-        "choose one between them",
-    );
-}
-
-fn overlap(a: IpNet, b: IpNet) -> bool {
-    a.contains(&b) || b.contains(&a)
-}
-
-/// Network address plus one, or the network address where the prefix holds no more than two.
-fn first_usable(prefix: &IpNet) -> IpAddr {
-    match prefix {
-        IpNet::V4(net) if net.prefix_len() >= 31 => net.network().into(),
-        IpNet::V4(net) => IpAddr::V4((u32::from(net.network()) + 1).into()),
-        IpNet::V6(net) if net.prefix_len() >= 127 => net.network().into(),
-        IpNet::V6(net) => IpAddr::V6((u128::from(net.network()) + 1).into()),
+/// A network's space consists of addresses that machines can have.
+fn refuse_special(prefixes: &[Located<Prefix>], report: &mut Report) {
+    for Located { value, at } in prefixes {
+        let Prefix(prefix) = value;
+        let what = if prefix.prefix_len() == 0 {
+            format!("prefix {prefix} of the network is the whole address space")
+        } else if let Some(special) = special_within(prefix) {
+            format!("prefix {prefix} of the network has {special} addresses")
+        } else {
+            continue;
+        };
+        report.fault(
+            *at,
+            what,
+            "give addresses that machines can have, for example from 10.0.0.0/8 or fd00::/8",
+        );
     }
 }
 
-fn join(prefixes: &[IpNet]) -> String {
-    let texts: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
-    texts.join(" or ")
+pub(super) fn overlap(a: IpNet, b: IpNet) -> bool {
+    a.contains(&b) || b.contains(&a)
 }

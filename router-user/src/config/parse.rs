@@ -9,8 +9,12 @@ use super::{
     Config, DaemonConfig, DataplaneConfig, Fault, Faults, Parsed,
     fault::Report,
     network,
+    networks::Networks,
+    peering,
     places::Places,
-    route_server, schema,
+    route_server,
+    route_table::RouteTables,
+    schema,
     section::Section,
     values::{AbsolutePath, Name},
 };
@@ -57,16 +61,19 @@ pub fn parse_with_warnings(text: &str, file: &str) -> Result<Parsed, Faults> {
     let root = Section::open(&schema::ROOT, document.get_ref(), 0, &mut report);
     let daemon = read_daemon(&root, &mut report);
     let dataplane = read_dataplane(&root, &mut report);
-    let mut networks = network::read_all(&root, &mut places, &mut report);
-    let route_servers = route_server::read_all(&root, &mut networks, &mut places, &mut report);
-    for network in &networks {
-        network.refuse_own_uplinks(&mut report);
-    }
+    let mut tables = RouteTables::read(&root, &mut report);
+    let networks = network::read_all(&root, &mut tables, &mut places, &mut report);
+    let mut networks = Networks::connect(networks, &mut report);
+    let mut reader = route_server::Reader::new(&mut networks, &mut places);
+    let route_servers = reader.read_all(&root, &mut report);
+    let (served, connected) = reader.served();
+    peering::check(connected, &served, &mut report);
+    networks.refuse_own_machines(&mut report);
     let config = Config {
         daemon,
         dataplane,
-        vnets: networks.into_iter().map(|network| network.vnet).collect(),
-        route_tables: Vec::new(),
+        route_tables: tables.finish(&networks, &mut report),
+        vnets: networks.into_vnets(),
         route_servers,
     };
     let warnings: Vec<Fault> = report.finish()?;

@@ -1,4 +1,4 @@
-//! `[[route_server.peer]]` and `[[route_server.dynamic_peer]]`: the peers and their settings.
+//! The settings of peers: NVAs, dynamic ones and members of gateways.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -203,25 +203,44 @@ pub(super) struct Common {
     pub(super) restart_time: u16,
 }
 
-/// What a peer's section says beside who and where; `owner` names it in faults.
+/// Which ASNs a peer may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asns {
+    /// Any but the route server's; there is no default.
+    External,
+    /// The route server's as well, which is the default.
+    Any,
+}
+
+/// What a peer's section says beside who and where, and its route maps; `owner` names it in faults.
 pub(super) fn read_settings(
     section: &Section<'_, '_>,
     common: Common,
+    asns: Asns,
     owner: &str,
     report: &mut Report,
 ) -> Option<Peer> {
-    section.require("asn", report);
-    let asn = section
-        .integer("asn", 0..=Asn::MAX, report)
-        .and_then(|asn| peer_asn(&asn, common.local_asn, owner, report));
+    let asn = if asns == Asns::Any && !section.has("asn") {
+        Some(common.local_asn)
+    } else {
+        section.require("asn", report);
+        section
+            .integer("asn", 0..=Asn::MAX, report)
+            .and_then(|asn| match asns {
+                Asns::External => peer_asn(&asn, common.local_asn, owner, report),
+                Asns::Any => usable_asn(&asn, owner, report),
+            })
+    };
     let defaults = Peer::new(PeerName::from(""), Ipv4Addr::UNSPECIFIED.into(), 0);
     let hold_time = section.number("hold_time", 0..=u16::MAX, defaults.hold_time, report);
     check_hold_time(section, hold_time, owner, report);
-    let limit_action = section.choice("limit_action", &LIMIT_ACTIONS, report);
+    let max_advertised = section.integer("max_advertised", 1..=u32::MAX, report);
     Some(Peer {
         hold_time,
         max_prefixes: section.number("max_prefixes", 1..=u32::MAX, defaults.max_prefixes, report),
-        limit_action: limit_action.map_or(LimitAction::default(), |action| action.value),
+        limit_action: limit_action(section, "limit_action", report),
+        max_advertised: max_advertised.map(|most| most.value),
+        advertised_limit_action: limit_action(section, "advertised_limit_action", report),
         limit_restart: section.boolean("limit_restart", true, report),
         families: families(section, report),
         send_hold_time: section.number(
@@ -251,6 +270,11 @@ pub(super) fn read_settings(
         asn: asn?,
         ..defaults
     })
+}
+
+fn limit_action(section: &Section<'_, '_>, key: &str, report: &mut Report) -> LimitAction {
+    let action = section.choice(key, &LIMIT_ACTIONS, report);
+    action.map_or(LimitAction::default(), |action| action.value)
 }
 
 /// Longest long-lived stale time, seconds: 24 bits (RFC 9494 §3).
@@ -353,7 +377,9 @@ fn policy(section: &Section<'_, '_>, report: &mut Report) -> PeerPolicy {
         ),
         as_override: section.boolean("as_override", defaults.as_override, report),
         transparent: section.boolean("transparent", defaults.transparent, report),
-        ..defaults
+        remove_private_as: section.boolean("remove_private_as", defaults.remove_private_as, report),
+        allow_blackhole: section.boolean("allow_blackhole", defaults.allow_blackhole, report),
+        default_originate: section.boolean("default_originate", defaults.default_originate, report),
     }
 }
 

@@ -13,6 +13,6 @@ pub struct Places {
     pub(super) interfaces: HashMap<InterfaceName, usize>,
     /// Line of each instance's address.
     pub(super) instance_addresses: HashMap<IpAddr, usize>,
-    /// Line of each peer's section, and of those of dynamic peers.
+    /// Line of each section of a peer, of dynamic peers and of a gateway.
     pub(super) peers: HashMap<(RouteServerName, PeerName), usize>,
 }

@@ -1,14 +1,20 @@
 //! `[[route_server.route_map]]`: ordered rules over routes that are learned or advertised.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::PeerKind;
+use super::{PeerKind, fault::Report, schema, section::Section, values::Name};
 use crate::{
     bgp::wire::Asn,
     names::{PeerName, RouteMapName},
 };
+
+mod pattern;
+mod rules;
+
+pub use pattern::PatternError;
+pub(super) use rules::{RouteMapsRead, refuse_stranger};
 
 /// `[[route_server.route_map]]`: rules that are asked in order; what none of them matches passes
 /// unchanged.
@@ -157,4 +163,72 @@ pub struct RouteChanges {
     pub weight: Option<u8>,
     /// NEXT_HOP.
     pub next_hop: Option<IpAddr>,
+}
+
+/// A place in the file that names a route map.
+#[derive(Clone, Debug)]
+pub(super) struct MapUse {
+    pub(super) map: RouteMapName,
+    pub(super) outbound: bool,
+    /// Who, for messages: `peer sdwan`.
+    pub(super) owner: String,
+    pub(super) at: usize,
+}
+
+impl MapUse {
+    /// What a section says under two keys, one for each direction.
+    pub(super) fn read(
+        section: &Section<'_, '_>,
+        [inbound, outbound]: [&str; 2],
+        owner: &str,
+        report: &mut Report,
+    ) -> Vec<Self> {
+        let mut uses = Vec::new();
+        for (key, outbound) in [(inbound, false), (outbound, true)] {
+            if let Some(name) = section.text::<Name>(key, report) {
+                uses.push(Self {
+                    map: name.value.0.into(),
+                    outbound,
+                    owner: owner.to_owned(),
+                    at: name.at,
+                });
+            }
+        }
+        uses
+    }
+
+    /// Those uses, as the configuration has them.
+    pub(super) fn maps(uses: &[Self]) -> RouteMaps {
+        let of = |outbound: bool| {
+            let found = uses.iter().find(|of| of.outbound == outbound);
+            found.map(|of| of.map.clone())
+        };
+        RouteMaps {
+            inbound: of(false),
+            outbound: of(true),
+        }
+    }
+}
+
+/// Reads the route maps of kinds of peer, and adds where they are named to `uses`.
+pub(super) fn read_of_kinds(
+    server: &Section<'_, '_>,
+    uses: &mut Vec<MapUse>,
+    report: &mut Report,
+) -> BTreeMap<PeerKind, RouteMaps> {
+    let mut of_kinds = BTreeMap::new();
+    let Some(section) = server.subsection("route_maps", &schema::ROUTE_MAPS, report) else {
+        return of_kinds;
+    };
+    for kind in PeerKind::ALL {
+        let Some(section) = section.subsection(kind.word(), &schema::ROUTE_MAPS_OF_KIND, report)
+        else {
+            continue;
+        };
+        let owner = format!("route_maps.{}", kind.word());
+        let read = MapUse::read(&section, ["in", "out"], &owner, report);
+        of_kinds.insert(kind, MapUse::maps(&read));
+        uses.extend(read);
+    }
+    of_kinds
 }

@@ -1,10 +1,22 @@
 //! `[[route_table]]`: user-defined routes, and which learned ones reach a subnet.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
-use super::PeerKind;
+use super::{
+    PeerKind,
+    claims::Claims,
+    fault::{self, Report},
+    networks::Networks,
+    schema,
+    section::{Located, Section},
+    special::refuse_next_hop,
+    values::{Address, Name, Prefix},
+};
 use crate::names::RouteTableName;
 
 /// `[[route_table]]`: what subnets that name it have beside the system's routes.
@@ -84,4 +96,239 @@ pub enum UserDefinedNextHop {
     Internet,
     /// Nowhere.
     None,
+}
+
+/// The words of `next_hop_type`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HopType {
+    Appliance,
+    Plain(UserDefinedNextHop),
+}
+
+const HOP_TYPES: [(&str, HopType); 5] = [
+    ("virtual_appliance", HopType::Appliance),
+    (
+        "virtual_network_gateway",
+        HopType::Plain(UserDefinedNextHop::VirtualNetworkGateway),
+    ),
+    (
+        "virtual_network",
+        HopType::Plain(UserDefinedNextHop::VirtualNetwork),
+    ),
+    ("internet", HopType::Plain(UserDefinedNextHop::Internet)),
+    ("none", HopType::Plain(UserDefinedNextHop::None)),
+];
+
+/// The route tables of a file, and which of them subnets name.
+#[derive(Debug, Default)]
+pub(super) struct RouteTables {
+    tables: Vec<(usize, RouteTable)>,
+    appliances: Vec<Appliance>,
+    /// Names of all of them, those with faults included, and whether a subnet uses them.
+    used: HashMap<RouteTableName, bool>,
+    /// The name of one could not be read: it may be the one that a subnet means.
+    nameless: bool,
+}
+
+/// The next hop of one of their routes.
+#[derive(Debug)]
+struct Appliance {
+    table: RouteTableName,
+    prefix: IpNet,
+    address: IpAddr,
+    at: usize,
+}
+
+impl RouteTables {
+    /// Reads all of them.
+    pub(super) fn read(root: &Section<'_, '_>, report: &mut Report) -> Self {
+        let mut all = Self::default();
+        let mut names = Claims::of("name");
+        for section in root.subsections("route_table", &schema::ROUTE_TABLE, report) {
+            let name = section.required_text::<Name>("name", report);
+            let label = name.as_ref().map_or("?", |name| &name.value.0).to_owned();
+            let table = RouteTable {
+                name: label.as_str().into(),
+                propagate: propagate(&section, report),
+                routes: all.routes(&section, &label, report),
+            };
+            let Some(name) = name else {
+                all.nameless = true;
+                continue;
+            };
+            names.claim(table.name.clone(), "a route table", name.at, report);
+            all.used.insert(table.name.clone(), false);
+            all.tables.push((section.at, table));
+        }
+        all
+    }
+
+    /// The table that a subnet names, if it does.
+    pub(super) fn of_subnet(
+        &mut self,
+        section: &Section<'_, '_>,
+        subnet: &str,
+        report: &mut Report,
+    ) -> Option<RouteTableName> {
+        let Located { value, at } = section.text::<Name>("route_table", report)?;
+        let name = RouteTableName::from(value.0);
+        match self.used.get_mut(&name) {
+            Some(used) => *used = true,
+            None if self.nameless => {}
+            None => report.fault(
+                at,
+                format!("subnet {subnet}: there is no route table \"{name}\""),
+                if self.tables.is_empty() {
+                    "add a [[route_table]] of that name".to_owned()
+                } else {
+                    let names = self.tables.iter().map(|(_, table)| &table.name);
+                    format!("name one of: {}", fault::known(names))
+                },
+            ),
+        }
+        Some(name)
+    }
+
+    /// The tables. Those that no subnet uses deserve a warning, as do appliances out of reach.
+    pub(super) fn finish(self, networks: &Networks, report: &mut Report) -> Vec<RouteTable> {
+        for (at, table) in &self.tables {
+            if !self.used[&table.name] {
+                report.warning(
+                    *at,
+                    format!("route table {} is that of no subnet", table.name),
+                    "name it as route_table of a [[vnet.subnet]], or remove it",
+                );
+            }
+        }
+        self.warn_of_unreached(networks, report);
+        self.tables.into_iter().map(|(_, table)| table).collect()
+    }
+
+    fn routes(
+        &mut self,
+        table: &Section<'_, '_>,
+        label: &str,
+        report: &mut Report,
+    ) -> Vec<UserDefinedRoute> {
+        let mut prefixes = Claims::of("prefix");
+        let mut routes = Vec::new();
+        for section in table.subsections("route", &schema::USER_DEFINED_ROUTE, report) {
+            let prefix = section.required_text::<Prefix>("prefix", report);
+            if let Some(prefix) = &prefix {
+                let owner = format!("a route of table {label}");
+                prefixes.claim(prefix.value.0, owner, prefix.at, report);
+            }
+            let prefix = prefix.map(|prefix| prefix.value.0);
+            let next_hop = next_hop(&section, prefix, label, report);
+            let (Some(prefix), Some(next_hop)) = (prefix, next_hop) else {
+                continue;
+            };
+            if let UserDefinedNextHop::VirtualAppliance(address) = next_hop {
+                self.appliances.push(Appliance {
+                    table: label.into(),
+                    prefix,
+                    address,
+                    at: section.place("next_hop"),
+                });
+            }
+            routes.push(UserDefinedRoute { prefix, next_hop });
+        }
+        routes.sort_by_key(|route| route.prefix);
+        routes
+    }
+
+    /// A network whose packets do not reach a route's appliance has it as an invalid one.
+    fn warn_of_unreached(&self, networks: &Networks, report: &mut Report) {
+        let mut users: HashMap<&RouteTableName, BTreeSet<usize>> = HashMap::new();
+        for (index, network) in networks.iter().enumerate() {
+            let subnets = network.vnet.subnets.iter();
+            for table in subnets.filter_map(|subnet| subnet.route_table.as_ref()) {
+                users.entry(table).or_default().insert(index);
+            }
+        }
+        for appliance in &self.appliances {
+            let users = users.get(&appliance.table).into_iter().flatten();
+            let without: Vec<_> = users
+                .filter(|network| !networks.may_reach(**network, appliance.address))
+                .map(|network| &networks.at(*network).vnet.name)
+                .collect();
+            if without.is_empty() {
+                continue;
+            }
+            report.warning(
+                appliance.at,
+                format!(
+                    "next hop {} of route {} of table {} lies neither in network {} nor in one \
+                     that is peered with it: the route is invalid there",
+                    appliance.address,
+                    appliance.prefix,
+                    appliance.table,
+                    fault::known(without)
+                ),
+                "give the address of an appliance that can be reached, or add the peering",
+            );
+        }
+    }
+}
+
+/// `true`, `false`, or a list of kinds of peer.
+fn propagate(section: &Section<'_, '_>, report: &mut Report) -> Propagate {
+    const KEY: &str = "propagate_routes";
+    if !section.is_list(KEY) {
+        return if section.boolean(KEY, true, report) {
+            Propagate::ALL
+        } else {
+            Propagate::NONE
+        };
+    }
+    let kinds = section.choices(KEY, &PeerKind::WORDS, report);
+    let mut propagate = Propagate::NONE;
+    for Located { value, .. } in kinds {
+        match value {
+            PeerKind::Nva => propagate.nva = true,
+            PeerKind::ExpressRoute => propagate.express_route = true,
+            PeerKind::Vpn => propagate.vpn = true,
+        }
+    }
+    propagate
+}
+
+fn next_hop(
+    section: &Section<'_, '_>,
+    prefix: Option<IpNet>,
+    table: &str,
+    report: &mut Report,
+) -> Option<UserDefinedNextHop> {
+    section.require("next_hop_type", report);
+    let kind = section.choice("next_hop_type", &HOP_TYPES, report);
+    let address = section.text::<Address>("next_hop", report);
+    let route = match prefix {
+        Some(prefix) => format!("route {prefix} of table {table}"),
+        None => format!("a route of table {table}"),
+    };
+    match (kind?.value, address) {
+        (HopType::Plain(next_hop), None) => Some(next_hop),
+        (HopType::Plain(_), Some(address)) => {
+            report.fault(
+                address.at,
+                format!("{route} has a next_hop, which its next_hop_type has not"),
+                "leave next_hop out, or write next_hop_type = \"virtual_appliance\"",
+            );
+            None
+        }
+        (HopType::Appliance, Some(address)) => {
+            refuse_next_hop(&address, prefix.as_ref(), &route, report);
+            Some(UserDefinedNextHop::VirtualAppliance(address.value.0))
+        }
+        (HopType::Appliance, None) => {
+            if !section.has("next_hop") {
+                report.fault(
+                    section.at,
+                    format!("{route} names no appliance"),
+                    "add next_hop = \"…\", the appliance's address",
+                );
+            }
+            None
+        }
+    }
 }

@@ -12,7 +12,7 @@ pub struct Schema {
 /// The top level.
 pub const ROOT: Schema = Schema {
     header: "the top level",
-    keys: &["daemon", "dataplane", "vnet", "route_server"],
+    keys: &["daemon", "dataplane", "vnet", "route_table", "route_server"],
 };
 
 /// `[daemon]`.
@@ -38,19 +38,42 @@ pub const DATAPLANE: Schema = Schema {
 /// `[[vnet]]`.
 pub const VNET: Schema = Schema {
     header: "[[vnet]]",
-    keys: &["name", "prefixes", "uplink", "subnet"],
+    keys: &["name", "prefixes", "uplink", "subnet", "peering"],
 };
 
 /// `[[vnet.subnet]]`.
 pub const SUBNET: Schema = Schema {
     header: "[[vnet.subnet]]",
-    keys: &["name", "prefixes", "gateways", "port"],
+    keys: &["name", "prefixes", "gateways", "route_table", "port"],
 };
 
 /// `[[vnet.subnet.port]]`.
 pub const PORT: Schema = Schema {
     header: "[[vnet.subnet.port]]",
     keys: &["interface", "addresses", "mac", "ip_forwarding"],
+};
+
+/// `[[vnet.peering]]`.
+pub const PEERING: Schema = Schema {
+    header: "[[vnet.peering]]",
+    keys: &[
+        "remote",
+        "use_remote_route_server",
+        "allow_gateway_transit",
+        "allow_forwarded_traffic",
+    ],
+};
+
+/// `[[route_table]]`.
+pub const ROUTE_TABLE: Schema = Schema {
+    header: "[[route_table]]",
+    keys: &["name", "propagate_routes", "route"],
+};
+
+/// `[[route_table.route]]`.
+pub const USER_DEFINED_ROUTE: Schema = Schema {
+    header: "[[route_table.route]]",
+    keys: &["prefix", "next_hop_type", "next_hop"],
 };
 
 /// `[[route_server]]`.
@@ -66,9 +89,19 @@ pub const ROUTE_SERVER: Schema = Schema {
         "refresh_time",
         "require_policy",
         "connection_rate",
+        "branch_to_branch",
+        "routing_preference",
+        "always_compare_med",
+        "cluster_id",
+        "soft_max_peers",
         "instance",
         "peer",
         "dynamic_peer",
+        "gateway",
+        "route_map",
+        "route_maps",
+        "learned",
+        "advertised",
     ],
 };
 
@@ -95,14 +128,83 @@ pub const DYNAMIC_PEER: Schema = Schema {
     keys: &with_peer_settings::<{ 3 + PEER_SETTINGS.len() }>(&["name", "prefix", "max_peers"]),
 };
 
-/// `[[route_server.peer.tcp_ao]]`, and the same under `dynamic_peer`.
+/// `[[route_server.gateway]]`.
+pub const GATEWAY: Schema = Schema {
+    header: "[[route_server.gateway]]",
+    keys: &with_peer_settings::<{ 7 + PEER_SETTINGS.len() }>(&[
+        "name",
+        "kind",
+        "members",
+        "prefix",
+        "max_members",
+        "passive",
+        "connect_retry",
+    ]),
+};
+
+/// `[[route_server.peer.tcp_ao]]`, and the same under `dynamic_peer` and `gateway`.
 pub const TCP_AO: Schema = Schema {
     header: "[[route_server.peer.tcp_ao]]",
     keys: &["id", "secret", "algorithm"],
 };
 
-/// What can be set for each peer, dynamic ones included.
-const PEER_SETTINGS: [&str; 23] = [
+/// `[[route_server.route_map]]`.
+pub const ROUTE_MAP: Schema = Schema {
+    header: "[[route_server.route_map]]",
+    keys: &["name", "rule"],
+};
+
+/// `[[route_server.route_map.rule]]`.
+pub const ROUTE_MAP_RULE: Schema = Schema {
+    header: "[[route_server.route_map.rule]]",
+    keys: &[
+        "name",
+        "prefix",
+        "community",
+        "as_path",
+        "source",
+        "source_peer",
+        "action",
+        "aggregate",
+        "as_path_replace",
+        "as_path_prepend",
+        "community_replace",
+        "community_remove",
+        "community_add",
+        "local_pref",
+        "med",
+        "weight",
+        "next_hop",
+        "then",
+    ],
+};
+
+/// `[route_server.route_maps]`.
+pub const ROUTE_MAPS: Schema = Schema {
+    header: "[route_server.route_maps]",
+    keys: &["nva", "express_route", "vpn"],
+};
+
+/// `[route_server.route_maps.nva]`, and the same for the other kinds of peer.
+pub const ROUTE_MAPS_OF_KIND: Schema = Schema {
+    header: "[route_server.route_maps.nva]",
+    keys: &["in", "out"],
+};
+
+/// `[[route_server.learned]]`.
+pub const LEARNED: Schema = Schema {
+    header: "[[route_server.learned]]",
+    keys: &["prefix", "next_hop"],
+};
+
+/// `[[route_server.advertised]]`.
+pub const ADVERTISED: Schema = Schema {
+    header: "[[route_server.advertised]]",
+    keys: &["prefix", "to", "to_peer", "next_hop", "med", "community"],
+};
+
+/// What can be set for each peer, dynamic ones and members of gateways included.
+const PEER_SETTINGS: [&str; 30] = [
     "asn",
     "hold_time",
     "max_prefixes",
@@ -126,6 +228,13 @@ const PEER_SETTINGS: [&str; 23] = [
     "max_as_path_length",
     "as_override",
     "transparent",
+    "remove_private_as",
+    "allow_blackhole",
+    "default_originate",
+    "max_advertised",
+    "advertised_limit_action",
+    "route_map_in",
+    "route_map_out",
 ];
 
 const fn with_peer_settings<const N: usize>(own: &[&'static str]) -> [&'static str; N] {
@@ -143,16 +252,26 @@ const fn with_peer_settings<const N: usize>(own: &[&'static str]) -> [&'static s
 }
 
 /// Every section.
-pub const ALL: [&Schema; 11] = [
+pub const ALL: [&Schema; 21] = [
     &ROOT,
     &DAEMON,
     &DATAPLANE,
     &VNET,
     &SUBNET,
     &PORT,
+    &PEERING,
+    &ROUTE_TABLE,
+    &USER_DEFINED_ROUTE,
     &ROUTE_SERVER,
     &INSTANCE,
     &PEER,
     &DYNAMIC_PEER,
+    &GATEWAY,
     &TCP_AO,
+    &ROUTE_MAP,
+    &ROUTE_MAP_RULE,
+    &ROUTE_MAPS,
+    &ROUTE_MAPS_OF_KIND,
+    &LEARNED,
+    &ADVERTISED,
 ];

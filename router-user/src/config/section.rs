@@ -127,26 +127,7 @@ impl<'a, 'i> Section<'a, 'i> {
         T: TryFrom<u64> + PartialOrd + Display,
     {
         let value = self.value(key)?;
-        let DeValue::Integer(integer) = value.get_ref() else {
-            self.wrong_kind(key, value, "a whole number", report);
-            return None;
-        };
-        let number = u64::from_str_radix(integer.as_str(), integer.radix())
-            .ok()
-            .and_then(|number| T::try_from(number).ok())
-            .filter(|number| range.contains(number));
-        let Some(number) = number else {
-            report.fault(
-                value.span().start,
-                format!("{key} = {integer} is out of range"),
-                format!("give {} to {}", range.start(), range.end()),
-            );
-            return None;
-        };
-        Some(Located {
-            value: number,
-            at: value.span().start,
-        })
+        self.number_of(key, value, &range, report)
     }
 
     /// A whole number within `range`, or the default.
@@ -178,30 +159,41 @@ impl<'a, 'i> Section<'a, 'i> {
         self.read(key, value, report)
     }
 
+    /// Whether the file has the key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.value(key).is_some()
+    }
+
+    /// Whether the value of a key is a list.
+    pub(super) fn is_list(&self, key: &str) -> bool {
+        matches!(
+            self.value(key).map(Spanned::get_ref),
+            Some(DeValue::Array(_))
+        )
+    }
+
     /// One of a few words, if the file has it.
-    pub(super) fn choice<T: Copy>(
+    pub(super) fn choice<T: Clone>(
         &self,
         key: &str,
         words: &[(&str, T)],
         report: &mut Report,
     ) -> Option<Located<T>> {
         let word = self.text::<String>(key, report)?;
-        let found = words.iter().find(|(known, _)| *known == word.value);
-        if found.is_none() {
-            let known: Vec<_> = words
-                .iter()
-                .map(|(word, _)| format!("\"{word}\""))
-                .collect();
-            report.fault(
-                word.at,
-                format!("{key} = \"{}\" is not known", word.value),
-                format!("write one of: {}", known.join(", ")),
-            );
-        }
-        Some(Located {
-            value: found?.1,
-            at: word.at,
-        })
+        one_of(key, word, words, report)
+    }
+
+    /// A list of some of a few words; others are reported and left out.
+    pub(super) fn choices<T: Clone>(
+        &self,
+        key: &str,
+        words: &[(&str, T)],
+        report: &mut Report,
+    ) -> Vec<Located<T>> {
+        let chosen = self.list::<String>(key, report).into_iter();
+        chosen
+            .filter_map(|word| one_of(key, word, words, report))
+            .collect()
     }
 
     /// Text that reads as a `T`; its absence is reported.
@@ -237,6 +229,20 @@ impl<'a, 'i> Section<'a, 'i> {
         T: FromStr<Err: Display>,
     {
         self.require(key, report);
+        self.filled_list(key, report)
+    }
+
+    /// A list that must not be empty if it is there.
+    pub(super) fn filled_list<T>(&self, key: &str, report: &mut Report) -> Vec<Located<T>>
+    where
+        T: FromStr<Err: Display>,
+    {
+        self.refuse_empty(key, report);
+        self.list(key, report)
+    }
+
+    /// Reports a list without members.
+    pub(super) fn refuse_empty(&self, key: &str, report: &mut Report) {
         if let Some(value) = self.value(key)
             && let DeValue::Array(items) = value.get_ref()
             && items.is_empty()
@@ -247,7 +253,27 @@ impl<'a, 'i> Section<'a, 'i> {
                 "give at least one",
             );
         }
-        self.list(key, report)
+    }
+
+    /// A list of whole numbers within `range`, if the file has it; others are reported and left out.
+    pub(super) fn integers<T>(
+        &self,
+        key: &str,
+        range: RangeInclusive<T>,
+        report: &mut Report,
+    ) -> Option<Vec<T>>
+    where
+        T: TryFrom<u64> + PartialOrd + Display,
+    {
+        let value = self.value(key)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong_kind(key, value, "a list of whole numbers", report);
+            return None;
+        };
+        let numbers = items
+            .iter()
+            .filter_map(|item| self.number_of(key, item, &range, report));
+        Some(numbers.map(|number| number.value).collect())
     }
 
     /// Reports that a key is missing.
@@ -267,6 +293,38 @@ impl<'a, 'i> Section<'a, 'i> {
             "{key} is not in the schema"
         );
         self.table.get(key)
+    }
+
+    fn number_of<T>(
+        &self,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+        range: &RangeInclusive<T>,
+        report: &mut Report,
+    ) -> Option<Located<T>>
+    where
+        T: TryFrom<u64> + PartialOrd + Display,
+    {
+        let DeValue::Integer(integer) = value.get_ref() else {
+            self.wrong_kind(key, value, "a whole number", report);
+            return None;
+        };
+        let number = u64::from_str_radix(integer.as_str(), integer.radix())
+            .ok()
+            .and_then(|number| T::try_from(number).ok())
+            .filter(|number| range.contains(number));
+        let Some(number) = number else {
+            report.fault(
+                value.span().start,
+                format!("{key} = {integer} is out of range"),
+                format!("give {} to {}", range.start(), range.end()),
+            );
+            return None;
+        };
+        Some(Located {
+            value: number,
+            at: value.span().start,
+        })
     }
 
     fn read<T>(
@@ -312,6 +370,30 @@ impl<'a, 'i> Section<'a, 'i> {
             format!("write {wanted}"),
         );
     }
+}
+
+fn one_of<T: Clone>(
+    key: &str,
+    word: Located<String>,
+    words: &[(&str, T)],
+    report: &mut Report,
+) -> Option<Located<T>> {
+    let found = words.iter().find(|(known, _)| *known == word.value);
+    if found.is_none() {
+        let known: Vec<_> = words
+            .iter()
+            .map(|(word, _)| format!("\"{word}\""))
+            .collect();
+        report.fault(
+            word.at,
+            format!("{key} = \"{}\" is not known", word.value),
+            format!("write one of: {}", known.join(", ")),
+        );
+    }
+    Some(Located {
+        value: found?.1.clone(),
+        at: word.at,
+    })
 }
 
 /// Errors of our own types read `what; remedy`; those of the standard library name neither.

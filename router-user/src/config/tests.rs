@@ -13,8 +13,13 @@ use super::{
     schema::{self, Schema},
 };
 
+mod gateways;
+mod networks;
 mod peers;
+mod routes;
 
+/// Every section that the example does without.
+const HUB: &str = include_str!("tests/hub.toml");
 const EXAMPLE: &str = include_str!("../../../docs/example.toml");
 const README: &str = include_str!("../../../README.md");
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
@@ -135,8 +140,6 @@ fn all_faults_are_found_in_one_go_in_the_order_of_the_lines() {
     }
 }
 
-/// Each row: what is changed in the example; the text on whose line the fault is told (behind `»`,
-/// if it has one); what it says (what; remedy).
 #[test]
 fn each_fault_is_told_with_its_line_and_its_remedy() {
     let rows: &[(&str, &str, &str, &str)] = &[
@@ -478,26 +481,7 @@ fn each_fault_is_told_with_its_line_and_its_remedy() {
             "stale_time in [daemon] is of type boolean; write a whole number",
         ),
     ];
-    for (from, to, place, message) in rows {
-        let text = edited(&[(from, to)]);
-        let (before, at) = place.split_once('»').unwrap_or(("", place));
-        let found = text.find(&format!("{before}{at}"));
-        let place = found.unwrap_or_else(|| panic!("{place}")) + before.len();
-        let line = text[..place].matches('\n').count() + 1;
-        let faults = parse(&text, "x.toml").expect_err(message);
-        let told = faults.to_string();
-        let expected = faults
-            .0
-            .iter()
-            .find(|fault| format!("{}; {}", fault.what, fault.remedy).contains(message));
-        let Some(fault) = expected else {
-            panic!("expected \"{message}\", got:\n{told}");
-        };
-        assert_eq!(fault.line, line, "{told}");
-        assert!(told.contains(&format!("x.toml:{line}: ")), "{told}");
-        let one_cause = faults.0.iter().all(|other| other.remedy == fault.remedy);
-        assert!(one_cause, "one cause, one remedy:\n{told}");
-    }
+    each_is_told(EXAMPLE, rows);
 }
 
 #[test]
@@ -651,10 +635,51 @@ async fn the_host_is_read_from_the_kernel() {
 }
 
 fn edited(edits: &[(&str, &str)]) -> String {
-    edits.iter().fold(EXAMPLE.to_owned(), |text, (from, to)| {
-        assert!(text.contains(from), "the example has no {from}");
-        text.replacen(from, to, 1)
+    let edits = edits.iter();
+    edits.fold(EXAMPLE.to_owned(), |text, (from, to)| {
+        changed(&text, from, to)
     })
+}
+
+/// Each row: what is changed in the text; on whose line the fault is told (behind `»`, if it has one);
+/// what it says (what; remedy).
+fn each_is_told(base: &str, rows: &[(&str, &str, &str, &str)]) {
+    for (from, to, place, message) in rows {
+        let text = changed(base, from, to);
+        let (before, at) = place.split_once('»').unwrap_or(("", place));
+        let found = text.find(&format!("{before}{at}"));
+        let place = found.unwrap_or_else(|| panic!("{place}")) + before.len();
+        let line = text[..place].matches('\n').count() + 1;
+        let faults = parse(&text, "x.toml").expect_err(message);
+        let told = faults.to_string();
+        let expected = faults
+            .0
+            .iter()
+            .find(|fault| format!("{}; {}", fault.what, fault.remedy).contains(message));
+        let Some(fault) = expected else {
+            panic!("expected \"{message}\", got:\n{told}");
+        };
+        assert_eq!(fault.line, line, "{told}");
+        assert!(told.contains(&format!("x.toml:{line}: ")), "{told}");
+        let one_cause = faults.0.iter().all(|other| other.remedy == fault.remedy);
+        assert!(one_cause, "one cause, one remedy:\n{told}");
+    }
+}
+
+/// The warnings of a text that has no fault, a line each.
+fn warnings(text: &str) -> Vec<String> {
+    let parsed = parse_with_warnings(text, "x.toml").unwrap();
+    parsed.warnings.iter().map(ToString::to_string).collect()
+}
+
+/// All faults of a text, a line each.
+fn faults(text: &str) -> String {
+    parse(text, "x.toml").unwrap_err().to_string()
+}
+
+fn changed(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "the text has no {from}");
+    text.replacen(from, to, 1)
 }
 
 fn line_of(part: &str) -> usize {

@@ -20,6 +20,7 @@ pub fn waypost(peers: &[Peer]) -> Result<Config> {
     let subnet = Subnet {
         name: "peers".to_owned(),
         prefixes: vec!["10.77.0.0/24".parse()?],
+        route_table: None,
         port: Vec::new(),
     };
     Ok(route_server(peers, SPEAKER, vec![subnet]))
@@ -30,11 +31,13 @@ pub fn waypost_with_port(peer: Peer) -> Result<Config> {
     let own = Subnet {
         name: "route-server".to_owned(),
         prefixes: vec!["10.77.255.0/27".parse()?],
+        route_table: None,
         port: Vec::new(),
     };
     let peers = Subnet {
         name: "peers".to_owned(),
         prefixes: vec!["10.77.0.0/24".parse()?],
+        route_table: None,
         port: vec![Port {
             interface: "n0".to_owned(),
             addresses: vec![peer.address.into()],
@@ -66,6 +69,7 @@ fn route_server(peers: &[Peer], addresses: [Ipv4Addr; 2], subnet: Vec<Subnet>) -
             prefixes: vec![NETWORK.into()],
             uplink: Vec::new(),
             subnet,
+            peering: Vec::new(),
         }],
         route_server: vec![RouteServer {
             name: "rs".to_owned(),
@@ -74,7 +78,9 @@ fn route_server(peers: &[Peer], addresses: [Ipv4Addr; 2], subnet: Vec<Subnet>) -
             settings: [].into(),
             instance: instance.collect(),
             peer: peer.collect(),
+            gateway: Vec::new(),
         }],
+        route_table: Vec::new(),
     }
 }
 

@@ -642,6 +642,7 @@ fn configuration(feeder: &Nva, places: &[Nva]) -> Result<Config> {
         Ok(Subnet {
             name: name.to_owned(),
             prefixes: prefixes_of(prefixes)?,
+            route_table: None,
             port,
         })
     };
@@ -664,6 +665,7 @@ fn configuration(feeder: &Nva, places: &[Nva]) -> Result<Config> {
             name: "hub".to_owned(),
             prefixes: prefixes_of(NETWORK)?,
             uplink: Vec::new(),
+            peering: Vec::new(),
             subnet: vec![
                 subnet("RouteServerSubnet", servers, vec![])?,
                 subnet("nva", ["10.1.10.0/24", "fd00:1:0:a::/64"], ports)?,
@@ -675,7 +677,9 @@ fn configuration(feeder: &Nva, places: &[Nva]) -> Result<Config> {
             asn: ROUTE_SERVER_ASN,
             instance,
             peer: Vec::new(),
+            gateway: Vec::new(),
             settings: [].into(),
         }],
+        route_table: Vec::new(),
     })
 }

@@ -93,6 +93,7 @@ impl Overview {
             Ok(Subnet {
                 name: name.to_owned(),
                 prefixes: prefixes_of(prefixes)?,
+                route_table: None,
                 port,
             })
         };
@@ -101,6 +102,7 @@ impl Overview {
             name: "hub".to_owned(),
             prefixes: prefixes_of(NETWORK)?,
             uplink: Vec::new(),
+            peering: Vec::new(),
             subnet: vec![
                 subnet(
                     "RouteServerSubnet",
@@ -148,8 +150,10 @@ impl Overview {
                 asn: ROUTE_SERVER_ASN,
                 instance,
                 peer,
+                gateway: Vec::new(),
                 settings: [].into(),
             }],
+            route_table: Vec::new(),
         })
     }
 
