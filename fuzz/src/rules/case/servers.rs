@@ -61,7 +61,7 @@ pub(super) fn server(bytes: &mut Unstructured<'_>, network: usize) -> Result<Ser
         instances,
         cluster_id: 0x0a00_00ff,
         reflect: true,
-        branch_to_branch: false,
+        branch_to_branch: bytes.arbitrary()?,
         preference: Preference::ExpressRoute,
         always_compare_med: false,
         max_paths: 8,
