@@ -259,7 +259,8 @@ pub struct Neighbor {
     pub mac: [u8; 6],
     /// MAC address of the port that they leave by.
     pub port_mac: [u8; 6],
-    /// Number of that port: its place in the device map.
+    /// Number of that port: its place in the device map. [`NO_PORT`]: the address is the gateway
+    /// host's own.
     pub port: u32,
     /// MTU of that port, layer 3, bytes.
     pub mtu: u32,

@@ -3,7 +3,7 @@
 use core::ptr;
 
 use router_common::{
-    maps::{Bucket, Group, HostKey, NONE, Neighbor, NextHop, RouteEntry, next_hop_kind},
+    maps::{Bucket, Group, HostKey, NO_PORT, NONE, Neighbor, NextHop, RouteEntry, next_hop_kind},
     reason::Reason,
 };
 
@@ -47,6 +47,9 @@ pub fn choose<P: Ip>(frame: &Frame, packet: &P, route: &RouteEntry) -> Result<Wa
         next_hop_kind::VIA => neighbor,
         next_hop_kind::ATTACHED => {
             let host = host(&packet.destination_key(neighbor)).ok_or(Reason::NoHost)?;
+            if host.port == NO_PORT {
+                return Ok(Way::Host);
+            }
             return Ok(Way::Neighbor(number, host));
         }
         next_hop_kind::HOST => return Ok(Way::Host),

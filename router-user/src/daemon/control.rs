@@ -438,12 +438,13 @@ impl Backend for Control {
         let of = self.learned_use(&vnet, &subnet).await?;
         let paths = self.learned_by(&of, covering.collect()).await?;
         let paths: Arc<[LearnedRow]> = paths.into();
-        let (candidates, tables) = {
+        let (candidates, tables, attached) = {
             let paths = paths.clone();
             let (vnet, subnet) = (vnet.clone(), subnet.clone());
             core.ask(move |core| {
                 let candidates = core.vnets.candidates(&vnet, &subnet, to, &paths);
-                (candidates, core.vnets.tables(&vnet, &subnet))
+                let attached = core.vnets.attached(&vnet, to).cloned();
+                (candidates, core.vnets.tables(&vnet, &subnet), attached)
             })
             .await?
         };
@@ -456,16 +457,6 @@ impl Backend for Control {
             ),
             None => None,
         };
-        let ports = config
-            .vnets
-            .iter()
-            .filter(|network| network.name == vnet)
-            .flat_map(|network| &network.subnets)
-            .flat_map(|subnet| &subnet.ports);
-        let attached = ports
-            .filter(|port| port.addresses.contains(&to))
-            .map(|port| port.interface.clone())
-            .next();
         Ok(explain::explain(explain::Facts {
             attached,
             vnet,

@@ -28,7 +28,8 @@ pub(super) struct Facts {
     pub(super) paths: Vec<LearnedRow>,
     /// What the kernel's maps answer; `None` before they are written.
     pub(super) lookup: Option<Lookup>,
-    /// The port of the network that the destination is attached to.
+    /// The port of the network, or of one that it is peered with, that the destination is attached
+    /// to.
     pub(super) attached: Option<InterfaceName>,
     pub(super) flow: Option<Flow>,
     pub(super) flow_seed: u64,
@@ -440,6 +441,30 @@ mod tests {
                 .join("\n")
                 .contains("does not (yet) follow")
         );
+    }
+
+    #[test]
+    fn the_gateway_host_s_own_address_is_told_where_its_network_stands_for_it() {
+        let mut own = facts(true);
+        own.candidates.host = true;
+        let lookup = own.lookup.as_mut().unwrap();
+        lookup.next_hops.truncate(1);
+        lookup.next_hops[0] = FibNextHop {
+            name: "attached hub".to_owned(),
+            port: None,
+            mac: None,
+            ..lookup.next_hops[0].clone()
+        };
+        let told = explain(own).story.join("\n");
+        assert!(
+            told.contains("The address is the gateway host's own."),
+            "{told}"
+        );
+        assert!(
+            told.contains("Packets reach the gateway host itself."),
+            "{told}"
+        );
+        assert!(!told.contains("no_host"), "{told}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Starts the owners of the stages, gives them another configuration, stops them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -206,13 +206,12 @@ fn desired(config: &Config, server: &config::RouteServer, demands: &Demands) -> 
 /// The address space around a route server of this network: the network itself and those that are
 /// peered with it from both sides.
 fn surroundings(config: &Config, own: &VnetName) -> Surroundings {
-    let peers_with = |vnet: &Vnet, other: &VnetName| {
-        let mut peerings = vnet.peerings.iter();
-        peerings.any(|peering| peering.remote == *other)
-    };
     let network = config.vnets.iter().find(|vnet| vnet.name == *own);
+    let peerings = network.into_iter().flat_map(|vnet| &vnet.peerings);
+    let ours: BTreeSet<&VnetName> = peerings.map(|peering| &peering.remote).collect();
     let is_peered = |vnet: &&Vnet| {
-        network.is_some_and(|own| peers_with(own, &vnet.name) && peers_with(vnet, &own.name))
+        let mut theirs = vnet.peerings.iter();
+        ours.contains(&vnet.name) && theirs.any(|peering| peering.remote == *own)
     };
     let others = config.vnets.iter().filter(|vnet| vnet.name != *own);
     let (peered, beyond): (Vec<&Vnet>, Vec<&Vnet>) = others.partition(is_peered);

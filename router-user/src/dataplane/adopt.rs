@@ -112,6 +112,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             with_address: Index::default(),
             on_interface: Index::default(),
             machines: Index::default(),
+            gateways: Index::default(),
             sets: Sets::adopt(
                 maps.restricted()?,
                 ports.values().map(|bound: &Bound| bound.value.restricted),

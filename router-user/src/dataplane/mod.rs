@@ -14,6 +14,7 @@ mod capabilities;
 mod ethtool;
 #[cfg(test)]
 mod fake;
+mod gateways;
 mod handover;
 mod index;
 mod kernel;

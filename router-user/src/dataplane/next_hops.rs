@@ -309,7 +309,11 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         }
     }
 
-    fn publish_host(&mut self, key: HostKey, neighbor: Neighbor) -> Result<(), KernelError> {
+    pub(super) fn publish_host(
+        &mut self,
+        key: HostKey,
+        neighbor: Neighbor,
+    ) -> Result<(), KernelError> {
         if let Some(adopted) = &mut self.adopted {
             adopted.hosts.remove(&key);
         }

@@ -118,6 +118,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             let machine = (port.vnet.clone(), *address);
             self.machines.insert(machine, port.interface.clone());
         }
+        self.put_gateways(port, vnet, before.as_ref());
         self.realise(&port.interface);
         if let Some(before) = before {
             self.release_restricted(before.restricted);
@@ -181,6 +182,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             let machine = (state.config.vnet.clone(), *address);
             self.machines.remove(&machine, interface);
         }
+        self.remove_gateways(&state, |_, _| false);
         self.unsettle(&state.config);
         self.unwatch_hosts(&state);
     }

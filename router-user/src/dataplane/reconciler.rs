@@ -57,6 +57,8 @@ pub(super) struct Reconciler<M, H> {
     pub(super) ports: BTreeMap<InterfaceName, PortState>,
     /// Ports by network and address of the machine behind them.
     pub(super) machines: Index<(VnetName, IpAddr), InterfaceName>,
+    /// Ports by network and own address of the gateway host.
+    pub(super) gateways: Index<(VnetName, IpAddr), InterfaceName>,
     pub(super) sets: Sets,
     pub(super) links: Links,
     pub(super) neighbours: Neighbours,

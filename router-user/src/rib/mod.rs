@@ -11,10 +11,11 @@
 //! after. Neither is stored: both are functions of the paths, and a batch keeps the paths as they
 //! were. Everything that changes those functions (sessions, views) flushes first.
 //!
-//! A prefix is decided twice. Subnets learn the best of the *learned* paths, also of a prefix that
-//! the route server originates: whether it overlaps a network's own space is judged per network,
-//! in `vnet`. Peers are sent the best of all paths that they may receive; there what is originated
-//! here wins (step 0), so a learned path of the same prefix is never advertised.
+//! A prefix is decided twice. Subnets learn the best of the *learned* paths that count in their view,
+//! also of a prefix that the route server originates: whether it overlaps a network's own space is
+//! judged per network, in `vnet`. Peers are sent the best of all paths that they may receive; there
+//! what is originated here for them wins (step 0), so no learned path of the same prefix is
+//! advertised.
 //!
 //! - `attributes`: equal attribute sets are one allocation, which knows what import made it of.
 //! - `table`: prefixes and their paths, in slots; `adj_rib_in`: how sessions change them.
@@ -395,10 +396,10 @@ impl Rib {
     /// A new view of what is learned: what stands is told in [steps](Rib::step), then every change. Of
     /// a known one, whether only the marks are told; once it is told everything, it is told what
     /// stands again.
-    pub fn set_learned_view(&mut self, id: LearnedViewId, view: &LearnedView) {
+    pub fn set_learned_view(&mut self, id: LearnedViewId, view: LearnedView) {
         self.flush();
         let Tables { v4, v6 } = &self.tables;
-        self.learned.set(id, view, v4.len() + v6.len() == 0);
+        self.learned.set(id, &view, v4.len() + v6.len() == 0);
     }
 
     /// Nothing more is told of a view.

@@ -143,10 +143,12 @@ impl LocalSources {
         let defaults = originates_default(config).then_some(Recipients::DefaultOriginate);
         let by_hand = config.advertised.iter().map(recipients);
         let wanted: BTreeSet<Recipients> = by_hand.chain(defaults).collect();
+        // Until their views change, peers carry what has a number of before: it is not given to others.
+        let mut taken: BTreeSet<LocalSource> = self.numbers.values().copied().collect();
         self.numbers
             .retain(|recipients, _| wanted.contains(recipients));
         for recipients in wanted {
-            self.number(config, recipients);
+            self.number(config, recipients, &mut taken);
         }
         let mut originated = BTreeMap::new();
         for route in &config.advertised {
@@ -172,14 +174,19 @@ impl LocalSources {
         }
     }
 
-    fn number(&mut self, config: &config::RouteServer, recipients: Recipients) {
+    fn number(
+        &mut self,
+        config: &config::RouteServer,
+        recipients: Recipients,
+        taken: &mut BTreeSet<LocalSource>,
+    ) {
         if self.numbers.contains_key(&recipients) {
             return;
         }
-        let taken: BTreeSet<u8> = self.numbers.values().map(|source| source.0).collect();
-        match (1..=u8::MAX).find(|number| !taken.contains(number)) {
+        let mut numbers = (1..=u8::MAX).map(LocalSource);
+        match numbers.find(|number| taken.insert(*number)) {
             Some(free) => {
-                self.numbers.insert(recipients, LocalSource(free));
+                self.numbers.insert(recipients, free);
             }
             None => tracing::error!(
                 route_server = %config.name,

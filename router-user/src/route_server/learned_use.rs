@@ -42,7 +42,8 @@ pub struct ViewPlan {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Report {
     /// Before the first route of a view, and whenever the plan is another one. If the view comes to
-    /// tell every route by that, all that stand follow.
+    /// tell every route by that, all that stand follow; what was told before and is gone meanwhile is
+    /// told as gone.
     View(LearnedViewId, ViewPlan),
     /// Routes of views changed.
     Changes(Vec<LearnedChange>),

@@ -90,7 +90,7 @@ impl RouteServer {
                     forwarding: !marks_only,
                 },
             ));
-            self.rib.set_learned_view(id, &sight.as_learned(marks_only));
+            self.rib.set_learned_view(id, sight.as_learned(marks_only));
         }
         plans
     }

@@ -20,7 +20,7 @@ use crate::{
     api::types::{EffectiveRow, LearnedRow},
     config::{Config, PeerKind, Subnet},
     fib::Fib,
-    names::{RouteServerName, SubnetName, TableName, VnetName},
+    names::{InterfaceName, RouteServerName, SubnetName, TableName, VnetName},
     rib::LearnedViewId,
     route_server::{LearnedUse, Report},
 };
@@ -328,6 +328,16 @@ impl Vnets {
     #[must_use]
     pub fn route_server(&self, vnet: &VnetName) -> Option<&RouteServerName> {
         self.networks.get(vnet)?.server()
+    }
+
+    /// The port that an address of a network, or of one that it is peered with, is attached to.
+    #[must_use]
+    pub fn attached(&self, vnet: &VnetName, address: IpAddr) -> Option<&InterfaceName> {
+        let there = self.networks.get(vnet)?.network_of(address)?;
+        let subnets = self.networks.get(there)?.subnets.iter();
+        let mut ports = subnets.flat_map(|subnet| &subnet.ports);
+        let port = ports.find(|port| port.addresses.contains(&address))?;
+        Some(&port.interface)
     }
 
     /// Every subnet, by network.

@@ -6,7 +6,7 @@
 //! ```
 
 use router_common::{
-    maps::{Port, next_hop_kind, precedence, route_flags},
+    maps::{NO_PORT, Port, next_hop_kind, precedence, route_flags},
     reason::Reason,
 };
 
@@ -35,6 +35,25 @@ fn a_machine_of_a_peered_network_is_reached_from_any_port() {
         for (from, to) in [(VM_V4, SPOKE_VM_V4), (VM_V6, SPOKE_VM_V6)] {
             let packet = Packet::new(VM, PORT_1, from, to).udp(1, 2, b"hello");
             router.forwards(&packet, PORT_3, VM_2);
+        }
+    }
+}
+
+#[test]
+fn the_gateway_host_s_addresses_in_peered_networks_and_the_own_are_its() {
+    let mut router = peered();
+    let itself = || neighbor([0; 6], [0; 6], NO_PORT);
+    for (place, vnet, address) in [
+        (53, SPOKE, "10.2.2.1"),
+        (54, SPOKE, "fd00:2:0:2::1"),
+        (55, VNET, "10.1.1.1"),
+        (56, VNET, "fd00:1:0:1::1"),
+    ] {
+        router.host(vnet, address, place, itself());
+        let from = if address.contains(':') { VM_V6 } else { VM_V4 };
+        for sender in [from, if from == VM_V6 { AFAR_V6 } else { AFAR_V4 }] {
+            let packet = Packet::new(VM, PORT_1, sender, address).udp(1, 2, b"hello");
+            router.counts(&packet.bytes(), Reason::ToHost);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What the maps say of other networks.
 
-use router_common::maps::{next_hop_kind, route_flags};
+use std::net::Ipv6Addr;
+
+use router_common::maps::{NO_PORT, next_hop_kind, route_flags};
 
 use super::*;
 
@@ -150,4 +152,52 @@ fn a_blackhole_and_a_local_route_are_what_the_maps_call_so() {
     assert_eq!(world.next_hops[&1].kind, next_hop_kind::BLACKHOLE);
     let entry = world.routes.values().next().unwrap();
     assert_eq!(entry.flags, route_flags::OVERRIDING | route_flags::LOCAL);
+}
+
+#[test]
+fn the_gateway_host_s_own_addresses_are_hosts_of_their_network_while_a_port_has_them() {
+    let (world, mut reconciler) = start();
+    let with = |name: &str, gateways: &[&str]| {
+        let mut change = port(name, &[]);
+        if let Change::PutPort(port) = &mut change {
+            port.gateways = gateways.iter().map(|it| it.parse().unwrap()).collect();
+        }
+        change
+    };
+    let known = |reconciler: &mut Fake| -> Vec<String> {
+        let hub = vnet(reconciler, "hub");
+        let world = world.borrow();
+        let hosts = world.hosts.iter().map(|(key, place)| {
+            let neighbor = world.neighbors[place];
+            assert_eq!(
+                (neighbor.port, neighbor.vnet, key.vnet),
+                (NO_PORT, hub, hub)
+            );
+            assert_eq!(neighbor.address, key.address);
+            Ipv6Addr::from(key.address).to_canonical().to_string()
+        });
+        let mut hosts: Vec<_> = hosts.collect();
+        hosts.sort();
+        hosts
+    };
+    let (v4, v6) = ("10.1.1.1", "fd00:1::1");
+    apply(
+        &mut reconciler,
+        &[with("vm1", &[v4, v6]), with("nva", &[v4])],
+    );
+    assert_eq!(known(&mut reconciler), [v4, v6]);
+    apply(&mut reconciler, &[with("vm1", &["10.1.2.1"])]);
+    assert_eq!(
+        known(&mut reconciler),
+        [v4, "10.1.2.1"],
+        "another port has it"
+    );
+
+    let mut reconciler = restart(&world, reconciler);
+    apply(&mut reconciler, &[with("nva", &[v4])]);
+    assert_eq!(known(&mut reconciler), [v4, "10.1.2.1"], "adopted");
+    sweep(&mut reconciler, &[Change::Synchronised]);
+    assert_eq!(known(&mut reconciler), [v4]);
+    apply(&mut reconciler, &[Change::RemovePort("nva".into())]);
+    assert_eq!(known(&mut reconciler), Vec::<String>::new());
 }

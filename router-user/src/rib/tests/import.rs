@@ -72,6 +72,29 @@ fn importing_again_starts_from_what_was_received_and_changes_only_what_differs()
 }
 
 #[test]
+fn another_weight_or_other_attributes_as_received_are_no_news_for_peers() {
+    let mut lab = Lab::new();
+    let [a, b] = [4, 5].map(|host| lab.nva(host));
+    let several = lab.add_path_nva(6, 4);
+    let made = attributes(&[65010], 4);
+    for (length, weight) in [(1, None), (1, Some(3)), (2, Some(3)), (2, None)] {
+        let received = attributes(&vec![65010; length], 4);
+        let weight = weight.and_then(NonZeroU8::new);
+        imported(&mut lab, a, received, made.clone(), weight, ELIGIBLE);
+        lab.settle();
+        let members = lab.rib.take_learned().pop().map(|change| {
+            let route = change.route.expect("a route");
+            route.members[0].weight
+        });
+        let told = [(1, None), (1, Some(3)), (2, None)].contains(&(length, weight.map(u8::from)));
+        let expected = weight.map_or(1, |weight| u32::from(weight.get()));
+        assert_eq!(members, told.then_some(expected));
+        assert_eq!(lab.peers[b].announced, 1);
+        assert_eq!(lab.peers[several].announced, 1);
+    }
+}
+
+#[test]
 fn what_is_kept_for_long_still_knows_what_was_received() {
     let mut lab = Lab::new();
     let a = lab.nva(4);

@@ -80,7 +80,7 @@ fn forward(lab: &mut Lab, forwards: bool) {
         marks_only: !forwards,
         ..learned_view()
     };
-    lab.rib.set_learned_view(LearnedViewId(0), &view);
+    lab.rib.set_learned_view(LearnedViewId(0), view);
 }
 
 fn judge(lab: &mut Lab, peer: usize, net: &str, judgement: &Judgement) {

@@ -17,6 +17,7 @@ use crate::bgp::{
 
 mod add_path;
 mod adj_rib_out;
+mod any_order;
 mod decision;
 mod import;
 mod lag;
@@ -57,7 +58,7 @@ struct Peer {
 impl Lab {
     fn new() -> Self {
         let mut rib = Rib::new(DecisionOptions::default());
-        rib.set_learned_view(LearnedViewId(0), &learned_view());
+        rib.set_learned_view(LearnedViewId(0), learned_view());
         let peers = Vec::new();
         Self { rib, peers }
     }

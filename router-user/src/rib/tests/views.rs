@@ -15,7 +15,7 @@ const OTHER: LearnedViewId = LearnedViewId(7);
 fn a_view_takes_the_best_of_its_own_sources_and_shows_the_others_as_excluded() {
     let mut lab = Lab::new();
     let vpn_only = only(VPN, &[0]);
-    lab.rib.set_learned_view(OTHER, &vpn_only);
+    lab.rib.set_learned_view(OTHER, vpn_only.clone());
     let nva = lab.source(info(4));
     let vpn = lab.source(SessionInfo {
         kind: VPN,
@@ -47,7 +47,7 @@ fn a_view_takes_the_best_of_its_own_sources_and_shows_the_others_as_excluded() {
 fn a_next_hop_out_of_reach_leads_nowhere_unless_another_one_does_not() {
     let mut lab = Lab::new();
     let reach = only(NVA, &[0, 70]);
-    lab.rib.set_learned_view(OTHER, &reach);
+    lab.rib.set_learned_view(OTHER, reach);
     let [a, b] = [4, 5].map(|host| lab.source(info(host)));
     judge(&mut lab, a, attributes(&[65010], 4), Zone(70));
     let expected = ["v0 10.250.0.0/16 []", "v7 10.250.0.0/16 [4]"];
@@ -84,8 +84,8 @@ fn a_new_view_is_told_what_stands_in_steps_and_then_says_so() {
         marks_only: true,
         ..learned_view()
     };
-    lab.rib.set_learned_view(OTHER, &learned_view());
-    lab.rib.set_learned_view(LearnedViewId(8), &marks_only);
+    lab.rib.set_learned_view(OTHER, learned_view());
+    lab.rib.set_learned_view(LearnedViewId(8), marks_only);
     let mut steps = 0;
     let mut changes = Vec::new();
     let mut done = Vec::new();
@@ -126,7 +126,7 @@ fn a_view_of_marks_is_told_what_stands_of_them() {
         marks_only: true,
         ..learned_view()
     };
-    lab.rib.set_learned_view(OTHER, &marks_only);
+    lab.rib.set_learned_view(OTHER, marks_only);
     lab.settle();
     let expected = ["v7 0.0.0.0/0 [4]", "v7 10.250.0.0/16 []"];
     assert_eq!(told(&mut lab), expected);
@@ -264,6 +264,8 @@ fn comparing_every_med_changes_what_is_learned_and_what_each_peer_is_sent() {
     }
     let [level, behind] = [6, 7].map(|host| lab.nva(host));
     lab.rib.hold(lab.peers[behind].index);
+    let one_of_several = lab.add_path_nva(9, 1);
+    lab.rib.hold(lab.peers[one_of_several].index);
     let starting = lab.source(info(8));
     lab.rib.join(lab.peers[starting].index, view());
     told(&mut lab);
@@ -273,7 +275,10 @@ fn comparing_every_med_changes_what_is_learned_and_what_each_peer_is_sent() {
     });
     assert_eq!(told(&mut lab), ["v0 10.250.0.0/16 [5]+[4]"]);
     lab.rib.resume(lab.peers[behind].index);
+    lab.rib.resume(lab.peers[one_of_several].index);
     lab.settle();
+    let held: Vec<_> = lab.peers[one_of_several].holds.values().collect();
+    assert_eq!(held, [lab.holds(level, NET).unwrap()], "the other is gone");
     for (peer, announced) in [(level, 2), (behind, 2), (starting, 1)] {
         let next_hop = lab.holds(peer, NET).unwrap().next_hop;
         assert_eq!(next_hop, Some(address(5).into()));

@@ -122,6 +122,19 @@ fn what_is_advertised_by_hand_reaches_its_recipients_and_nobody_else() {
     assert_eq!(holders(&lab, "10.97.0.0/16"), ["sdwan"]);
     let after: Vec<_> = peers.map(|peer| lab.far(peer, 1).announced).to_vec();
     assert_eq!(before, after);
+
+    // New recipients in the place of others: those are sent nothing, not even for a moment.
+    let to_vpn = [Recipient::Peer("vpn".into())];
+    config.advertised[1] = advertised("10.96.0.0/16", &to_vpn);
+    config.advertised.push(advertised("10.95.0.0/16", &to_vpn));
+    lab.reload(&config);
+    assert_eq!(holders(&lab, "10.97.0.0/16"), [""; 0]);
+    assert_eq!(holders(&lab, "10.96.0.0/16"), ["vpn"]);
+    assert_eq!(lab.far("sdwan", 1).announced, after[0]);
+    config.advertised.pop();
+    lab.reload(&config);
+    assert_eq!(holders(&lab, "10.95.0.0/16"), [""; 0]);
+    assert_eq!(holders(&lab, "10.96.0.0/16"), ["vpn"]);
 }
 
 #[test]
@@ -209,6 +222,15 @@ fn beyond_its_outbound_limit_a_session_is_sent_the_first_routes_in_order() {
         .server
         .next_timeout()
         .expect("there is room to be filled");
+    lab.settle();
+    assert_eq!(held(&lab), ["10.5.0.0/16", "10.6.0.0/16"]);
+    // The networks' prefixes are never kept back, and count.
+    lab.originate(&["10.9.0.0/16"]);
+    lab.settle();
+    assert_eq!(held(&lab), ["10.5.0.0/16", "10.9.0.0/16"]);
+    lab.originate(&[]);
+    lab.settle();
+    lab.now = lab.server.next_timeout().expect("there is room again");
     lab.settle();
     assert_eq!(held(&lab), ["10.5.0.0/16", "10.6.0.0/16"]);
     // One that comes up later gets the same, and with a higher limit the rest.

@@ -306,6 +306,25 @@ fn a_vpn_gateway_with_a_single_live_member_is_flagged() {
 }
 
 #[test]
+fn an_nva_with_the_asn_of_a_gateway_is_flagged_if_it_is_sent_its_routes() {
+    let mut config = with_gateways();
+    for peer in config.peers.iter_mut().skip(4) {
+        peer.asn = 65030;
+    }
+    let mut lab = Lab::new(&config);
+    assert!(!lab.warnings("vpn", 1).contains("shares ASN"));
+    lab.toggle(true);
+    let shares = "shares ASN 65030 with er1-10.1.3.4, vpn1-10.1.4.4, vpn1-10.1.4.5";
+    assert!(lab.warnings("vpn", 1).contains(shares));
+    let shares = "shares ASN 65030 with vpn, er1-10.1.3.4:";
+    let warnings = lab.warnings("vpn1-10.1.4.4", 1);
+    assert!(
+        warnings.contains(shares),
+        "not its own gateway's: {warnings}"
+    );
+}
+
+#[test]
 fn members_of_a_gateway_may_announce_different_things_and_one_member_may_not() {
     let mut lab = branches(false);
     lab.announce_to_both("vpn1-10.1.4.5", &["10.99.0.0/16"], &route(&[64901], VPN2));

@@ -5,6 +5,7 @@ mod lab;
 mod model;
 mod peerings;
 mod placing;
+mod random;
 mod scale;
 mod selection;
 mod user_defined;

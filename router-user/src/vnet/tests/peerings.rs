@@ -159,6 +159,18 @@ fn instances_are_the_hosts_in_peered_networks_too() {
 }
 
 #[test]
+fn the_port_of_a_machine_in_a_peered_network_is_known() {
+    let vnets = vnets(&hub_and_spokes());
+    let port = |from: &str, address: &str| {
+        let port = vnets.attached(&from.into(), ip(address));
+        port.map(ToString::to_string)
+    };
+    assert_eq!(port("hub", "10.101.1.4"), Some("sp1".into()));
+    assert_eq!(port("spoke1", "10.1.1.4"), Some("vm1".into()));
+    assert_eq!(port("spoke2", "10.101.1.4"), None, "not peered");
+}
+
+#[test]
 fn learned_next_hops_lie_in_the_network_that_contains_them() {
     let mut lab = Lab::new(&hub_and_spokes());
     lab.learn(vec![learned("10.250.0.0/16", &["10.1.10.4", "10.101.1.9"])]);

@@ -258,6 +258,13 @@ fn ports_of_a_gateway_beside_others_take_their_own_view() {
     ]);
     assert_eq!(lab.learned_table("fw"), Some("learned/rs1"));
     assert_eq!(lab.learned_table("sdwan"), Some("learned/rs1/ff"));
+    lab.say(vec![changes(1, "0.0.0.0/0", "10.1.10.9")]);
+    assert_eq!(lab.answer("fw", "192.168.0.1"), "discard");
+    assert_eq!(
+        lab.answer("sdwan", "192.168.0.1"),
+        "via hub 10.1.10.9",
+        "private ranges follow the default route of the view"
+    );
     let told = lab.vnets.tables(&"hub".into(), &"nva".into());
     assert_eq!(
         told.unwrap().1,
