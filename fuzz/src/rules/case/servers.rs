@@ -137,5 +137,7 @@ pub(super) fn policy(bytes: &mut Unstructured<'_>, policy: &mut Policy) -> Resul
         7 if scope::POLICIES => policy.remove_private_as = !policy.remove_private_as,
         _ => {}
     }
+    // What comes of both is said nowhere: the route server's own ASN may be a private one.
+    policy.remove_private_as &= !policy.as_override;
     Ok(())
 }
