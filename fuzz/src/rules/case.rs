@@ -16,12 +16,12 @@ mod servers;
 
 /// What the product can do; a case has nothing else.
 mod scope {
-    pub(super) const GATEWAYS: bool = false;
-    pub(super) const PEERINGS: bool = false;
-    pub(super) const ROUTE_TABLES: bool = false;
-    pub(super) const POLICIES: bool = false;
+    pub(super) const GATEWAYS: bool = true;
+    pub(super) const PEERINGS: bool = true;
+    pub(super) const ROUTE_TABLES: bool = true;
+    pub(super) const POLICIES: bool = true;
     pub(super) const ROUTE_MAPS: bool = false;
-    pub(super) const CUSTOM_ROUTES: bool = false;
+    pub(super) const CUSTOM_ROUTES: bool = true;
 }
 
 /// Most changes of one case.
