@@ -126,9 +126,8 @@ fn read_update(message: &[u8], routes: &mut Vec<Told>) -> Option<()> {
         match kind {
             2 => path = as_path(value)?,
             3 => {
-                next_hop = Some(IpAddr::from(Ipv4Addr::from(
-                    <[u8; 4]>::try_from(value).ok()?,
-                )))
+                let octets = <[u8; 4]>::try_from(value).ok()?;
+                next_hop = Some(IpAddr::from(octets));
             }
             14 => {
                 let is_v6 = value.get(..2)? == [0, 2];
