@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{
     lab::{Host, capture::Capture, packet::protocol},
-    network::{Cable, UPLINK},
+    network::{Cable, Nva, UPLINK},
     overview::{INSTANCES, Overview, Running, firewall_peer},
     scenario, until,
     updates::{Told, told_by},
@@ -222,7 +222,7 @@ impl Watched {
             .chain(
                 ["fw", "fw2"]
                     .into_iter()
-                    .zip(overview.firewalls.iter().map(|it| it.host())),
+                    .zip(overview.firewalls.iter().map(Nva::host)),
             )
             .collect();
         let mut captures = Vec::new();

@@ -8,6 +8,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use tokio::sync::oneshot;
+
 use super::{
     server::{Server, ServerHandle},
     supervisor::Running,
@@ -76,15 +78,12 @@ impl Planner {
         let found = if before == after {
             Plan::default()
         } else {
-            let work = move || difference(before, after, shadows, Instant::now());
-            let found = tokio::task::spawn_blocking(work).await;
+            let found = elsewhere(move || difference(before, after, shadows, Instant::now())).await;
             for server in servers {
                 let swept = server.ask(|server| server.route_server.forget_shadows());
                 swept.await?;
             }
-            found.map_err(|error| {
-                ApiError::unavailable(format!("the plan failed: {error}"), "see the daemon's log")
-            })?
+            found?
         };
         Ok(Plan {
             changes,
@@ -92,6 +91,21 @@ impl Planner {
             ..found
         })
     }
+}
+
+/// Works on a thread of its own, for which nobody waits who stops the daemon.
+async fn elsewhere<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Answer<R> {
+    let failed = |why: &dyn std::fmt::Display| {
+        ApiError::unavailable(format!("the plan failed: {why}"), "see the daemon's log")
+    };
+    let (done, answer) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("plan".to_owned());
+    let started = thread.spawn(move || {
+        // Whoever asked may have gone.
+        let _ = done.send(work());
+    });
+    started.map_err(|error| failed(&error))?;
+    answer.await.map_err(|_| failed(&"it broke off"))
 }
 
 /// What changes for clones of route servers that run under `before` once `after` holds, but for the

@@ -90,6 +90,39 @@ fn a_session_that_is_reset_comes_back_with_what_its_peer_had_announced() {
 }
 
 #[test]
+fn what_waits_for_a_slow_peer_or_for_the_end_of_a_restart_has_happened_in_a_shadow() {
+    let sent = |lab: &Lab| {
+        let mut copy = lab.server.clone();
+        copy.become_shadow(lab.now);
+        copy.settle(lab.now);
+        let rows = copy.advertised_to(InstanceId(1), IpAddr::from(PEERS[1].1));
+        rows.into_iter().map(|row| row.prefix).collect::<Vec<_>>()
+    };
+    let site = "10.250.0.0/16";
+    let attributes = route(&[65010], "10.1.10.4");
+
+    let mut lab = Lab::new(&config());
+    lab.up("sdwan", 1);
+    lab.up("fw", 1);
+    lab.settle();
+    lab.server.hold(&lab.id("fw", 1));
+    lab.announce("sdwan", 1, &[site], &attributes);
+    lab.settle();
+    assert_eq!(lab.holds("fw", 1, site), None, "it takes no more");
+    assert_eq!(sent(&lab), [prefix(site)]);
+
+    let mut lab = Lab::new(&config());
+    lab.server
+        .defer_selection(lab.now + Duration::from_secs(100));
+    lab.up("sdwan", 1);
+    lab.up("fw", 1);
+    lab.announce("sdwan", 1, &[site], &attributes);
+    lab.settle();
+    assert_eq!(lab.holds("fw", 1, site), None, "others may come");
+    assert_eq!(sent(&lab), [prefix(site)]);
+}
+
+#[test]
 fn attributes_that_only_a_shadow_held_are_freed_when_it_is_gone() {
     let mut lab = Lab::new(&config());
     lab.up("sdwan", 1);
