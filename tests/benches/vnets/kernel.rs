@@ -96,7 +96,7 @@ impl Kernel {
         }
         let seen = Instant::now();
         watch.0 = 0;
-        Ok(self.first_that_fails(facts)?.is_none().then_some(seen))
+        Ok(self.holds_all(facts)?.then_some(seen))
     }
 
     /// Waits until all of the facts hold at once.
@@ -107,6 +107,11 @@ impl Kernel {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// Whether all of the facts hold at once by now.
+    pub fn holds_all(&self, facts: &[Fact]) -> Result<bool> {
+        Ok(self.first_that_fails(facts)?.is_none())
     }
 
     /// Everything in the tries.
