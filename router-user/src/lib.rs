@@ -20,6 +20,7 @@ pub mod fib;
 mod fnv;
 mod memory;
 pub mod names;
+mod netlink;
 pub mod rib;
 pub mod route_server;
 pub mod vnet;
