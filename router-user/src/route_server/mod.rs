@@ -395,20 +395,23 @@ impl RouteServer {
                     let received = &attributes;
                     // What the rules cannot tell apart is imported once.
                     let mut kins: SmallVec<[(Kin, Interned, Judgement); 2]> = SmallVec::new();
+                    let mut places: FxHashMap<Kin, usize> = FxHashMap::default();
+                    let mut place = 0;
                     for nlri in nlri {
                         let kin = up.rules.kin(nlri.prefix);
-                        let known = kins.iter().position(|(known, ..)| *known == kin);
-                        let place = known.unwrap_or_else(|| {
-                            let imported = self.rules.import(&up.rules, kin, received);
-                            let Imported {
-                                judgement,
-                                attributes,
-                                weight,
-                            } = imported;
-                            let interned = self.rib.intern(received.clone(), attributes, weight);
-                            kins.push((kin, interned, judgement));
-                            kins.len() - 1
-                        });
+                        if kins.get(place).is_none_or(|(last, ..)| *last != kin) {
+                            place = *places.entry(kin).or_insert_with(|| {
+                                let Imported {
+                                    judgement,
+                                    attributes,
+                                    weight,
+                                } = self.rules.import(&up.rules, kin, received);
+                                let received = received.clone();
+                                let interned = self.rib.intern(received, attributes, weight);
+                                kins.push((kin, interned, judgement));
+                                kins.len() - 1
+                            });
+                        }
                         let (_, interned, judgement) = &kins[place];
                         let new = self.rib.announce(up.index, nlri, interned, judgement);
                         if new && noted {

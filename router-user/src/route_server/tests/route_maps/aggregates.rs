@@ -185,6 +185,30 @@ fn the_next_hop_is_the_lowest_of_the_routes_that_it_stands_for() {
     assert_eq!(lab.members(SUM), Some(vec![FW.parse().unwrap()]));
 }
 
+#[test]
+fn an_aggregate_counts_towards_what_a_peer_may_be_sent_and_is_never_kept_back() {
+    let text = map(&own(HEAD, "fw", "out"), GIVES_WAY).replace(
+        "# fw\n",
+        "max_advertised = 2\nadvertised_limit_action = \"discard\"\n# fw\n",
+    );
+    let mut lab = with(&text);
+    let nets = ["10.8.0.0/16", "10.9.0.0/16", SITE, OTHER];
+    announce(&mut lab, "sdwan", &nets, &route(&[65010], SDWAN));
+    let held = |lab: &Lab| -> Vec<String> {
+        let held = lab.far("fw", 1).holds.keys();
+        held.map(|nlri| nlri.prefix.to_string()).collect()
+    };
+    assert_eq!(held(&lab), ["10.8.0.0/16", SUM]);
+    lab.down("fw", 1);
+    lab.up("fw", 1);
+    lab.settle();
+    assert_eq!(held(&lab), ["10.8.0.0/16", SUM]);
+    lab.reload(&parsed(
+        &text.replace("max_advertised = 2", "max_advertised = 3"),
+    ));
+    assert_eq!(held(&lab), ["10.8.0.0/16", "10.9.0.0/16", SUM]);
+}
+
 const PEERS: [(&str, Asn, &str); 3] = [
     ("sdwan", 65010, SDWAN),
     ("fw", 65020, FW),
