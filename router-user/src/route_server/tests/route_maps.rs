@@ -407,6 +407,7 @@ asn = 65020
 name = "fw2"
 address = "10.1.20.5"
 asn = 65021
+add_path_send = 3
 # fw2
 [[route_server.gateway]]
 name = "vpn1"

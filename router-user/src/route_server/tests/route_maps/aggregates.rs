@@ -238,6 +238,12 @@ enum Event {
         peer: usize,
         instance: u8,
     },
+    /// It takes nothing for now, or does again.
+    Hold {
+        peer: usize,
+        instance: u8,
+        holds: bool,
+    },
     Originate(bool),
     Reload(usize),
     Deliver,
@@ -359,7 +365,18 @@ fn happen(lab: &mut Lab, event: &Event) {
         Event::Lost { peer, instance } => lab.down(PEERS[peer].0, instance),
         Event::Back { peer, instance } => {
             if !lab.sessions.contains_key(&lab.id(PEERS[peer].0, instance)) {
-                lab.up(PEERS[peer].0, instance);
+                up(lab, PEERS[peer].0, instance);
+            }
+        }
+        Event::Hold {
+            peer,
+            instance,
+            holds,
+        } => {
+            let id = lab.id(PEERS[peer].0, instance);
+            match holds {
+                true => lab.server.hold(&id),
+                false => lab.server.handle(SessionEvent::Drained { id }, lab.now),
             }
         }
         Event::Originate(true) => lab.originate(&[SITE]),
@@ -377,6 +394,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
             5 => (peer(), 0..NETS.len()).prop_map(|((peer, instance), net)| Event::Withdraw { peer, instance, net }),
             1 => peer().prop_map(|(peer, instance)| Event::Lost { peer, instance }),
             3 => peer().prop_map(|(peer, instance)| Event::Back { peer, instance }),
+            2 => (peer(), any::<bool>()).prop_map(|((peer, instance), holds)| Event::Hold { peer, instance, holds }),
             1 => any::<bool>().prop_map(Event::Originate),
             2 => (0..5_usize).prop_map(Event::Reload),
             3 => select(vec![Event::Deliver]),
@@ -385,11 +403,36 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     )
 }
 
-fn all_told(lab: &Lab) -> Vec<(SessionId, BTreeMap<Nlri, PathAttributes>)> {
+/// Everybody takes everything again.
+fn release(lab: &mut Lab) {
+    let ids: Vec<SessionId> = lab.sessions.keys().cloned().collect();
+    for id in ids {
+        lab.server.handle(SessionEvent::Drained { id }, lab.now);
+    }
+    lab.settle();
+}
+
+/// What each session holds; path identifiers go by the order in which sessions came up.
+fn all_told(lab: &Lab) -> Vec<(SessionId, BTreeMap<IpNet, BTreeSet<String>>)> {
     let sessions = lab.sessions.iter();
-    sessions
-        .map(|(id, far)| (id.clone(), far.holds.clone()))
-        .collect()
+    let told = sessions.map(|(id, far)| {
+        let mut holds: BTreeMap<IpNet, BTreeSet<String>> = BTreeMap::new();
+        for (nlri, attributes) in &far.holds {
+            let paths = holds.entry(nlri.prefix).or_default();
+            paths.insert(format!("{attributes:?}"));
+        }
+        (id.clone(), holds)
+    });
+    told.collect()
+}
+
+/// The second firewall takes several paths a prefix.
+fn up(lab: &mut Lab, peer: &str, instance: u8) {
+    let (id, mut negotiated) = lab.negotiated(peer, instance);
+    if peer == "fw2" {
+        negotiated.add_path_send = Family::ALL.to_vec();
+    }
+    lab.up_with(id, negotiated);
 }
 
 proptest! {
@@ -402,7 +445,7 @@ proptest! {
             happen(&mut lab, &event);
             standing.note(&event);
         }
-        lab.settle();
+        release(&mut lab);
         let mut other = Lab::new(&settings(0));
         for event in standing.events() {
             happen(&mut other, &event);
@@ -422,7 +465,7 @@ proptest! {
         for event in up.chain(events).filter(|event| !matches!(event, Event::Reload(_))) {
             labs.iter_mut().for_each(|lab| happen(lab, &event));
         }
-        labs.iter_mut().for_each(Lab::settle);
+        labs.iter_mut().for_each(release);
         prop_assert_eq!(all_told(&labs[0]), all_told(&labs[1]));
         prop_assert_eq!(&labs[0].learned, &labs[1].learned);
         let rows = labs.map(|lab| {
