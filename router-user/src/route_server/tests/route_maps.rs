@@ -190,6 +190,39 @@ rule = [{ action = \"drop\" }]
 }
 
 #[test]
+fn a_member_that_its_gateway_gains_and_a_peer_with_another_name_are_known_to_outbound_maps() {
+    let head = HEAD.replace(
+        "[[route_server]]\n",
+        "[[route_server]]\nbranch_to_branch = true\n",
+    );
+    let rules = r#"[{ source_peer = ["vpn1", "sdwan"], action = "drop" }]"#;
+    let text = map(&own(&head, "fw", "out"), rules);
+    let all = parsed(&text);
+    let mut first = all.clone();
+    first.peers.pop();
+    let sdwan = first.peers.iter_mut();
+    let sdwan = sdwan.filter(|peer| peer.name.as_str() == "sdwan");
+    sdwan.for_each(|peer| peer.name = "other".into());
+    let mut lab = Lab::new(&first);
+    lab.both_up("fw");
+    lab.both_up("other");
+    announce(&mut lab, "other", &[SITE], &route(&[65010], SDWAN));
+    assert!(lab.holds("fw", 1, SITE).is_some());
+    lab.reload(&all);
+    assert_eq!(lab.holds("fw", 1, SITE), None);
+    lab.both_up("vpn1-10.1.4.5");
+    announce(
+        &mut lab,
+        "vpn1-10.1.4.5",
+        &[OTHER],
+        &route(&[64901], "10.1.4.5"),
+    );
+    assert!(lab.members(OTHER).is_some());
+    assert_eq!(lab.holds("fw", 1, OTHER), None);
+    assert_eq!(lab.far("fw", 1).ended.len(), 2);
+}
+
+#[test]
 fn what_an_inbound_map_changes_decides_and_is_sent_on_and_what_came_is_still_shown() {
     let mut lab = lab(
         "sdwan",
