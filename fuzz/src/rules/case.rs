@@ -5,7 +5,7 @@ use arbitrary::{Result, Unstructured};
 use super::model::{Prefix, SessionKey, State};
 use crate::pick;
 use maps::{by_hand, route_map};
-use networks::{mend, network, peering, place, space, table, user_defined};
+use networks::{hub_and_spokes, mend, network, peering, place, space, table, user_defined};
 use paths::{prefix, route, session};
 use servers::{policy, server, setting};
 
@@ -16,12 +16,12 @@ mod servers;
 
 /// What the product can do; a case has nothing else.
 mod scope {
-    pub(super) const GATEWAYS: bool = false;
-    pub(super) const PEERINGS: bool = false;
-    pub(super) const ROUTE_TABLES: bool = false;
-    pub(super) const POLICIES: bool = false;
+    pub(super) const GATEWAYS: bool = true;
+    pub(super) const PEERINGS: bool = true;
+    pub(super) const ROUTE_TABLES: bool = true;
+    pub(super) const POLICIES: bool = true;
     pub(super) const ROUTE_MAPS: bool = false;
-    pub(super) const CUSTOM_ROUTES: bool = false;
+    pub(super) const CUSTOM_ROUTES: bool = true;
 }
 
 /// Most changes of one case.
@@ -63,6 +63,9 @@ impl Case {
             let server = server(bytes, home)?;
             place(&mut state, &server);
             state.servers.push(server);
+        }
+        if scope::PEERINGS && bytes.arbitrary()? {
+            hub_and_spokes(&mut state);
         }
         let contested = (0..4)
             .map(|_| prefix(bytes, &state))

@@ -1,7 +1,7 @@
 //! Between the model's types and the product's: a state as a configuration, routes as attributes, and
 //! back.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use ipnet::IpNet;
 use router_user::{
@@ -26,11 +26,7 @@ pub(super) fn config(state: &State) -> config::Config {
     let tables = state.tables.iter().enumerate();
     let servers = state.servers.iter().enumerate();
     config::Config {
-        daemon: config::DaemonConfig {
-            socket: PathBuf::new(),
-            bgp_port: 179,
-            stale_time: Duration::from_secs(120),
-        },
+        daemon: config::DaemonConfig::default(),
         dataplane: config::DataplaneConfig {
             instance: "default".to_owned(),
             bpffs: PathBuf::new(),

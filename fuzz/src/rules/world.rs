@@ -17,7 +17,7 @@ use router_user::{
     config::Config,
     fib::{self, Change as FibChange, Fib},
     names::TableName,
-    route_server::{Filter, RouteServer},
+    route_server::{Filter, RouteServer, Surroundings},
     vnet::Vnets,
 };
 
@@ -54,8 +54,7 @@ impl World {
         let now = Instant::now();
         let mut servers = Vec::new();
         for (place, config) in config.route_servers.iter().enumerate() {
-            let (space, hosts) = surroundings(state, place);
-            let mut server = RouteServer::new(config, &space, &hosts);
+            let mut server = RouteServer::new(config, &surroundings(state, place));
             server.set_originated(vnets.advertised_prefixes(&config.name));
             server.set_uses(vnets.uses(&config.name), now);
             servers.push(server);
@@ -172,10 +171,9 @@ impl World {
         self.config = edge::config(state);
         self.vnets.reconfigure(&self.config);
         for (place, config) in self.config.route_servers.iter().enumerate() {
-            let (space, hosts) = surroundings(state, place);
             let server = &mut self.servers[place];
             server.set_uses(self.vnets.uses(&config.name), self.now);
-            server.reconfigure(config, &space, &hosts, self.now);
+            server.reconfigure(config, &surroundings(state, place), self.now);
             server.set_originated(self.vnets.advertised_prefixes(&config.name));
         }
         self.flush(state);
@@ -219,8 +217,9 @@ impl World {
     fn flush(&mut self, state: &State) {
         for (place, config) in self.config.route_servers.iter().enumerate() {
             let server = &mut self.servers[place];
-            self.vnets.report(&config.name, server.take_reports());
-            for (id, command) in server.take_commands() {
+            self.vnets
+                .report(&config.name, server.take_reports(self.now));
+            for (id, command) in server.take_commands(self.now) {
                 let mut keys = state.sessions().into_iter();
                 let key = keys
                     .find(|key| key.server == place && edge::session(state, *key) == id)
@@ -249,12 +248,15 @@ impl World {
         }
         for (place, server) in self.servers.iter().enumerate() {
             for row in server.learned_rows(&Filter::default(), self.now) {
-                let instance = usize::from(row.instance) - 1;
+                // Others were given by hand.
                 let number = row.peer.as_str().strip_prefix("peer");
+                let Some(peer) = number.and_then(|text| text.parse().ok()) else {
+                    continue;
+                };
                 let key = SessionKey {
                     server: place,
-                    peer: number.and_then(|text| text.parse().ok()).expect("a peer"),
-                    instance,
+                    peer,
+                    instance: usize::from(row.instance) - 1,
                 };
                 let taken = row.state != "rejected";
                 outcome.taken.insert((key, edge::prefix(row.prefix)), taken);
@@ -374,14 +376,24 @@ impl Link {
 }
 
 /// Where a route server's next hops can be resolved, and addresses there that are none.
-fn surroundings(state: &State, place: usize) -> (Vec<IpNet>, Vec<IpAddr>) {
+fn surroundings(state: &State, place: usize) -> Surroundings {
     let home = state.servers[place].network;
-    let networks = state.reach(home).into_iter();
-    let space = networks
-        .flat_map(|network| state.networks[network].prefixes.clone())
-        .map(edge::ip_net);
-    let networks = state.reach(home).into_iter();
-    let subnets = networks.flat_map(|network| &state.networks[network].subnets);
-    let hosts = subnets.flat_map(|subnet| subnet.host.clone());
-    (space.collect(), hosts.collect())
+    let reach = state.reach(home);
+    let space = |network: usize| {
+        let prefixes = state.networks[network].prefixes.iter();
+        let prefixes = prefixes.copied().map(edge::ip_net).collect();
+        (edge::vnet_name(network), prefixes)
+    };
+    // Its own network first.
+    let mut within: Vec<_> = reach.iter().copied().collect();
+    within.sort_by_key(|network| *network != home);
+    let others = (0..state.networks.len()).filter(|network| !reach.contains(network));
+    let subnets = reach
+        .iter()
+        .flat_map(|network| &state.networks[*network].subnets);
+    Surroundings {
+        spaces: within.into_iter().map(space).collect(),
+        beyond: others.map(space).collect(),
+        gateways: subnets.flat_map(|subnet| subnet.host.clone()).collect(),
+    }
 }

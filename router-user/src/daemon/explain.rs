@@ -176,7 +176,13 @@ fn tell_choice(facts: &Facts, route: Option<&EffectiveRow>, story: &mut Vec<Stri
         story.push(format!("Not {}: {why}.", named(row)));
     }
     match route.next_hop_type.as_str() {
-        "None" => story.push("Packets are dropped and counted as discard.".to_owned()),
+        "None" => {
+            let next_hops = facts.lookup.iter().flat_map(|lookup| &lookup.next_hops);
+            let names = next_hops.map(|next_hop| next_hop.name.as_str());
+            let mut blackhole = names.filter(|name| *name == "blackhole");
+            let reason = blackhole.next().unwrap_or("discard");
+            story.push(format!("Packets are dropped and counted as {reason}."));
+        }
         _ if candidates.host => story.push("The address is the gateway host's own.".to_owned()),
         _ => {}
     }
@@ -465,6 +471,25 @@ mod tests {
             "{told}"
         );
         assert!(!told.contains("no_host"), "{told}");
+    }
+
+    #[test]
+    fn a_blackhole_is_told_apart_from_other_drops() {
+        let mut dropped = facts(true);
+        dropped.candidates.rows[0].next_hop_type = "None".to_owned();
+        let lookup = dropped.lookup.as_mut().unwrap();
+        lookup.next_hops.truncate(1);
+        lookup.next_hops[0].name = "discard".to_owned();
+        let told = explain(dropped).story.join("\n");
+        assert!(told.contains("dropped and counted as discard."), "{told}");
+
+        let mut blackhole = facts(true);
+        blackhole.candidates.rows[0].next_hop_type = "None".to_owned();
+        let lookup = blackhole.lookup.as_mut().unwrap();
+        lookup.next_hops.truncate(1);
+        lookup.next_hops[0].name = "blackhole".to_owned();
+        let told = explain(blackhole).story.join("\n");
+        assert!(told.contains("dropped and counted as blackhole."), "{told}");
     }
 
     #[test]

@@ -518,8 +518,44 @@ async fn sleep_until(deadline: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
-    use super::sessions;
+    use super::{Dynamic, ranges, sessions};
     use crate::config::{RouteServer, parse};
+
+    #[test]
+    fn a_gateway_in_the_file_has_sessions_with_its_members_or_a_range_that_they_come_from() {
+        let gateways = r#"
+            [[route_server.gateway]]
+            name = "er1"
+            kind = "express_route"
+            members = ["10.1.60.4", "10.1.60.5"]
+            [[route_server.gateway]]
+            name = "vpn1"
+            kind = "vpn"
+            asn = 65060
+            prefix = "10.1.61.0/27"
+        "#;
+        let text = [include_str!("../../../docs/example.toml"), gateways].concat();
+        let config = parse(&text, "example").unwrap();
+        let server = &config.route_servers[0];
+        let mut dynamic = Dynamic::default();
+        dynamic.configure(server);
+        let all = sessions(&dynamic.complete(server), 179);
+        let of_members: Vec<_> = all
+            .iter()
+            .filter(|session| session.id.peer.to_string().starts_with("10.1.60."))
+            .map(|session| (session.peer_asn, session.passive))
+            .collect();
+        assert_eq!(
+            of_members,
+            [(server.asn, false); 4],
+            "two members, two instances"
+        );
+        let ranges: Vec<_> = ranges(server, 179);
+        assert_eq!(
+            ranges.last().unwrap().prefix,
+            "10.1.61.0/27".parse().unwrap()
+        );
+    }
 
     #[test]
     fn a_change_of_path_policy_restarts_no_session_and_one_of_the_role_does() {

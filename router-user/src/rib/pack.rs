@@ -332,10 +332,7 @@ fn named<'p>(
     prefix: IpNet,
     paths: impl Iterator<Item = &'p Path>,
 ) -> impl Iterator<Item = (&'p Path, Option<IpAddr>)> {
-    paths.map(move |path| {
-        let outgoing = view.outgoing(sessions, prefix, path);
-        (path, outgoing.and_then(|outgoing| outgoing.next_hop()))
-    })
+    paths.map(move |path| (path, view.next_hop(sessions, prefix, path)))
 }
 
 /// The paths without which the choice could be another one: a member that may not be sent one of

@@ -321,6 +321,20 @@ impl<'v> FamilyView<'v> {
         })
     }
 
+    /// The address that a path names as next hop when it is sent, if that is not to be the route
+    /// server's own.
+    pub(super) fn next_hop(
+        &self,
+        sessions: &Sessions,
+        prefix: IpNet,
+        path: &Path,
+    ) -> Option<IpAddr> {
+        if self.view.policy.is_none() {
+            return path.next_hop();
+        }
+        self.outgoing(sessions, prefix, path)?.next_hop()
+    }
+
     fn provenance(&self, sessions: &Sessions, path: &Path) -> Provenance {
         if is_sent_only(sessions, path) || path.is_local() {
             return Provenance::Own;

@@ -121,24 +121,30 @@ impl Subnet<'_> {
                 learned.dropping = Some(*dropping);
             }
         }
+        // Many paths share few next hops.
+        let mut beyond: BTreeMap<IpAddr, Option<String>> = BTreeMap::new();
         for path in learned {
             if Some(&path.route_server) == self.network.server() && wanted.covers(&path.prefix) {
                 let learned = by_prefix
                     .entry(path.prefix)
                     .or_insert(Learned::new(path.prefix));
-                learned.paths.push((path, self.kept_out(path)));
+                let next_hop = path.next_hop;
+                let beyond = beyond
+                    .entry(next_hop)
+                    .or_insert_with(|| self.why_beyond(next_hop));
+                let kept_out = self.kept_out(path, beyond.as_ref());
+                learned.paths.push((path, kept_out));
             }
         }
         by_prefix
     }
 
     /// Why a learned path does not reach this subnet, if it does not.
-    fn kept_out(&self, path: &LearnedRow) -> Option<String> {
+    fn kept_out(&self, path: &LearnedRow, beyond: Option<&String>) -> Option<String> {
         let excluded = path.state == EXCLUDED;
         if !excluded && !path.is_member() {
             return None;
         }
-        let network = self.network;
         if let Some(table) = self
             .table
             .filter(|table| table.propagate == Propagate::NONE)
@@ -148,17 +154,8 @@ impl Subnet<'_> {
                 table.name
             ));
         }
-        if network.network_of(path.next_hop).is_none() {
-            let mut others = self.others.values();
-            let there = others.find(|other| other.own.contains(path.next_hop));
-            if let Some(there) = there {
-                return Some(format!(
-                    "next hop lies in network \"{}\", which is not peered with \"{}\" from both \
-                     sides [vnet.peering]",
-                    there.name(),
-                    network.name()
-                ));
-            }
+        if let Some(beyond) = beyond {
+            return Some(beyond.clone());
         }
         if !excluded {
             return None;
@@ -176,6 +173,21 @@ impl Subnet<'_> {
         });
         let why = by_table.or_else(|| path.reason.clone());
         Some(why.unwrap_or_else(|| path.state.clone()))
+    }
+
+    /// Why packets from here cannot reach a next hop, if it lies in a network out of reach.
+    fn why_beyond(&self, next_hop: IpAddr) -> Option<String> {
+        if self.network.network_of(next_hop).is_some() {
+            return None;
+        }
+        let mut others = self.others.values();
+        let there = others.find(|other| other.own.contains(next_hop))?;
+        Some(format!(
+            "next hop lies in network \"{}\", which is not peered with \"{}\" from both sides \
+             [vnet.peering]",
+            there.name(),
+            self.network.name()
+        ))
     }
 
     fn own_rows(

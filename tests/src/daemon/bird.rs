@@ -472,9 +472,6 @@ fn filters(speaker: &Speaker, neighbor: &Neighbor, policy: &Policy, own: Option<
     for [high, low] in &policy.communities {
         let _ = write!(export, "bgp_community.add(({high},{low})); ");
     }
-    if policy.keep_next_hop {
-        return format!("{import} export filter {{ {export}accept; }}; next hop keep; ");
-    }
     if let Some(own) = own {
         let _ = write!(export, "bgp_next_hop = {own}; ");
     }

@@ -483,7 +483,7 @@ fn sets(speaker: &Speaker, neighbor: &Neighbor, policy: &Policy, ipv4: bool) -> 
     let named = policy
         .next_hop
         .map(|[four, six]| if ipv4 { four } else { six });
-    let next_hop = named.or(own).filter(|_| !policy.keep_next_hop);
+    let next_hop = named.or(own);
     if let Some(next_hop) = next_hop {
         let set = if ipv4 {
             "ip next-hop"

@@ -16,8 +16,6 @@ pub struct Policy {
     pub allow_own_as: bool,
     /// NEXT_HOP of what is announced, IPv4 and IPv6: a third party's address.
     pub next_hop: Option<[IpAddr; 2]>,
-    /// Leave the NEXT_HOP of what was learned as it is.
-    pub keep_next_hop: bool,
     /// Standard communities put on everything announced.
     pub communities: Vec<[u16; 2]>,
     /// LOCAL_PREF of what is learned.

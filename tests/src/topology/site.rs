@@ -68,12 +68,6 @@ impl Appliance {
         self.nva.host()
     }
 
-    /// The appliance as a machine.
-    #[must_use]
-    pub const fn nva(&self) -> &Nva {
-        &self.nva
-    }
-
     /// Its IPv4 address, which its sessions run from.
     #[must_use]
     pub const fn address(&self) -> IpAddr {
@@ -180,7 +174,7 @@ impl Appliance {
     /// It falls silent: nothing comes from it and its port stays up.
     ///
     /// # Errors
-    /// `nft` refuses.
+    /// The kernel refuses.
     pub fn fall_silent(&self) -> Result<()> {
         self.nva.vm.link.down()
     }

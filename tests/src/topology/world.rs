@@ -297,14 +297,6 @@ impl<'a> World<'a> {
         Ok(site)
     }
 
-    /// A host of its own, watched on an interface that is to come.
-    ///
-    /// # Errors
-    /// The lab refuses.
-    pub fn host(&mut self, name: &str) -> Result<Host> {
-        self.lab.host(name)
-    }
-
     /// Packets that come in here are looked at.
     pub fn point(&mut self, host: &Host, interface: &str) {
         let interface = interface.to_owned();

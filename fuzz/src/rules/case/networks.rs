@@ -94,6 +94,24 @@ pub(super) fn space(bytes: &mut Unstructured<'_>, state: &mut State) -> Result<(
     Ok(())
 }
 
+/// The networks without a route server use that of the first, and are not peered with each other.
+pub(super) fn hub_and_spokes(state: &mut State) {
+    for spoke in 1..NETWORKS - 1 {
+        let settings = Peering {
+            use_remote: true,
+            allow_transit: false,
+            allow_forwarded: false,
+        };
+        state.networks[spoke].peerings.insert(0, settings);
+        let settings = Peering {
+            use_remote: false,
+            allow_transit: true,
+            allow_forwarded: true,
+        };
+        state.networks[0].peerings.insert(spoke, settings);
+    }
+}
+
 /// One side of a peering, or one of its settings.
 pub(super) fn peering(bytes: &mut Unstructured<'_>, state: &mut State) -> Result<()> {
     let one = bytes.choose_index(NETWORKS)?;

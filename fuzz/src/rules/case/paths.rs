@@ -106,11 +106,15 @@ pub(super) fn route(
         clusters: Vec::new(),
     };
     if internal {
-        route.local_pref = pick(bytes, &[Some(100), Some(100), Some(50), Some(200)])?;
-        if flags & 0x10 != 0 {
-            route.originator = Some(pick(bytes, &[0x0a0a_0001, 0x0a0a_0009])?);
-            let cluster = pick(bytes, &[1, 2, 3, 4, server.cluster_id])?;
-            route.clusters = vec![cluster, 5][..1 + usize::from(flags >> 5 & 1)].into();
+        route.local_pref = Some(if plain {
+            100
+        } else {
+            pick(bytes, &[100, 100, 50, 200])?
+        });
+        if bytes.ratio(3, 4)? {
+            route.originator = Some(pick(bytes, &[0x0a0a_0000, 0x0a0a_0009])?);
+            let cluster = pick(bytes, &[1, 2, 3, 4, 6, 7, server.cluster_id])?;
+            route.clusters = vec![cluster, 5][..bytes.int_in_range(1..=2)?].into();
         }
     }
     Ok(route)

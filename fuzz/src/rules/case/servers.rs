@@ -61,7 +61,7 @@ pub(super) fn server(bytes: &mut Unstructured<'_>, network: usize) -> Result<Ser
         instances,
         cluster_id: 0x0a00_00ff,
         reflect: true,
-        branch_to_branch: false,
+        branch_to_branch: bytes.arbitrary()?,
         preference: Preference::ExpressRoute,
         always_compare_med: false,
         max_paths: 8,
@@ -137,5 +137,7 @@ pub(super) fn policy(bytes: &mut Unstructured<'_>, policy: &mut Policy) -> Resul
         7 if scope::POLICIES => policy.remove_private_as = !policy.remove_private_as,
         _ => {}
     }
+    // What comes of both is said nowhere: the route server's own ASN may be a private one.
+    policy.remove_private_as &= !policy.as_override;
     Ok(())
 }

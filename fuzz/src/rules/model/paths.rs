@@ -411,7 +411,10 @@ fn addressed(
     route.clusters.clear();
     if peer.policy.remove_private_as {
         let private = |asn: &u32| matches!(asn, 64512..=65534 | 4_200_000_000..=4_294_967_294);
-        route.as_path.retain(|asn| !private(asn));
+        // The own one stays, wherever it stands.
+        route
+            .as_path
+            .retain(|asn| *asn == server.asn || !private(asn));
     }
     if peer.policy.as_override {
         for asn in &mut route.as_path {

@@ -238,8 +238,7 @@ impl Stage {
     fn both_active(&mut self, narrator: &mut Narrator) {
         narrator.step(
             "Active/active: nva2 prepends no more",
-            "flows spread over both hubs and each sticks to one; no packet is lost on the way there; when \
-             nva1\ndies, only its flows move, within 50 ms",
+            "flows spread over both hubs and each sticks to one; no packet is lost on the way there",
             || {
                 let (trace, traffic) = self.traffic()?;
                 for instance in self.server.addresses() {
@@ -247,13 +246,23 @@ impl Stage {
                 }
                 let [first, second] = &self.nvas;
                 let mut seen = vec![self.active(&[first, second])?];
+                traffic.takes(&trace, &BOTH)?;
+                seen.push(traffic.lost_nothing()?);
+                Ok(seen.join("\n"))
+            },
+        );
+        narrator.step(
+            "Hub 1's appliance dies: its port loses the carrier",
+            "its flows, and no others, move to hub 2 within 50 ms",
+            || {
+                let (trace, traffic) = self.traffic()?;
                 let before = traffic.takes(&trace, &BOTH)?;
-                first.unplug()?;
+                self.nvas[0].unplug()?;
                 let after = traffic.takes(&trace, &["nva2"])?;
                 others_stayed(&before, &after, "nva1")?;
-                seen.push(traffic.within(LINK_DOWN)?);
-                first.plug()?;
-                Ok(seen.join("\n"))
+                let loss = traffic.only(&before, "nva1", LINK_DOWN)?;
+                self.nvas[0].plug()?;
+                Ok(loss)
             },
         );
     }

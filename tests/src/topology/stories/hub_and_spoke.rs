@@ -1,6 +1,6 @@
 //! Topology 8: two spokes use the hub's route server; they reach each other through the hub's appliance.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 
 use crate::{
@@ -58,6 +58,7 @@ fn tell(lab: &Lab, narrator: &mut Narrator) -> Result<Kept> {
     stage.nva_dies(narrator);
     stage.session_drops(narrator);
     stage.wider(narrator);
+    stage.forwarded_traffic(narrator);
     Ok(Box::new(stage))
 }
 
@@ -299,6 +300,48 @@ impl Stage {
                 traffic.lost_nothing()
             },
         );
+    }
+
+    fn forwarded_traffic(&mut self, narrator: &mut Narrator) {
+        narrator.step(
+            "spoke1's peering allows no forwarded traffic, then again",
+            "what comes from the site through nva1 is dropped at nva1's port as forwarded_traffic; vm1's \
+             peers\nin the hub still reach it; then the office does again",
+            || {
+                let vm1 = self.vms[0].clone();
+                let before = self.waypost.counted("nva1", "forwarded_traffic")?;
+                self.allow_forwarded_traffic(false)?;
+                let mut seen = Vec::new();
+                for to in vm1.addresses {
+                    let way = self.trace.ends(&self.site.host, to, &["site", "nva1"])?;
+                    seen.push(format!("office → {to}: {way}"));
+                    let ping = self.nvas[0].host().reaches(to)?;
+                    seen.push(format!("nva1 → {to}: {ping}"));
+                }
+                let counted = self.waypost.counted("nva1", "forwarded_traffic")? - before;
+                ensure!(counted > 0, "nothing was counted as forwarded_traffic");
+                seen.push(format!("nva1's port counts {counted} packets as forwarded_traffic"));
+                self.allow_forwarded_traffic(true)?;
+                for to in vm1.addresses {
+                    let vm1 = (&vm1.host, to);
+                    let through = ["site", "nva1"];
+                    let way = self.trace.symmetric(&self.site.host, vm1, &through)?;
+                    seen.push(format!("office → {to}: {way}"));
+                }
+                Ok(seen.join("\n"))
+            },
+        );
+    }
+
+    fn allow_forwarded_traffic(&mut self, allowed: bool) -> Result<()> {
+        let mut config = self.waypost.config().clone();
+        for vnet in config.vnet.iter_mut().filter(|vnet| vnet.name == "spoke1") {
+            for peering in &mut vnet.peering {
+                peering.allow_forwarded_traffic = allowed;
+            }
+        }
+        self.waypost.reload(config)?;
+        Ok(())
     }
 
     fn wider(&mut self, narrator: &mut Narrator) {
