@@ -91,7 +91,7 @@ impl NextHops {
 }
 
 /// RFC 7999 §3.3: only from peers that may.
-fn is_blackhole(basis: &Basis<'_>, path: &Path) -> bool {
+pub(super) fn is_blackhole(basis: &Basis<'_>, path: &Path) -> bool {
     let session = basis.decision.sessions.info(path.session);
     session.may_blackhole && path.attributes.has_community(community::BLACKHOLE)
 }
