@@ -216,10 +216,13 @@ impl<'v> FamilyView<'v> {
             && sources.contains(source.kind)
             && (external || source.ebgp || cluster_id.is_some())
             && until[self.family as usize].is_none_or(|until| prefix <= until)
-            && member.is_none_or(|member| source.identity != member.identity)
-            && !has(community::NO_ADVERTISE)
+            && (member.is_none_or(|member| source.identity != member.identity)
+                || planted!(BackToThePeerItCameFrom))
+            && (!has(community::NO_ADVERTISE) || planted!(NoAdvertiseIsSent))
             && !(external && !long_lived && has(community::LLGR_STALE))
-            && !(external && (has(community::NO_EXPORT) || has(community::NO_EXPORT_SUBCONFED)))
+            && !(external
+                && (has(community::NO_EXPORT) || has(community::NO_EXPORT_SUBCONFED))
+                && !planted!(NoExportIsSent))
             && self.can_be_sent(sessions, prefix, path, member)
     }
 
@@ -244,7 +247,8 @@ impl<'v> FamilyView<'v> {
             _ => true,
         });
         expressible
-            && member.is_none_or(|member| outgoing.next_hop() != Some(member.id.peer))
+            && (member.is_none_or(|member| outgoing.next_hop() != Some(member.id.peer))
+                || planted!(ToTheNextHopItNames))
             && self.message_len(&outgoing).is_some()
     }
 
@@ -432,8 +436,10 @@ impl Members {
     ) -> SessionSet {
         let mut excluded = SessionSet::new();
         for (path, next_hop) in paths {
-            let identity = (!path.is_local()).then(|| sessions.info(path.session).identity);
+            let identity = (!path.is_local() && !planted!(BackToThePeerItCameFrom))
+                .then(|| sessions.info(path.session).identity);
             let same = identity.and_then(|identity| self.by_identity.get(&identity));
+            let next_hop = next_hop.filter(|_| !planted!(ToTheNextHopItNames));
             let named = next_hop.and_then(|address| self.by_address.get(&address));
             excluded.extend(same.into_iter().chain(named).flatten().copied());
         }

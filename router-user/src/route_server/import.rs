@@ -12,7 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::space::{Place, Space};
+use super::space::{OWN, Place, Space};
 use crate::{
     bgp::wire::{AsPath, Asn, Family, NextHop, PathAttributes, Role, community},
     config::{PeerKind, PeerPolicy},
@@ -104,6 +104,7 @@ impl ImportRules {
     fn resolve(&self, next_hop: IpAddr) -> Judgement {
         match self.space.place(next_hop) {
             Place::Within(zone) => Judgement::Eligible(zone),
+            Place::Beyond(_) if planted!(AnyNextHopIsReached) => Judgement::Eligible(OWN),
             Place::Beyond(reason) => Judgement::Unresolvable(reason),
         }
     }
@@ -131,7 +132,7 @@ impl ImportRules {
             );
         }
         let own = path.count(self.asn);
-        if own > usize::from(allow_own_as) {
+        if own > usize::from(allow_own_as) && !planted!(OwnAsnIsTaken) {
             let asn = self.asn;
             return Some(match allow_own_as {
                 0 => format!(
@@ -145,6 +146,7 @@ impl ImportRules {
             });
         }
         let external = peer.asn != self.asn;
+        let enforce_first_as = enforce_first_as && !planted!(AnyFirstAsIsTaken);
         if external && enforce_first_as && path.first_as() != Some(peer.asn) {
             return Some(
                 "the AS path does not begin with the peer's own ASN (enforce_first_as)".into(),
@@ -168,7 +170,8 @@ impl ImportRules {
                 "loop: ORIGINATOR_ID {originator} is the route server's own router id (RFC 4456)"
             ));
         }
-        attributes.cluster_list.contains(&cluster_id).then(|| {
+        let looped = attributes.cluster_list.contains(&cluster_id);
+        (looped && !planted!(OwnClusterIsTaken)).then(|| {
             format!(
                 "loop: the route server's own cluster {cluster_id} is in CLUSTER_LIST (RFC 4456, \
                  cluster_id)"
@@ -192,7 +195,7 @@ impl ImportRules {
     }
 
     fn address_fault(&self, address: IpAddr) -> Option<&'static str> {
-        if self.own_addresses.contains(&address) {
+        if self.own_addresses.contains(&address) && !planted!(OwnNextHopIsTaken) {
             Some("next hop is the route server's own address")
         } else if self.space.is_gateway(address) {
             Some("next hop is the gateway of a subnet, the gateway host's own address")
@@ -250,7 +253,7 @@ mod tests {
     use crate::{
         bgp::wire::{AsSegment, AsSegmentKind},
         rib::Zone,
-        route_server::space::{OWN, Surroundings, Zones},
+        route_server::space::{Surroundings, Zones},
     };
 
     const ELIGIBLE: Judgement = Judgement::Eligible(OWN);

@@ -25,7 +25,7 @@ fn where_nobody_forwards_prefixes_whose_packets_peers_have_dropped_are_told() {
     let index = lab.peers[peer].index;
     forward(&mut lab, false);
     let dropped = || PathAttributes {
-        communities: vec![community::BLACKHOLE].into(),
+        communities: vec![community::BLACKHOLE],
         ..attributes(&[65004], 4)
     };
     lab.announce(peer, "10.8.0.0/16", dropped());
