@@ -15,6 +15,7 @@ use super::{
 
 mod daemon;
 mod gateways;
+mod guide;
 mod networks;
 mod peers;
 mod routes;

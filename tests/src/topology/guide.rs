@@ -1,25 +1,21 @@
-//! The newcomer's guide, docs/topologies.md: what it shows is what the product reads.
+//! The newcomer's guide, docs/guide.md: it has a configuration for every story, and names the story.
 
 use std::path::Path;
 
-/// Each configuration of the guide.
-fn configurations(text: &str) -> Vec<&str> {
-    let blocks = text.split("```toml\n").skip(1);
-    blocks
-        .filter_map(|block| block.split("```").next())
-        .collect()
-}
+use super::{Story, stories::STORIES};
 
 #[test]
-fn every_configuration_of_the_guide_is_read_without_a_warning() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/topologies.md");
-    let text = std::fs::read_to_string(file).unwrap();
-    let all = configurations(&text);
-    assert_eq!(all.len(), 10, "all topologies but the first");
-    for configuration in all {
-        let parsed = router_user::config::parse_with_warnings(configuration, "topologies.md");
-        let parsed = parsed.unwrap_or_else(|faults| panic!("{faults}\n{configuration}"));
-        let warnings: Vec<String> = parsed.warnings.iter().map(ToString::to_string).collect();
-        assert!(warnings.is_empty(), "{warnings:?}\n{configuration}");
+fn every_story_has_its_configuration_in_the_guide() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let guide = std::fs::read_to_string(docs.join("guide.md")).unwrap();
+    for Story { number, name, .. } in STORIES {
+        let file = format!("guide/{number:02}-{name}.toml");
+        let text = std::fs::read_to_string(docs.join(&file))
+            .unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(guide.contains(&format!("]({file})")), "{file}");
+        assert!(guide.contains(&format!("| `{name}` |")), "{name}");
+        // The first is docs/example.toml.
+        let told = format!("cargo xtask demo --scenario {name}\n");
+        assert!(*number == 1 || text.contains(&told), "{file}");
     }
 }
