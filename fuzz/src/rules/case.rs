@@ -20,7 +20,7 @@ mod scope {
     pub(super) const PEERINGS: bool = true;
     pub(super) const ROUTE_TABLES: bool = true;
     pub(super) const POLICIES: bool = true;
-    pub(super) const ROUTE_MAPS: bool = false;
+    pub(super) const ROUTE_MAPS: bool = true;
     pub(super) const CUSTOM_ROUTES: bool = true;
 }
 

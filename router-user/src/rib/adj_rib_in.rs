@@ -17,11 +17,11 @@ use super::{
     attributes::Interner,
     decision::{Decision, DecisionOptions, Rank},
     learned::{Basis, Scope},
-    outbound::Outgoing,
+    outbound::{Outgoing, Provenance},
     path::{Path, Reasons, SessionIndex, Sessions},
     path_id,
     table::{Address, Table},
-    view::FamilyView,
+    view::{FamilyView, is_sent_only},
 };
 use crate::bgp::wire::{Family, Nlri, PathAttributes, community};
 
@@ -369,13 +369,14 @@ impl Core {
         let learned = paths
             .iter()
             .zip(verdicts)
-            .filter(|(path, _)| !path.is_local());
+            .filter(|(path, _)| !path.is_local() && !is_sent_only(&self.sessions, path));
         let learned = learned.map(|(path, verdict)| PathView {
             session: self.sessions.info(path.session).id.clone(),
             path_id: path.path_id,
             received: self.attributes.received(&path.attributes).clone(),
             attributes: path.attributes.clone(),
             stale: path.is_stale(),
+            aggregate: self.sessions[path.session].is_shadow,
             verdict,
         });
         PrefixView {
@@ -416,7 +417,8 @@ impl Core {
                 prefix,
                 path_id: several.then(|| path_id::sent(paths, path)),
                 attributes: to.view.outbound(to.family, &attributes, provenance),
-                from: (!path.is_local()).then(|| self.sessions.info(path.session).id.clone()),
+                from: (provenance != Provenance::Own)
+                    .then(|| self.sessions.info(path.session).id.clone()),
             })
         });
         sent.collect()

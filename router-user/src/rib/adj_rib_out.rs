@@ -6,11 +6,16 @@
 //! until then it is sent changes only of the part that it already has. One that does not keep up is
 //! held: it leaves its group until it has been told what it missed ([`Laggard`]).
 
-use std::{collections::VecDeque, net::Ipv4Addr, net::Ipv6Addr};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::Ipv4Addr,
+    net::Ipv6Addr,
+};
 
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    aggregates::Audience,
     decision::{Decision, DecisionOptions},
     lag::Laggard,
     pack::{Outbox, Packer},
@@ -314,6 +319,12 @@ impl AdjRibOut {
     pub(super) fn is_due(&self, family: Family, slot: usize) -> bool {
         let mut laggards = self.laggards.iter();
         laggards.any(|laggard| laggard.is_due(family, slot))
+    }
+
+    /// Those of all groups.
+    pub(super) fn audiences(&self) -> BTreeSet<Audience> {
+        let groups = self.groups.iter().flatten();
+        groups.map(|group| group.view.audience).collect()
     }
 
     /// A session that has not been told everything, if this is one.

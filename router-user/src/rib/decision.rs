@@ -91,6 +91,13 @@ impl Rank {
         Self(bits.sum())
     }
 
+    /// The rank of an aggregate that peers are sent in the place of learned paths: it wins over all of
+    /// these.
+    pub(super) fn aggregate(attributes: &PathAttributes, class: u8) -> Self {
+        let (_, lowest, _) = RANK_BITS[0];
+        Self(Self::learned(attributes, class).0 & !(1 << lowest))
+    }
+
     /// This rank for a source of another class.
     pub(super) fn with_class(self, class: u8) -> Self {
         let all = RANK_BITS.iter();
@@ -239,9 +246,11 @@ impl Decision<'_> {
         let mut verdicts: Vec<Verdict> = paths
             .iter()
             .map(|path| match reasons.fault(path.standing) {
-                Some(Judgement::Unresolvable(reason) | Judgement::Rejected(reason)) => {
-                    Verdict::Rejected(reason.clone())
-                }
+                Some(
+                    Judgement::Unresolvable(reason)
+                    | Judgement::Rejected(reason)
+                    | Judgement::Aggregated { reason, .. },
+                ) => Verdict::Rejected(reason.clone()),
                 Some(Judgement::Eligible(_)) | None => {
                     let excluded = scope.filter(|_| !path.is_local() && !is_candidate(path));
                     if let Some(scope) = excluded {

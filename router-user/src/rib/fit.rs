@@ -3,10 +3,10 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
-    Rib, SessionIndex, View,
+    Audience, Rib, SessionIndex, View,
     path::Path,
     table::{Address, Table},
-    view::FamilyView,
+    view::{FamilyView, is_sent_only},
 };
 use crate::bgp::wire::Family;
 
@@ -26,7 +26,13 @@ impl Rib {
         family: Family,
         most: usize,
     ) -> Option<IpNet> {
-        let to = FamilyView::new(view, family);
+        let group = self.core.sessions[session].group;
+        let audience = group.map_or(Audience::EVERYBODY, |group| self.out.view(group).audience);
+        let view = View {
+            audience,
+            ..view.clone()
+        };
+        let to = FamilyView::new(&view, family);
         let info = self.core.sessions.info(session);
         let decision = self.core.decision();
         let sent = |prefix: IpNet, paths: &[Path]| {
@@ -35,7 +41,7 @@ impl Rib {
             let ranking = several.then(|| to.choose_several(&decision, prefix, paths, Some(info)));
             Some(Sent {
                 count: ranking.map_or(1, |ranking| ranking.paths.len()),
-                own: first.is_local(),
+                own: first.is_local() || is_sent_only(decision.sessions, first),
             })
         };
         if !to.is_exchanged() {
@@ -51,7 +57,7 @@ impl Rib {
 /// What is sent of a prefix.
 struct Sent {
     count: usize,
-    /// It is originated here.
+    /// It is originated here, or an aggregate.
     own: bool,
 }
 

@@ -21,6 +21,7 @@
 //! - `table`: prefixes and their paths, in slots; `adj_rib_in`: how sessions change them.
 //! - `decision`: which path wins, and why the others lose.
 //! - `learned`: what subnets learn, in each of several views; `next_hops`: the route of one prefix.
+//! - `aggregates`: prefixes in the place of routes that route maps take out.
 //! - `view`, `local`, `policy`, `export`, `outbound`: which paths a group of peers is sent, and as
 //!   what; `pack`, `path_id`, `shape`, `adj_rib_out`: how; `lag`: those that do not keep up.
 
@@ -34,10 +35,11 @@ use std::{
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::bgp::wire::{Family, Nlri, PathAttributes, community};
+use crate::bgp::wire::{Aggregator, Family, Nlri, PathAttributes, community};
 
 mod adj_rib_in;
 mod adj_rib_out;
+mod aggregates;
 mod attributes;
 mod decision;
 mod export;
@@ -61,12 +63,14 @@ mod tests;
 
 use adj_rib_in::Core;
 use adj_rib_out::{AdjRibOut, CHUNK, Tables};
+use aggregates::Aggregates;
 use decision::{Decision, Rank};
 use learned::{Basis, LearnedRoutes, Scope};
 use path::{Path, Standing};
 use table::{Address, Table};
 use view::FamilyView;
 
+pub use aggregates::Audience;
 pub use decision::DecisionOptions;
 pub use export::Export;
 pub use local::{LocalSet, LocalSource};
@@ -86,6 +90,7 @@ pub struct Rib {
     tables: Tables,
     core: Core,
     learned: LearnedRoutes,
+    aggregates: Aggregates,
     out: AdjRibOut,
 }
 
@@ -114,6 +119,9 @@ impl Rib {
         self.leave(session);
         self.clear(session);
         self.flush();
+        if let Some(shadow) = self.aggregates.forget(session) {
+            self.core.sessions.remove(shadow);
+        }
         self.core.sessions.remove(session);
         self.core.attributes.sweep();
     }
@@ -283,9 +291,35 @@ impl Rib {
 
     /// A session is sent routes from now on: first the table, in [steps](Rib::step), each family
     /// followed by End-of-RIB, then every change.
-    pub fn join(&mut self, session: SessionIndex, view: View) {
+    pub fn join(&mut self, session: SessionIndex, mut view: View) {
         self.flush();
+        self.find_audience(&mut view);
         self.out.join(&mut self.core.sessions, session, view);
+    }
+
+    /// Who aggregates a session's routes from now on.
+    pub fn set_aggregator(&mut self, session: SessionIndex, aggregator: Aggregator) {
+        self.core.sessions.get_mut(session).aggregator = Some(aggregator);
+    }
+
+    /// Sees to it that the aggregates that a view is to be sent stand.
+    fn find_audience(&mut self, view: &mut View) {
+        let Self {
+            tables,
+            core,
+            aggregates,
+            ..
+        } = self;
+        view.audience = aggregates.audience(core, tables, view);
+        self.flush();
+    }
+
+    /// Takes away the aggregates that nobody is sent any longer.
+    fn drop_unused_audiences(&mut self) {
+        if self.aggregates.has_audiences() {
+            self.aggregates.retain(&self.out.audiences());
+            self.flush();
+        }
     }
 
     /// A session is sent nothing any more, while its paths stay; it may [join](Rib::join) again.
@@ -293,15 +327,22 @@ impl Rib {
         self.flush();
         self.out
             .leave(&mut self.core.sessions, &mut self.tables, session);
+        self.drop_unused_audiences();
     }
 
     /// Gives joined sessions another view and sends them the difference.
-    pub fn set_views(&mut self, views: Vec<(SessionIndex, View)>) {
+    pub fn set_views(&mut self, mut views: Vec<(SessionIndex, View)>) {
         self.flush();
+        for (session, view) in &mut views {
+            if self.core.sessions[*session].group.is_some() {
+                self.find_audience(view);
+            }
+        }
         let Core {
             sessions, options, ..
         } = &mut self.core;
         self.out.set_views(sessions, *options, &self.tables, views);
+        self.drop_unused_audiences();
     }
 
     /// A joined session asked for all routes of a family again (RFC 2918). `marked`: they go out
@@ -339,6 +380,7 @@ impl Rib {
             core,
             learned,
             out,
+            ..
         } = self;
         let after = core.basis();
         let decision = Decision {
@@ -432,6 +474,7 @@ impl Rib {
             core,
             learned,
             out,
+            ..
         } = self;
         learned.tell(&core.basis(), &tables.v4, CHUNK);
         learned.tell(&core.basis(), &tables.v6, CHUNK);
@@ -445,10 +488,17 @@ impl Rib {
             tables,
             core,
             learned,
+            aggregates,
             out,
         } = self;
-        flush(&mut tables.v4, core, learned, out);
-        flush(&mut tables.v6, core, learned, out);
+        // Aggregates of what is learned may be part of those that peers are sent, and these of nothing.
+        loop {
+            flush(&mut tables.v4, core, learned, aggregates, out);
+            flush(&mut tables.v6, core, learned, aggregates, out);
+            if !aggregates.apply(core, tables) {
+                break;
+            }
+        }
     }
 
     /// What subnets learn, in all views, since last asked.
@@ -552,6 +602,7 @@ fn flush<A: Address>(
     table: &mut Table<A>,
     core: &mut Core,
     learned: &mut LearnedRoutes,
+    aggregates: &mut Aggregates,
     out: &mut AdjRibOut,
 ) {
     if !table.has_changes() {
@@ -560,6 +611,7 @@ fn flush<A: Address>(
     let changed = table.take_changed();
     learned.update(&core.basis(), table, &changed);
     out.update(&mut core.sessions, core.options, table, &changed);
+    aggregates.note(core, table, &changed);
     let empty = changed.iter().map(|change| change.slot);
     table.free_empty(empty.filter(|slot| !out.is_due(A::FAMILY, *slot)));
     for path in changed.into_iter().flat_map(|change| change.before) {

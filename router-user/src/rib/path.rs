@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, net::IpAddr, net::Ipv4Addr, num::NonZeroU8, sync::Arc};
 
+use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::{LocalSource, decision::Rank};
 use crate::bgp::{
     SessionId,
-    wire::{NextHop, PathAttributes},
+    wire::{Aggregator, NextHop, PathAttributes},
 };
 
 /// A session's place in the RIB while it is known there.
@@ -72,6 +73,16 @@ pub enum Judgement {
     Unresolvable(Arc<str>),
     /// Kept for people to see, and otherwise as if it had not been announced.
     Rejected(Arc<str>),
+    /// The same, but as long as its session announces one of these, the aggregate stands in their
+    /// place, as a path of the session.
+    Aggregated {
+        /// The aggregate, within which its prefix lies.
+        prefix: IpNet,
+        /// Where its next hop lies.
+        zone: Zone,
+        /// Why it is not taken itself.
+        reason: Arc<str>,
+    },
 }
 
 /// What import makes of a path.
@@ -175,6 +186,7 @@ impl Reasons {
             Judgement::Unresolvable(text) if **text != *Self::FORGOTTEN => {
                 Some(Judgement::Unresolvable(Self::FORGOTTEN.into()))
             }
+            Judgement::Aggregated { .. } => Some(Judgement::Rejected(Self::FORGOTTEN.into())),
             Judgement::Rejected(text) if **text != *Self::FORGOTTEN => {
                 Some(Judgement::Rejected(Self::FORGOTTEN.into()))
             }
@@ -254,6 +266,10 @@ pub(super) struct Session {
     pub(super) totals: SessionTotals,
     /// The update group that it belongs to, while it is sent routes.
     pub(super) group: Option<usize>,
+    /// Who aggregates its routes.
+    pub(super) aggregator: Option<Aggregator>,
+    /// It has nothing but aggregates of another session's routes.
+    pub(super) is_shadow: bool,
 }
 
 /// Counts of one session.
@@ -275,20 +291,37 @@ pub struct SessionTotals {
 
 impl Sessions {
     pub(super) fn insert(&mut self, info: SessionInfo) -> SessionIndex {
-        let session = Session {
+        let index = self.place(Session {
             info,
             totals: SessionTotals::default(),
             group: None,
-        };
+            aggregator: None,
+            is_shadow: false,
+        });
+        index.expect("a route server has fewer than 65,535 sessions")
+    }
+
+    /// A session for aggregates alone; `None`: there is no room for it.
+    pub(super) fn insert_shadow(&mut self, info: SessionInfo) -> Option<SessionIndex> {
+        self.place(Session {
+            info,
+            totals: SessionTotals::default(),
+            group: None,
+            aggregator: None,
+            is_shadow: true,
+        })
+    }
+
+    fn place(&mut self, session: Session) -> Option<SessionIndex> {
         let free = self.0.iter().position(Option::is_none);
         let place = free.unwrap_or_else(|| {
             self.0.push(None);
             self.0.len() - 1
         });
-        let index = u16::try_from(place).expect("a route server has fewer than 65,535 sessions");
-        assert!(index != SessionIndex::LOCAL.0, "too many sessions");
+        let index = u16::try_from(place).ok().map(SessionIndex);
+        let index = index.filter(|index| *index != SessionIndex::LOCAL)?;
         self.0[place] = Some(session);
-        SessionIndex(index)
+        Some(index)
     }
 
     pub(super) fn remove(&mut self, index: SessionIndex) {

@@ -25,6 +25,11 @@ pub trait ExportPolicy: Debug + Send + Sync {
 
     /// Prefixes of one class are treated alike: it is evaluated once for all of them.
     fn class(&self, prefix: IpNet) -> u32;
+
+    /// Whether it ever gives [`Evaluation::Aggregate`].
+    fn aggregates(&self) -> bool {
+        false
+    }
 }
 
 impl PartialEq for dyn ExportPolicy {
@@ -57,6 +62,9 @@ pub enum Evaluation {
     Drop,
     /// It is sent with these attributes.
     Change(PathAttributes),
+    /// It is not sent, but while there is one of these that could be, the aggregate is, in which its
+    /// prefix lies.
+    Aggregate(IpNet),
 }
 
 /// What a policy has made of paths, for as long as they stand as they are.
@@ -77,6 +85,7 @@ pub(super) enum Evaluated {
     Keep,
     Drop,
     Change(Arc<PathAttributes>),
+    Aggregate(IpNet),
 }
 
 impl Evaluations {
@@ -98,6 +107,7 @@ impl Evaluations {
             match policy.evaluate(prefix, source, &path.attributes) {
                 Evaluation::Keep => Evaluated::Keep,
                 Evaluation::Drop => Evaluated::Drop,
+                Evaluation::Aggregate(prefix) => Evaluated::Aggregate(prefix),
                 Evaluation::Change(attributes) => {
                     let set = sets.get(&attributes).cloned();
                     Evaluated::Change(set.unwrap_or_else(|| {

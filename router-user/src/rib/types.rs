@@ -74,6 +74,8 @@ pub struct PathView {
     pub attributes: Arc<PathAttributes>,
     /// Kept though its session was lost, and not announced again yet.
     pub stale: bool,
+    /// It was not announced: it stands in the place of paths of the session that a route map takes out.
+    pub aggregate: bool,
     /// What the decision process made of it.
     pub verdict: Verdict,
 }

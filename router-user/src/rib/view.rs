@@ -14,14 +14,15 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::{
-    Export, ExportPolicy, LocalSet,
+    Audience, Export, ExportPolicy, LocalSet,
     decision::{Choice, Decision, DecisionOptions, Ranking},
     outbound::{Outgoing, Provenance},
     path::{Path, SessionIndex, SessionInfo, Sessions, SourceKind},
     policy::{Evaluated, Evaluations},
 };
 use crate::bgp::wire::{
-    Asn, Context, Family, NextHop, Nlri, PathAttributes, Peering, community, encode_announce,
+    Aggregator, Asn, Context, Family, NextHop, Nlri, PathAttributes, Peering, community,
+    encode_announce,
 };
 
 /// The outbound view of a session. Sessions with equal views form one update group: for each
@@ -56,6 +57,10 @@ pub struct View {
     pub until: [Option<IpNet>; 2],
     /// The outbound route map.
     pub policy: Option<Arc<dyn ExportPolicy>>,
+    /// Who aggregates what the route map says.
+    pub aggregator: Option<Aggregator>,
+    /// By which the RIB tells for whom aggregates are: it is set there.
+    pub audience: Audience,
 }
 
 /// A set of [`SourceKind`]s.
@@ -145,7 +150,8 @@ impl<'v> FamilyView<'v> {
     ) -> Choice<'p> {
         let sessions = decision.sessions;
         let mut choice = self.decision(decision).best(paths, |path| {
-            self.carries_own(path) || self.may_be_sent(sessions, prefix, path, member)
+            self.carries_instead(sessions, prefix, path)
+                || self.may_be_sent(sessions, prefix, path, member)
         });
         choice
             .path
@@ -163,14 +169,17 @@ impl<'v> FamilyView<'v> {
         paths: &'p [Path],
         member: Option<&SessionInfo>,
     ) -> Ranking<'p> {
-        if paths.iter().any(|path| self.carries_own(path)) {
+        let sessions = decision.sessions;
+        let stands_alone = |path: &Path| {
+            self.carries_instead(sessions, prefix, path) || self.carries_aggregate(sessions, path)
+        };
+        if paths.iter().any(stands_alone) {
             let choice = self.choose(decision, prefix, paths, member);
             return Ranking {
                 paths: choice.path.into_iter().collect(),
                 hinges_on_losers: choice.hinges_on_losers,
             };
         }
-        let sessions = decision.sessions;
         let may_be_sent = |path: &Path| self.may_be_sent(sessions, prefix, path, member);
         let most = self.view.max_paths.max(1).into();
         self.decision(decision).ranked(paths, may_be_sent, most)
@@ -182,10 +191,41 @@ impl<'v> FamilyView<'v> {
     }
 
     /// Whether this is a path that the route server originates for this group.
-    fn carries_own(&self, path: &Path) -> bool {
+    pub(super) fn carries_own(&self, path: &Path) -> bool {
         let View { export, locals, .. } = self.view;
         let source = path.local_source();
         !export.closed && source.is_some_and(|source| locals.contains(source))
+    }
+
+    /// The same, and no learned path is sent for it, be it sent or not: only an aggregate of its very
+    /// prefix that it is part of is.
+    fn carries_instead(&self, sessions: &Sessions, prefix: IpNet, path: &Path) -> bool {
+        self.carries_own(path) && self.gives_way(sessions, prefix, path) != Some(prefix)
+    }
+
+    /// Whether this is an aggregate that is for this group and no other.
+    fn carries_aggregate(&self, sessions: &Sessions, path: &Path) -> bool {
+        let View {
+            audience, export, ..
+        } = self.view;
+        is_sent_only(sessions, path) && audience.is_of(path) && !export.closed
+    }
+
+    /// The aggregate that the policy takes a path out in favour of.
+    pub(super) fn gives_way(
+        &self,
+        sessions: &Sessions,
+        prefix: IpNet,
+        path: &Path,
+    ) -> Option<IpNet> {
+        let policy = self.view.policy.as_ref()?;
+        if self.view.audience == Audience::EVERYBODY {
+            return None;
+        }
+        match self.evaluations.of(policy.as_ref(), sessions, prefix, path) {
+            Evaluated::Aggregate(aggregate) => Some(aggregate),
+            _ => None,
+        }
     }
 
     /// Whether a learned path may be sent to this group at all, and to this member.
@@ -196,6 +236,20 @@ impl<'v> FamilyView<'v> {
         path: &Path,
         member: Option<&SessionInfo>,
     ) -> bool {
+        if path.is_local() {
+            return false;
+        }
+        let until = self.view.until[self.family as usize];
+        let source = sessions.info(path.session);
+        (self.carries_aggregate(sessions, path)
+            || self.may_leave(sessions, path) && until.is_none_or(|until| prefix <= until))
+            && (member.is_none_or(|member| source.identity != member.identity)
+                || planted!(BackToThePeerItCameFrom))
+            && self.can_be_sent(sessions, prefix, path, member)
+    }
+
+    /// Whether a learned path is for this group, whatever its prefix and its policy.
+    pub(super) fn may_leave(&self, sessions: &Sessions, path: &Path) -> bool {
         if path.is_local() || !path.is_eligible() {
             return false;
         }
@@ -205,7 +259,6 @@ impl<'v> FamilyView<'v> {
             long_lived,
             export,
             cluster_id,
-            until,
             ..
         } = self.view;
         let source = sessions.info(path.session);
@@ -215,15 +268,11 @@ impl<'v> FamilyView<'v> {
             && export.permits(&path.attributes)
             && sources.contains(source.kind)
             && (external || source.ebgp || cluster_id.is_some())
-            && until[self.family as usize].is_none_or(|until| prefix <= until)
-            && (member.is_none_or(|member| source.identity != member.identity)
-                || planted!(BackToThePeerItCameFrom))
             && (!has(community::NO_ADVERTISE) || planted!(NoAdvertiseIsSent))
             && !(external && !long_lived && has(community::LLGR_STALE))
             && !(external
                 && (has(community::NO_EXPORT) || has(community::NO_EXPORT_SUBCONFED))
                 && !planted!(NoExportIsSent))
-            && self.can_be_sent(sessions, prefix, path, member)
     }
 
     /// Whether a path gets through the policy, and can be expressed and be sent to this member: not to
@@ -259,14 +308,16 @@ impl<'v> FamilyView<'v> {
         prefix: IpNet,
         path: &'p Path,
     ) -> Option<Outgoing<'p>> {
-        let evaluated = self.view.policy.as_ref().map(|policy| {
+        let policy = self.view.policy.as_ref();
+        let policy = policy.filter(|_| !is_sent_only(sessions, path));
+        let evaluated = policy.map(|policy| {
             let policy = policy.as_ref();
             self.evaluations.of(policy, sessions, prefix, path)
         });
         let attributes = match evaluated {
             None | Some(Evaluated::Keep) => Cow::Borrowed(&path.attributes),
             Some(Evaluated::Change(attributes)) => Cow::Owned(attributes),
-            Some(Evaluated::Drop) => return None,
+            Some(Evaluated::Drop | Evaluated::Aggregate(_)) => return None,
         };
         Some(Outgoing {
             provenance: self.provenance(sessions, path),
@@ -289,7 +340,7 @@ impl<'v> FamilyView<'v> {
     }
 
     fn provenance(&self, sessions: &Sessions, path: &Path) -> Provenance {
-        if path.is_local() {
+        if is_sent_only(sessions, path) || path.is_local() {
             return Provenance::Own;
         }
         if self.view.context.peering == Peering::External {
@@ -372,6 +423,11 @@ fn len_without_fixed(attributes: &PathAttributes) -> usize {
         + 12 * attributes.large_communities.len()
         + 4 * attributes.cluster_list.len()
         + unknown.sum::<usize>()
+}
+
+/// Whether a path is an aggregate that one group of peers is sent, and nobody learns.
+pub(super) fn is_sent_only(sessions: &Sessions, path: &Path) -> bool {
+    !path.is_local() && !Audience::EVERYBODY.is_of(path) && sessions[path.session].is_shadow
 }
 
 /// Few sessions, sorted.

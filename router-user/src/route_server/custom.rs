@@ -81,7 +81,7 @@ impl StaticRoutes {
                 next_hop: Some(next_hop.into()),
                 ..PathAttributes::default()
             });
-            let judgement = rules.judge_static(Family::of(&prefix), next_hop);
+            let judgement = rules.judge(Family::of(&prefix), Some(next_hop.into()));
             let attributes = rib.intern(attributes.clone(), attributes, None);
             rib.announce(session, nlri(prefix, path_id), &attributes, &judgement);
             rib.release(attributes);

@@ -10,7 +10,7 @@ use crate::{
         settings::{AoAlgorithm, Security},
         wire::{Capability, Family, Negotiated, Offer, Role},
     },
-    config::{LimitAction, Peer, PeerPolicy},
+    config::{LimitAction, Peer, PeerPolicy, RouteMaps},
 };
 
 impl RouteServer {
@@ -79,7 +79,7 @@ impl RouteServer {
             advertised_limit_action: limit_action(peer.advertised_limit_action, peer.limit_restart)
                 .to_owned(),
             security: security(&peer.security),
-            policy: policy(peer, self.config.require_policy),
+            policy: policy(peer, self.maps.of(peer), self.config.require_policy),
             shutdown_received: session.farewell.clone(),
         }
     }
@@ -148,9 +148,9 @@ fn role_word(role: Option<Role>) -> String {
     role.map_or_else(String::new, |role| role.to_string().replace(' ', "_"))
 }
 
-/// The settings that change what is learned and sent, as they stand in the configuration; those at
-/// their defaults are left out.
-fn policy(peer: &Peer, require_policy: bool) -> Vec<String> {
+/// The settings that change what is learned and sent, as they stand in the configuration, and the route
+/// maps that apply; settings at their defaults are left out.
+fn policy(peer: &Peer, maps: RouteMaps, require_policy: bool) -> Vec<String> {
     let defaults = PeerPolicy::default();
     let PeerPolicy {
         allow_own_as,
@@ -165,7 +165,12 @@ fn policy(peer: &Peer, require_policy: bool) -> Vec<String> {
     } = peer.policy;
     let role = peer.role.map(|settings| settings.role);
     let strict = peer.role.is_some_and(|settings| settings.strict);
-    [
+    let maps = [
+        maps.inbound.map(|map| format!("route_map_in = \"{map}\"")),
+        maps.outbound
+            .map(|map| format!("route_map_out = \"{map}\"")),
+    ];
+    let settings = [
         (require_policy, "require_policy = true".to_owned()),
         (
             allow_own_as != defaults.allow_own_as,
@@ -184,8 +189,8 @@ fn policy(peer: &Peer, require_policy: bool) -> Vec<String> {
         (default_originate, "default_originate = true".to_owned()),
         (role.is_some(), format!("role = \"{}\"", role_word(role))),
         (strict, "strict_role = true".to_owned()),
-    ]
-    .into_iter()
-    .filter_map(|(differs, text)| differs.then_some(text))
-    .collect()
+    ];
+    let settings = settings.into_iter();
+    let settings = settings.filter_map(|(differs, text)| differs.then_some(text));
+    settings.chain(maps.into_iter().flatten()).collect()
 }

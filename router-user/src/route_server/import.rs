@@ -11,8 +11,13 @@ use std::{
 };
 
 use ipnet::IpNet;
+use rustc_hash::FxHashMap;
 
-use super::space::{OWN, Place, Space};
+use super::{
+    maps::Inbound,
+    policy::Outcome,
+    space::{OWN, Place, Space},
+};
 use crate::{
     bgp::wire::{AsPath, Asn, Family, NextHop, PathAttributes, Role, community},
     config::{PeerKind, PeerPolicy},
@@ -37,7 +42,7 @@ pub(super) struct ImportRules {
 }
 
 /// What the rules depend on beside: the peer's session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct PeerRules {
     /// The peer's ASN.
     pub(super) asn: Asn,
@@ -49,6 +54,16 @@ pub(super) struct PeerRules {
     pub(super) role: Option<Role>,
     /// The operator drains the session: its routes are last choice (RFC 8326).
     pub(super) drained: bool,
+    /// Its inbound route map.
+    pub(super) map: Option<Inbound>,
+}
+
+/// What the rules know of a prefix: those of one kin are treated alike.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Kin {
+    family: Family,
+    /// In the peer's route map.
+    class: u32,
 }
 
 /// A path whose ONLY_TO_CUSTOMER shows that it took a wrong turn.
@@ -58,46 +73,55 @@ const LEAK: &str = "route leak: ONLY_TO_CUSTOMER from a customer or route-server
 const PEER_LEAK: &str = "route leak: ONLY_TO_CUSTOMER of another AS than the peer's own (RFC 9234)";
 
 impl ImportRules {
-    /// What becomes of a path of a peer to this prefix.
+    /// What becomes of a path of a peer to a prefix of this kin: the loop checks apply to what was
+    /// received, then comes the peer's route map, and where that leaves the next hop is what counts.
     pub(super) fn import(
         &self,
         peer: &PeerRules,
-        prefix: IpNet,
+        kin: Kin,
         received: &Arc<PathAttributes>,
     ) -> Imported {
-        Imported {
-            judgement: self.judge(peer, Family::of(&prefix), received),
+        let plain = |judgement| Imported {
+            judgement,
             attributes: peer.change(received),
             weight: None,
+        };
+        if let Some(reason) = self.path_fault(peer, received) {
+            return plain(Judgement::Rejected(reason.into()));
+        }
+        let judge = |attributes: &PathAttributes| self.judge(kin.family, attributes.next_hop);
+        let Some(map) = &peer.map else {
+            let fault = self.policy_fault();
+            return plain(match judge(received) {
+                Judgement::Rejected(reason) => Judgement::Rejected(reason),
+                judgement => fault.map_or(judgement, Judgement::Rejected),
+            });
+        };
+        match map.evaluate(kin.class, peer.kind, received) {
+            Outcome::Keep => plain(judge(received)),
+            Outcome::Drop(reason) => plain(Judgement::Rejected(reason)),
+            Outcome::Change { attributes, weight } => Imported {
+                judgement: judge(&attributes),
+                attributes: peer.change(&Arc::new(*attributes)),
+                weight,
+            },
+            Outcome::Aggregate { prefix, reason } => plain(match judge(received) {
+                Judgement::Eligible(zone) => Judgement::Aggregated {
+                    prefix,
+                    zone,
+                    reason,
+                },
+                other => other,
+            }),
         }
     }
 
-    /// How a path is judged by its attributes as received.
-    pub(super) fn judge(
-        &self,
-        peer: &PeerRules,
-        family: Family,
-        attributes: &PathAttributes,
-    ) -> Judgement {
-        let internal = peer.asn == self.asn;
-        let fault = self
-            .path_fault(peer, &attributes.as_path)
-            .or_else(|| internal.then(|| self.reflection_fault(attributes))?)
-            .or_else(|| Some(peer.leak(attributes.only_to_customer)?.to_owned()))
-            .or_else(|| self.next_hop_fault(family, attributes.next_hop))
-            .or_else(|| self.policy_fault());
-        match (fault, attributes.next_hop) {
+    /// How a route is judged by its next hop alone, as those learned by hand are.
+    pub(super) fn judge(&self, family: Family, next_hop: Option<NextHop>) -> Judgement {
+        match (self.next_hop_fault(family, next_hop), next_hop) {
             (Some(reason), _) => Judgement::Rejected(reason.into()),
             (None, Some(next_hop)) => self.resolve(next_hop.address()),
             (None, None) => Judgement::Rejected("it has no next hop".into()),
-        }
-    }
-
-    /// How a route learned by hand is judged, which has nothing but a next hop.
-    pub(super) fn judge_static(&self, family: Family, next_hop: IpAddr) -> Judgement {
-        match self.next_hop_fault(family, Some(next_hop.into())) {
-            Some(reason) => Judgement::Rejected(reason.into()),
-            None => self.resolve(next_hop),
         }
     }
 
@@ -109,7 +133,15 @@ impl ImportRules {
         }
     }
 
-    fn path_fault(&self, peer: &PeerRules, path: &AsPath) -> Option<String> {
+    /// What is wrong with a path as received, its next hop aside.
+    fn path_fault(&self, peer: &PeerRules, received: &PathAttributes) -> Option<String> {
+        let internal = peer.asn == self.asn;
+        self.as_path_fault(peer, &received.as_path)
+            .or_else(|| internal.then(|| self.reflection_fault(received))?)
+            .or_else(|| Some(peer.leak(received.only_to_customer)?.to_owned()))
+    }
+
+    fn as_path_fault(&self, peer: &PeerRules, path: &AsPath) -> Option<String> {
         let PeerPolicy {
             allow_own_as,
             allow_as_set,
@@ -179,8 +211,8 @@ impl ImportRules {
         })
     }
 
-    /// RFC 8212 §2: there is no import policy to be configured yet, so that none is.
-    fn policy_fault(&self) -> Option<String> {
+    /// RFC 8212 §2, of a peer without a route map.
+    fn policy_fault(&self) -> Option<Arc<str>> {
         self.require_policy.then(|| {
             "no import policy is configured for the peer (RFC 8212, require_policy)".into()
         })
@@ -212,6 +244,14 @@ impl ImportRules {
 }
 
 impl PeerRules {
+    /// What its rules know of a prefix.
+    pub(super) fn kin(&self, prefix: IpNet) -> Kin {
+        Kin {
+            family: Family::of(&prefix),
+            class: self.map.as_ref().map_or(0, |map| map.class(prefix)),
+        }
+    }
+
     /// RFC 9234 §5, ingress rules 1 and 2.
     fn leak(&self, only_to_customer: Option<Asn>) -> Option<&'static str> {
         let marked = only_to_customer?;
@@ -242,6 +282,39 @@ impl PeerRules {
             changed.add_community(community::GRACEFUL_SHUTDOWN);
         }
         Arc::new(changed)
+    }
+}
+
+/// What import has made of paths one after the other: thousands share their attributes, and many
+/// prefixes are of one kin.
+#[derive(Default)]
+pub(super) struct Known(FxHashMap<(*const PathAttributes, Kin), (Arc<PathAttributes>, Imported)>);
+
+impl Known {
+    /// More are not remembered.
+    const MOST: usize = 4096;
+
+    /// What becomes of a path of a peer, always the same one.
+    pub(super) fn import(
+        &mut self,
+        rules: &ImportRules,
+        peer: &PeerRules,
+        prefix: IpNet,
+        received: &Arc<PathAttributes>,
+    ) -> Imported {
+        let kin = peer.kin(prefix);
+        if self.0.len() >= Self::MOST {
+            self.0.clear();
+        }
+        // What is held here stays where it is.
+        let (_, imported) = self
+            .0
+            .entry((Arc::as_ptr(received), kin))
+            .or_insert_with(|| {
+                let imported = rules.import(peer, kin, received);
+                (received.clone(), imported)
+            });
+        imported.clone()
     }
 }
 
@@ -283,9 +356,9 @@ mod tests {
             asns: smallvec![65030, 65031],
         });
         let mut peer = nva();
-        assert_rejected(rules().judge(&peer, V4, &attributes), "AS_SET");
+        assert_rejected(judged(&rules(), &peer, V4, &attributes), "AS_SET");
         peer.policy.allow_as_set = true;
-        assert_eq!(rules().judge(&peer, V4, &attributes), ELIGIBLE);
+        assert_eq!(judged(&rules(), &peer, V4, &attributes), ELIGIBLE);
     }
 
     #[test]
@@ -298,7 +371,7 @@ mod tests {
                 kind,
                 asns: smallvec![64512],
             });
-            assert_rejected(rules().judge(&peer, V4, &attributes), "confederation");
+            assert_rejected(judged(&rules(), &peer, V4, &attributes), "confederation");
         }
     }
 
@@ -310,7 +383,7 @@ mod tests {
         lenient.policy.enforce_first_as = false;
         for path in [&[65011, 65010][..], &[]] {
             let attributes = attributes(path, "10.1.10.4");
-            let judgement = rules().judge(&lenient, V4, &attributes);
+            let judgement = judged(&rules(), &lenient, V4, &attributes);
             assert_eq!(judgement, ELIGIBLE);
         }
     }
@@ -319,7 +392,7 @@ mod tests {
     fn the_route_servers_own_asn_may_stand_in_a_path_as_often_as_allowed() {
         let mut peer = nva();
         peer.policy.allow_own_as = 2;
-        let judge = |path: &[Asn]| rules().judge(&peer, V4, &attributes(path, "10.1.10.4"));
+        let judge = |path: &[Asn]| judged(&rules(), &peer, V4, &attributes(path, "10.1.10.4"));
         assert_eq!(judge(&[65010, 65515, 65011, 65515]), ELIGIBLE);
         assert_rejected(judge(&[65010, 65515, 65515, 65515]), "more than 2 times");
     }
@@ -334,7 +407,7 @@ mod tests {
             kind: AsSegmentKind::Set,
             asns: smallvec![65030],
         });
-        let judge = |path: &PathAttributes| rules().judge(&peer, V4, path);
+        let judge = |path: &PathAttributes| judged(&rules(), &peer, V4, path);
         assert_eq!(judge(&path), ELIGIBLE);
         path.as_path.segments[1].asns.push(65031);
         assert_rejected(judge(&path), "more than 3 ASNs (max_as_path_length)");
@@ -347,7 +420,7 @@ mod tests {
             ..rules()
         };
         let attributes = attributes(&[65010], "10.1.10.4");
-        assert_rejected(strict.judge(&nva(), V4, &attributes), "RFC 8212");
+        assert_rejected(judged(&strict, &nva(), V4, &attributes), "RFC 8212");
     }
 
     /// For each role of ours: what becomes of a path without ONLY_TO_CUSTOMER, with the peer's ASN
@@ -423,7 +496,7 @@ mod tests {
             ("ff02::1", "multicast"),
         ] {
             let attributes = attributes(&[65010], next_hop);
-            assert_rejected(rules().judge(&nva(), V6, &attributes), reason);
+            assert_rejected(judged(&rules(), &nva(), V6, &attributes), reason);
         }
     }
 
@@ -457,7 +530,8 @@ mod tests {
 
     #[test]
     fn a_gateway_of_the_own_as_needs_no_asn_in_its_paths() {
-        let judge = |path: &[Asn]| rules().judge(&internal(), V4, &attributes(path, "10.1.10.4"));
+        let judge =
+            |path: &[Asn]| judged(&rules(), &internal(), V4, &attributes(path, "10.1.10.4"));
         assert_eq!(judge(&[]), ELIGIBLE);
         assert_eq!(judge(&[64999]), ELIGIBLE);
         assert_rejected(judge(&[64999, 65515]), "loop");
@@ -468,18 +542,19 @@ mod tests {
         let mut path = attributes(&[64999], "10.1.10.4");
         path.originator_id = Some([10, 1, 255, 5].into());
         assert_rejected(
-            rules().judge(&internal(), V4, &path),
+            judged(&rules(), &internal(), V4, &path),
             "ORIGINATOR_ID 10.1.255.5",
         );
         path.originator_id = Some([10, 1, 3, 4].into());
-        assert_eq!(rules().judge(&internal(), V4, &path), ELIGIBLE);
+        assert_eq!(judged(&rules(), &internal(), V4, &path), ELIGIBLE);
         path.cluster_list = vec![[10, 9, 9, 9].into(), [10, 1, 255, 4].into()];
-        assert_rejected(rules().judge(&internal(), V4, &path), "CLUSTER_LIST");
+        assert_rejected(judged(&rules(), &internal(), V4, &path), "CLUSTER_LIST");
     }
 
     #[test]
     fn a_static_route_is_judged_by_its_next_hop_alone() {
-        let judge = |next_hop: &str| rules().judge_static(V4, next_hop.parse().unwrap());
+        let judge =
+            |next_hop: &str| rules().judge(V4, Some(next_hop.parse::<IpAddr>().unwrap().into()));
         assert_eq!(judge("10.1.10.4"), ELIGIBLE);
         assert_rejected(judge("10.1.255.4"), "own address");
         assert!(matches!(judge("192.0.2.1"), Judgement::Unresolvable(_)));
@@ -488,13 +563,25 @@ mod tests {
     #[test]
     fn an_ipv4_route_may_have_an_ipv6_next_hop_but_not_the_other_way_round() {
         let v6 = attributes(&[65010], "fd00:1:0:a::4");
-        assert_eq!(rules().judge(&nva(), V4, &v6), ELIGIBLE);
+        assert_eq!(judged(&rules(), &nva(), V4, &v6), ELIGIBLE);
         let v4 = attributes(&[65010], "10.1.10.4");
-        assert_rejected(rules().judge(&nva(), V6, &v4), "IPv4 address");
+        assert_rejected(judged(&rules(), &nva(), V6, &v4), "IPv4 address");
+    }
+
+    fn judged(
+        rules: &ImportRules,
+        peer: &PeerRules,
+        family: Family,
+        attributes: &PathAttributes,
+    ) -> Judgement {
+        let kin = Kin { family, class: 0 };
+        rules
+            .import(peer, kin, &Arc::new(attributes.clone()))
+            .judgement
     }
 
     fn judge(path: &[Asn], next_hop: &str) -> Judgement {
-        rules().judge(&nva(), V4, &attributes(path, next_hop))
+        judged(&rules(), &nva(), V4, &attributes(path, next_hop))
     }
 
     fn assert_rejected(judgement: Judgement, part: &str) {
@@ -505,8 +592,8 @@ mod tests {
     }
 
     fn import(peer: &PeerRules, attributes: &PathAttributes) -> Imported {
-        let prefix = "10.250.0.0/16".parse().unwrap();
-        rules().import(peer, prefix, &Arc::new(attributes.clone()))
+        let kin = peer.kin("10.250.0.0/16".parse().unwrap());
+        rules().import(peer, kin, &Arc::new(attributes.clone()))
     }
 
     fn rules() -> ImportRules {
@@ -543,6 +630,7 @@ mod tests {
             policy: PeerPolicy::default(),
             role: None,
             drained: false,
+            map: None,
         }
     }
 

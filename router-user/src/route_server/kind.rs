@@ -35,6 +35,11 @@ pub(super) const fn source(kind: PeerKind) -> SourceKind {
     }
 }
 
+/// The kind of peer that a source is; `None`: it is none, its routes were learned by hand.
+pub(super) fn of_peer(kind: SourceKind) -> Option<PeerKind> {
+    PeerKind::ALL.into_iter().find(|peer| source(*peer) == kind)
+}
+
 /// Class of a source in step 3 of the decision process; lower is preferred.
 pub(super) fn class(preference: RoutingPreference, source: SourceKind) -> u8 {
     let preferred = match preference {

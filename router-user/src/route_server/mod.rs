@@ -17,14 +17,18 @@ use std::{
 
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::{
     bgp::{
         RouteChange, SessionCommand, SessionEvent, SessionId, SessionStatus,
-        wire::{Family, FamilySet, Negotiated, Nlri, Notification},
+        wire::{Aggregator, Family, FamilySet, Negotiated, Nlri, Notification},
     },
     config::{self, LimitAction},
-    rib::{DecisionOptions, LocalSource, Rib, SessionIndex, SessionInfo, ZoneSet},
+    rib::{
+        DecisionOptions, Imported, Interned, Judgement, LocalSource, Rib, SessionIndex,
+        SessionInfo, ZoneSet,
+    },
 };
 
 mod custom;
@@ -34,6 +38,7 @@ mod import;
 mod kind;
 mod learned_use;
 mod limit;
+mod maps;
 mod members;
 mod notice;
 mod operator;
@@ -55,8 +60,9 @@ mod tests;
 
 use custom::{LocalSources, StaticRoutes};
 use identity::Identities;
-use import::{ImportRules, PeerRules};
+use import::{ImportRules, Kin, PeerRules};
 use limit::{Refused, Rests};
+use maps::Maps;
 use members::Members;
 use notice::LimitWatch;
 use outbound::Outbound;
@@ -81,6 +87,7 @@ pub struct RouteServer {
     rules: ImportRules,
     originated: BTreeSet<IpNet>,
     local_sources: LocalSources,
+    maps: Maps,
     static_routes: StaticRoutes,
     /// Who uses what is learned.
     uses: BTreeSet<LearnedUse>,
@@ -171,6 +178,7 @@ impl RouteServer {
             rules: reconfigure::import_rules(config, space),
             originated: BTreeSet::new(),
             local_sources: LocalSources::default(),
+            maps: Maps::default(),
             static_routes: StaticRoutes::default(),
             uses: BTreeSet::new(),
             views: Views::default(),
@@ -190,6 +198,7 @@ impl RouteServer {
             restart_at: None,
             deferred_until: None,
         };
+        this.maps.apply(config);
         this.configure_sessions();
         this.apply_custom_routes();
         this
@@ -307,12 +316,17 @@ impl RouteServer {
             Some(index) => index,
             None => self.rib.add_session(self.info(id, &negotiated)),
         };
+        let aggregator = Aggregator {
+            asn: self.config.asn,
+            id: negotiated.local_router_id,
+        };
+        self.rib.set_aggregator(index, aggregator);
         let session = self.sessions.get_mut(id).expect("looked up above");
         session.resting = false;
         session.overfed = None;
         session.up = Some(Up {
             index,
-            rules: session.rules(),
+            rules: session.rules(&self.maps),
             negotiated: negotiated.clone(),
             since: now,
             ended: FamilySet::EMPTY,
@@ -378,21 +392,36 @@ impl RouteServer {
         for change in changes {
             match change {
                 RouteChange::Announce { attributes, nlri } => {
-                    let received = attributes.clone();
-                    let imported = up.rules.change(&attributes);
-                    let attributes = self.rib.intern(attributes, imported, None);
-                    let mut judgements = [None, None];
+                    let received = &attributes;
+                    // What the rules cannot tell apart is imported once.
+                    let mut kins: SmallVec<[(Kin, Interned, Judgement); 2]> = SmallVec::new();
+                    let mut places: FxHashMap<Kin, usize> = FxHashMap::default();
+                    let mut place = 0;
                     for nlri in nlri {
-                        let family = Family::of(&nlri.prefix);
-                        let judgement = judgements[family as usize]
-                            .get_or_insert_with(|| self.rules.judge(&up.rules, family, &received));
-                        let new = self.rib.announce(up.index, nlri, &attributes, judgement);
+                        let kin = up.rules.kin(nlri.prefix);
+                        if kins.get(place).is_none_or(|(last, ..)| *last != kin) {
+                            place = *places.entry(kin).or_insert_with(|| {
+                                let Imported {
+                                    judgement,
+                                    attributes,
+                                    weight,
+                                } = self.rules.import(&up.rules, kin, received);
+                                let received = received.clone();
+                                let interned = self.rib.intern(received, attributes, weight);
+                                kins.push((kin, interned, judgement));
+                                kins.len() - 1
+                            });
+                        }
+                        let (_, interned, judgement) = &kins[place];
+                        let new = self.rib.announce(up.index, nlri, interned, judgement);
                         if new && noted {
                             added.push(nlri);
                         }
                     }
-                    drop(received);
-                    self.rib.release(attributes);
+                    drop(attributes);
+                    for (_, interned, _) in kins {
+                        self.rib.release(interned);
+                    }
                 }
                 RouteChange::Withdraw { nlri, malformed } => {
                     if let Some(what) = malformed {
@@ -508,13 +537,14 @@ impl Session {
     }
 
     /// By which its paths are to be imported.
-    fn rules(&self) -> PeerRules {
+    fn rules(&self, maps: &Maps) -> PeerRules {
         PeerRules {
             asn: self.peer.asn,
             kind: self.peer.kind(),
             policy: self.peer.policy,
             role: self.peer.role.map(|settings| settings.role),
             drained: self.operator.drained,
+            map: maps.inbound(&self.peer),
         }
     }
 }

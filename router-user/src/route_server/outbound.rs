@@ -10,9 +10,9 @@ use ipnet::IpNet;
 
 use super::{RouteServer, SessionCommand, SessionId, Up, kind, limit};
 use crate::{
-    bgp::wire::{Family, Negotiated, Notification},
+    bgp::wire::{Aggregator, Family, Negotiated, Notification},
     config::{LimitAction, Peer, PeerPolicy},
-    rib::{Export, View},
+    rib::{Audience, Export, View},
 };
 
 /// A session that is kept from routes by its limit is looked at this often, whether there is room for
@@ -63,6 +63,7 @@ impl RouteServer {
         // RFC 8950: an instance without an IPv4 address can still be reached for IPv4.
         let v4 = v4.or(v6.filter(|_| extended_next_hop));
         let internal = local_asn == peer_asn;
+        let policy = self.maps.outbound(&session.peer);
         Some(View {
             context: up.negotiated.context(),
             asn: self.config.asn,
@@ -71,11 +72,16 @@ impl RouteServer {
             locals: self.local_sources.sent_to(&session.peer),
             cluster_id: internal.then_some(self.config.cluster_id),
             until: up.outbound.map(|outbound| outbound.until),
-            policy: None,
+            aggregator: policy.is_some().then_some(Aggregator {
+                asn: self.config.asn,
+                id: up.negotiated.local_router_id,
+            }),
+            audience: Audience::default(),
+            policy: policy.clone(),
             long_lived: up.negotiated.peer.knows_long_lived(),
             export: Export {
-                // There is no export policy to be configured yet, so that none is (RFC 8212 §2).
-                closed: self.config.require_policy && !internal,
+                // RFC 8212 §2.
+                closed: self.config.require_policy && !internal && policy.is_none(),
                 graceful_shutdown: session.operator.drained,
                 ..export(&session.peer)
             },

@@ -16,8 +16,8 @@ impl RouteServer {
     pub fn received_rows(&self, filter: &Filter) -> Vec<ReceivedRow> {
         let mut rows: Vec<ReceivedRow> = Vec::new();
         for prefix in self.rib.prefixes(filter.prefix, None) {
-            // Static routes were not received.
-            let received = prefix.paths.iter();
+            // Static routes and aggregates were not received.
+            let received = prefix.paths.iter().filter(|path| !path.aggregate);
             let received = received.filter(|path| self.sessions.contains_key(&path.session));
             let wanted = received.filter(|path| self.matches(filter, &path.session));
             rows.extend(wanted.map(|path| self.received_row(&prefix, path)));

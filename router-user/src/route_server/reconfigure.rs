@@ -3,24 +3,25 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
-    Operator, RouteServer, Session, Surroundings, decision_options, import::ImportRules, kind,
-    limit::Rests, space::Space,
+    Operator, RouteServer, Session, Surroundings, decision_options,
+    import::{ImportRules, Known},
+    kind,
+    limit::Rests,
+    space::Space,
 };
 use crate::{
     bgp::{
         SessionCommand, SessionId, SessionStatus,
         wire::{
-            Family, Notification, PathAttributes,
+            Notification,
             notification::{cease, error},
         },
     },
     config,
-    rib::Imported,
 };
 
 impl RouteServer {
@@ -34,6 +35,7 @@ impl RouteServer {
         now: Instant,
     ) {
         let before = std::mem::replace(&mut self.config, config.clone());
+        self.maps.apply(config);
         self.configure_sessions();
         self.restart_changed(&before);
         self.keep_as_configured(now);
@@ -132,32 +134,19 @@ impl RouteServer {
             let Some(session) = self.sessions.get_mut(id) else {
                 continue;
             };
-            let now = session.rules();
+            let now = session.rules(&self.maps);
             let rules = match (&mut session.up, &mut session.kept) {
                 (Some(up), _) => &mut up.rules,
                 (None, Some(kept)) => &mut kept.rules,
                 (None, None) => continue,
             };
-            let before = std::mem::replace(rules, now);
+            let before = std::mem::replace(rules, now.clone());
             self.rib
                 .set_may_blackhole(*index, now.policy.allow_blackhole);
             if all || before != now {
-                // Paths with the same attributes follow each other often.
-                let mut last: Option<(Arc<PathAttributes>, Family, Imported)> = None;
+                let mut known = Known::default();
                 self.rib.reimport(*index, |prefix, received| {
-                    let family = Family::of(&prefix);
-                    match &last {
-                        Some((of, its_family, imported))
-                            if Arc::ptr_eq(of, received) && *its_family == family =>
-                        {
-                            imported.clone()
-                        }
-                        _ => {
-                            let imported = self.rules.import(&now, prefix, received);
-                            last = Some((received.clone(), family, imported.clone()));
-                            imported
-                        }
-                    }
+                    known.import(&self.rules, &now, prefix, received)
                 });
             }
         }

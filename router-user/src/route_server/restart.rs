@@ -171,7 +171,7 @@ impl RouteServer {
         let mut kept = session.kept.take().unwrap_or(Kept {
             index: up.index,
             speaker: speaker(&up.negotiated),
-            rules: up.rules,
+            rules: up.rules.clone(),
             families: [None; 2],
         });
         kept.rules = up.rules;

@@ -197,6 +197,7 @@ impl RouteServer {
             attributes,
             session,
             verdict,
+            aggregate,
             ..
         } = path;
         let (state, mut reason) = match verdict {
@@ -212,9 +213,13 @@ impl RouteServer {
                 format!("{why}; not advertised: the route server originates this prefix")
             });
         }
+        if *aggregate {
+            reason = reason.map(|why| format!("{why}; an aggregate, made by the peer's route map"));
+        }
         let up = self.sessions.get(session).and_then(|it| it.up.as_ref());
         let family = Family::of(&prefix.prefix);
-        let has_id = up.is_some_and(|up| up.negotiated.add_path_receive.contains(&family));
+        let has_id =
+            !aggregate && up.is_some_and(|up| up.negotiated.add_path_receive.contains(&family));
         LearnedRow {
             route_server: session.route_server.clone(),
             prefix: prefix.prefix,

@@ -28,13 +28,7 @@ impl RouteServer {
                 session.peer.max_advertised.unwrap_or_default()
             )
         }));
-        if self.config.require_policy && session.peer.asn != self.config.asn {
-            warnings.push(
-                "learns and announces nothing: no policy is configured for it (RFC 8212, \
-                 `require_policy`)"
-                    .to_owned(),
-            );
-        }
+        warnings.extend(self.no_policy(session));
         if let Some(up) = &session.up {
             warnings.extend(self.other_routes(id, up));
             warnings.extend(self.limits(session, up));
@@ -45,6 +39,21 @@ impl RouteServer {
             }));
         }
         warnings
+    }
+
+    /// RFC 8212 §2: what a session lacks a policy for.
+    fn no_policy(&self, session: &Session) -> Option<String> {
+        if !self.config.require_policy || session.peer.asn == self.config.asn {
+            return None;
+        }
+        let maps = self.maps.of(&session.peer);
+        let lacks = match (maps.inbound, maps.outbound) {
+            (None, None) => "learns and announces nothing: no policy is configured for it",
+            (None, Some(_)) => "learns nothing: no import policy is configured for it",
+            (Some(_), None) => "announces nothing: no export policy is configured for it",
+            (Some(_), Some(_)) => return None,
+        };
+        Some(format!("{lacks} (RFC 8212, `require_policy`)"))
     }
 
     /// The session of the same peer with the other instance.

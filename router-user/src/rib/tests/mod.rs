@@ -251,6 +251,8 @@ fn view() -> View {
         cluster_id: None,
         until: [None; 2],
         policy: None,
+        aggregator: None,
+        audience: Audience::default(),
     }
 }
 

@@ -107,6 +107,13 @@ impl CompiledRouteMap {
         self.classes.len()
     }
 
+    /// Whether one of its rules aggregates.
+    #[must_use]
+    pub fn aggregates(&self) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|rule| matches!(rule.action, RouteMapAction::Aggregate(_)))
+    }
+
     /// What becomes of a route.
     #[must_use]
     pub fn evaluate(

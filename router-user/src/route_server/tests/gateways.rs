@@ -479,7 +479,7 @@ pub(super) fn with_gateways() -> config::RouteServer {
     config
 }
 
-fn member(gateway: &str, kind: PeerKind, address: &str) -> config::Peer {
+pub(super) fn member(gateway: &str, kind: PeerKind, address: &str) -> config::Peer {
     let name = format!("{gateway}-{address}");
     config::Peer {
         membership: Some(Membership {

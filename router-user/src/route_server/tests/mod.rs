@@ -34,6 +34,7 @@ mod policy;
 mod property;
 mod refresh;
 mod restart;
+mod route_maps;
 mod rules;
 
 /// A route server whose peers remember what they were sent.
