@@ -35,6 +35,7 @@ pub mod fib;
 mod fnv;
 mod memory;
 pub mod names;
+mod netlink;
 #[cfg(feature = "planted-faults")]
 pub mod planted;
 pub mod rib;

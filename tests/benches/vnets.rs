@@ -3,7 +3,8 @@
 //!
 //! An injector plays an appliance and an ExpressRoute gateway in the hub. What the kernel is to hold
 //! after each change is known beforehand, as facts about ports, prefixes and the addresses that they
-//! lead to; the clock stops when all of them hold at once.
+//! lead to, and so is what both of them are to be told; the clock stops when all facts hold at once
+//! and both know all that they are to know, and nothing else.
 //!
 //! - `initial`: until the tries hold everything, beside a bare loop of `bpf(2)` that writes the same
 //!   keys and values into tries of the same kind. Two parts: the own tables after the start, and the
@@ -34,6 +35,8 @@ mod kernel;
 mod latency;
 #[path = "vnets/load.rs"]
 mod load;
+#[path = "vnets/peers.rs"]
+mod peers;
 #[path = "vnets/results.rs"]
 mod results;
 
@@ -54,6 +57,7 @@ use self::{
     configuration::Settings,
     kernel::{Kernel, Watch},
     load::Load,
+    peers::Peers,
     results::Results,
 };
 
@@ -133,6 +137,8 @@ fn measure(folder: &Path, arguments: &Arguments) -> Result<()> {
     let mut settings = Settings::default();
     let (mut daemon, own) = initial::start(&bed, &settings, limit)?;
     let mut injector = bed.establish(|| daemon.check())?;
+    let peers = Peers::new(&bed, &load);
+    peers.listen(&mut injector, &settings);
     let kernel = Kernel::open(&bed)?;
     let learned = bed.inject(|| initial::learn(&kernel, &mut injector, &load, limit))?;
     kernel.await_all(&changes::facts(&bed, &load, &settings), limit)?;
@@ -150,14 +156,33 @@ fn measure(folder: &Path, arguments: &Arguments) -> Result<()> {
     for (change, there) in Change::all(arguments.rounds) {
         settings = change.made(settings, there);
         let facts = changes::facts(&bed, &load, &settings);
-        let mut watch = Watch::default();
-        let poll = || {
-            // Who reloads needs the CPU too.
-            injector.turn(Duration::from_millis(1))?;
-            kernel.poll(&mut watch, &facts)
-        };
         let seconds = bed
-            .inject(|| daemon.reload(&bed, &settings, poll, limit))
+            .inject(|| {
+                peers.expect(&mut injector, &settings);
+                ensure!(
+                    injector.right_since().is_none() || !kernel.holds_all(&facts)?,
+                    "all is so before the change"
+                );
+                let (mut watch, mut kernel_s) = (Watch::default(), None);
+                let poll = || {
+                    // Who reloads needs the CPU too.
+                    injector.turn(Duration::from_millis(1))?;
+                    if kernel_s.is_none() {
+                        kernel_s = kernel.poll(&mut watch, &facts)?;
+                    }
+                    let Some((one, other)) = kernel_s.zip(injector.right_since()) else {
+                        return Ok(None);
+                    };
+                    // At the end, for it takes time in which nobody listens to the peers.
+                    if !kernel.holds_all(&facts)? {
+                        (watch, kernel_s) = (Watch::default(), None);
+                        return Ok(None);
+                    }
+                    Ok(Some(one.max(other)))
+                };
+                let seconds = daemon.reload(&bed, &settings, poll, limit);
+                seconds.with_context(|| injector.progress(&peers.prefixes))
+            })
             .with_context(|| change.name(there))?;
         results.change(change, there, seconds);
         ensure!(

@@ -27,6 +27,7 @@
 //! - [`mod@bench`]: the form that all benchmarks report in.
 //! - [`topology`]: worlds of many networks, and the topologies told as stories.
 //! - [`undisturbed`]: proof that an event left traffic and other sessions alone.
+//! - [`updates`]: what captured packets say that a BGP session was told.
 //! - [`overview`]: topology 1, which the demo and most scenarios use, and its story.
 
 pub mod bench;
@@ -39,6 +40,7 @@ pub mod network;
 pub mod overview;
 pub mod topology;
 pub mod undisturbed;
+pub mod updates;
 pub mod waypost;
 
 pub use lab::{Lab, scenario, wait::until};

@@ -19,12 +19,12 @@ pub mod server;
 pub mod types;
 
 use query::{
-    CounterFilter, EffectiveFilter, EventFilter, FibFilter, InstanceOrder, PeerOrder, RouteFilter,
-    StopOrder,
+    CounterFilter, EffectiveFilter, EventFilter, FibFilter, InstanceOrder, PeerOrder, PlanOrder,
+    RouteFilter, StopOrder,
 };
 use types::{
     AdvertisedRow, Counters, EffectiveRow, ExplainQuery, Explanation, FibView, LearnedRow,
-    PeerDetail, PeerOrderRow, PeerRow, ReceivedRow, ReloadReport, Status,
+    PeerDetail, PeerOrderRow, PeerRow, Plan, ReceivedRow, ReloadReport, Status,
 };
 
 /// What the daemon does for those who ask.
@@ -69,6 +69,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn explain(&self, query: ExplainQuery) -> impl Future<Output = Answer<Explanation>> + Send;
     /// `POST /v1/reload`.
     fn reload(&self) -> impl Future<Output = Answer<ReloadReport>> + Send;
+    /// `POST /v1/plan`: what a configuration would change; nothing is applied.
+    fn plan(&self, order: PlanOrder) -> impl Future<Output = Answer<Plan>> + Send;
     /// `POST /v1/instance/stop`.
     fn stop_instance(&self, order: InstanceOrder) -> impl Future<Output = Answer<()>> + Send;
     /// `POST /v1/instance/start`.

@@ -84,6 +84,16 @@ pub struct InstanceOrder {
     pub instance: u8,
 }
 
+/// A configuration that is to be compared with the running one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanOrder {
+    /// Name of the file, for messages.
+    pub file: String,
+    /// What stands in it.
+    pub text: String,
+}
+
 /// A command for a peer's sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

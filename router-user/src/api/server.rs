@@ -12,7 +12,7 @@ use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{
-        Query, State,
+        DefaultBodyLimit, Query, State,
         rejection::{JsonRejection, QueryRejection},
     },
     http::{Method, StatusCode, Uri, header},
@@ -27,6 +27,9 @@ use crate::events::Reader;
 
 /// Who may connect: the owner and the group.
 const MODE: u32 = 0o660;
+
+/// The longest configuration that is taken, bytes.
+const LONGEST_CONFIGURATION: usize = 256 << 20;
 
 /// The socket, listening; its file is removed when this is dropped.
 #[derive(Debug)]
@@ -180,6 +183,11 @@ fn router<B: Backend>(backend: B) -> Router {
             post(async |State(b): State<B>| reply(b.reload().await)),
         )
         .route(
+            "/v1/plan",
+            post(async |State(b): State<B>, o: Ordered<_>| order(o, |o| b.plan(o)).await)
+                .layer(DefaultBodyLimit::max(LONGEST_CONFIGURATION)),
+        )
+        .route(
             "/v1/instance/stop",
             post(async |State(b): State<B>, o: Ordered<_>| order(o, |o| b.stop_instance(o)).await),
         )
@@ -307,7 +315,7 @@ async fn unknown(method: Method, uri: Uri) -> ApiError {
         format!("the API has no {method} {}", uri.path()),
         "there are GET /v1/status, peers, peer, received, learned, advertised, effective, fib, counters or events, GET \
          /metrics; POST \
-         /v1/explain, reload, peer, instance/stop, instance/start or stop",
+         /v1/explain, reload, plan, peer, instance/stop, instance/start or stop",
     )
 }
 

@@ -148,7 +148,7 @@ pub enum RouteChange {
 }
 
 /// What the owner of the RIB, or the operator, tells a session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum SessionCommand {
     /// Send these whole BGP messages, in order.
     Send(Bytes),

@@ -211,7 +211,7 @@ impl Speaker {
                 Some(running) if running.config == config => {}
                 Some(running) => {
                     let before = std::mem::replace(&mut running.config, config.clone());
-                    tell(running, transition(before, config));
+                    tell(running, transition(&before, config));
                 }
                 None => self.add(id, config),
             }
@@ -401,16 +401,23 @@ impl Speaker {
 }
 
 /// How a session gets from one configuration to the next.
-fn transition(before: SessionConfig, after: SessionConfig) -> Control {
+fn transition(before: &SessionConfig, after: SessionConfig) -> Control {
+    if restarts(before, &after) {
+        Control::Reconfigure(Box::new(after))
+    } else {
+        Control::Protect(after.security)
+    }
+}
+
+/// Whether a session is closed and opened anew to get from one configuration to the next; live
+/// connections take over other keys and hops where TCP can do that.
+#[must_use]
+pub fn restarts(before: &SessionConfig, after: &SessionConfig) -> bool {
     let protected_anew = SessionConfig {
         security: after.security.clone(),
         ..before.clone()
     };
-    if protected_anew == after && protection::changes_live(&before.security, &after.security) {
-        Control::Protect(after.security)
-    } else {
-        Control::Reconfigure(Box::new(after))
-    }
+    protected_anew != *after || !protection::changes_live(&before.security, &after.security)
 }
 
 fn tell(running: &Running, control: Control) {

@@ -102,6 +102,17 @@ pub(super) enum Command {
     #[command(after_long_help = "Example:\n  waypost reload")]
     Reload(OutputArguments),
 
+    /// Show what a configuration would change, without applying it.
+    ///
+    /// Sessions, learned, advertised and effective routes, and what is written into the kernel's maps:
+    /// what a reload would do if the daemon's file were this one. The file is read by this command.
+    /// Sessions that are reset are taken to come back with the same routes; of new peers nothing is
+    /// known. Faults are told as "check" tells them.
+    #[command(
+        after_long_help = "Examples:\n  waypost plan /etc/waypost.toml\n  waypost plan new.toml --exit-code --json"
+    )]
+    Plan(PlanArguments),
+
     /// Stop or start one of a route server's two instances.
     #[command(after_long_help = "Example:\n  waypost instance stop 1 --route-server rs1")]
     Instance {
@@ -150,6 +161,21 @@ pub(super) struct CheckArguments {
     /// Check the file alone, not whether this host has its interfaces and addresses.
     #[arg(long)]
     pub(super) file_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArguments {
+    /// The configuration file.
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Show long lists to their end.
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Exit with 2 if something would change.
+    #[arg(long)]
+    pub(super) exit_code: bool,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
 }
 
 #[derive(Clone, Copy, Debug, Args)]

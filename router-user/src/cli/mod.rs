@@ -1,7 +1,8 @@
 //! The command line.
 //!
 //! In: arguments. Out: text or JSON on standard output, faults on standard error, and an exit code:
-//! 0 it worked, 1 the thing failed, 2 the arguments are wrong. No logic of a stage lives here.
+//! 0 it worked, 1 the thing failed, 2 the arguments are wrong (`plan --exit-code`: or something would
+//! change). No logic of a stage lives here.
 
 use std::process::ExitCode;
 
@@ -20,6 +21,7 @@ mod detail;
 mod events;
 mod output;
 mod peer;
+mod plan;
 mod run;
 mod stop;
 mod table;
@@ -33,7 +35,7 @@ pub fn run() -> ExitCode {
     // clap prints help and usage itself, and exits with 0 and 2.
     let arguments = Arguments::parse();
     match dispatch(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // One fault a line; the causes behind a context on the same line.
             eprintln!("{error:#}");
@@ -42,24 +44,36 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn dispatch(arguments: &Arguments) -> anyhow::Result<()> {
+fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
-        Command::Run(run) => return run::run(run, arguments.given_socket()),
-        Command::Check(check) => return run::check(check),
+        Command::Run(run) => {
+            run::run(run, arguments.given_socket())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Check(check) => {
+            run::check(check)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start")?;
-    runtime.block_on(ask(arguments))
+    runtime.block_on(async {
+        if let Command::Plan(asked) = &arguments.command {
+            return plan::plan(&Client::new(&arguments.socket()), asked).await;
+        }
+        ask(arguments).await?;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// The commands that ask a running daemon.
 async fn ask(arguments: &Arguments) -> anyhow::Result<()> {
     let client = Client::new(&arguments.socket());
     match &arguments.command {
-        Command::Run(_) | Command::Check(_) => Ok(()),
+        Command::Run(_) | Command::Check(_) | Command::Plan(_) => Ok(()),
         Command::Status(output) => {
             let status: Status = client.get("/v1/status", &()).await?;
             print_as(output.json, &status, status_text)

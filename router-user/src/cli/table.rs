@@ -491,7 +491,11 @@ fn fib_ports(ports: &[FibPort]) -> String {
     )
 }
 
-fn render(columns: &[&str], numbers: &[usize], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn render(
+    columns: &[&str],
+    numbers: &[usize],
+    rows: impl Iterator<Item = Vec<String>>,
+) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

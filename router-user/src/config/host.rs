@@ -4,17 +4,23 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io,
     net::IpAddr,
 };
 
 use anyhow::Context as _;
-use futures::TryStreamExt as _;
-use netlink_packet_route::{address::AddressAttribute, link::LinkAttribute};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    link::LinkAttribute,
+};
+use rtnetlink::packet_core::NLM_F_DUMP;
 
 use super::{Config, Fault, Faults, Parsed, places::Places};
 use crate::{
     bgp::protection,
     names::{InterfaceName, PeerName},
+    netlink::{self, Netlink},
 };
 
 /// Interfaces of the host and their addresses.
@@ -33,41 +39,28 @@ impl Host {
     ///
     /// The kernel refuses netlink.
     pub async fn read() -> anyhow::Result<Self> {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().context("cannot open a netlink socket")?;
-        let connection = tokio::spawn(connection);
-        let host = Self::read_through(&handle)
-            .await
-            .context("cannot list the host's interfaces");
-        connection.abort();
-        host
+        let read = tokio::task::spawn_blocking(Self::read_now).await;
+        let host = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+        host.context("cannot list the host's interfaces")
     }
 
-    async fn read_through(handle: &rtnetlink::Handle) -> Result<Self, rtnetlink::Error> {
+    fn read_now() -> io::Result<Self> {
         let mut host = Self {
             no_tcp_ao: protection::tcp_ao().err().map(|error| error.to_string()),
             ..Self::default()
         };
-        let mut names = HashMap::new();
-        let mut links = handle.link().get().execute();
-        while let Some(link) = links.try_next().await? {
-            for attribute in link.attributes {
-                if let LinkAttribute::IfName(name) = attribute {
-                    host.interfaces.entry(name.clone()).or_default();
-                    names.insert(link.header.index, name);
-                }
-            }
+        let mut kernel = Netlink::open()?;
+        let links = kernel.request(netlink::all_links(), NLM_F_DUMP, named)?;
+        let names: HashMap<u32, String> = links.into_iter().collect();
+        for name in names.values() {
+            host.interfaces.insert(name.clone(), HashSet::new());
         }
-        let mut addresses = handle.address().get().execute();
-        while let Some(message) = addresses.try_next().await? {
-            let Some(name) = names.get(&message.header.index) else {
-                continue;
-            };
-            if let Some(address) = own_address(&message.attributes) {
-                host.interfaces
-                    .entry(name.clone())
-                    .or_default()
-                    .insert(address);
+        let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        for (index, address) in kernel.request(all, NLM_F_DUMP, own_address)? {
+            let interface = names.get(&index);
+            let addresses = interface.and_then(|name| host.interfaces.get_mut(name));
+            if let Some(addresses) = addresses {
+                addresses.insert(address);
             }
         }
         Ok(host)
@@ -80,18 +73,37 @@ impl Host {
     }
 }
 
-/// IFA_LOCAL is the host's own; where it is missing (IPv6 without a peer), IFA_ADDRESS is.
-fn own_address(attributes: &[AddressAttribute]) -> Option<IpAddr> {
+/// An interface's index and name.
+fn named(message: RouteNetlinkMessage) -> Option<(u32, String)> {
+    let RouteNetlinkMessage::NewLink(link) = message else {
+        return None;
+    };
+    let mut attributes = link.attributes.into_iter();
+    let name = attributes.find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name),
+        _ => None,
+    });
+    Some((link.header.index, name?))
+}
+
+/// An interface's index and one of its addresses. IFA_LOCAL is the host's own; where it is missing
+/// (IPv6 without a peer), IFA_ADDRESS is.
+fn own_address(message: RouteNetlinkMessage) -> Option<(u32, IpAddr)> {
+    let RouteNetlinkMessage::NewAddress(message) = message else {
+        return None;
+    };
+    let attributes = &message.attributes;
     let local = attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
     });
-    local.or_else(|| {
+    let own = local.or_else(|| {
         attributes.iter().find_map(|attribute| match attribute {
             AddressAttribute::Address(address) => Some(*address),
             _ => None,
         })
-    })
+    });
+    Some((message.header.index, own?))
 }
 
 /// Holds a configuration against the host.

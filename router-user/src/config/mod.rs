@@ -99,10 +99,15 @@ impl Source {
     /// The file cannot be read, or has faults.
     pub fn load(&self) -> Result<Parsed, LoadError> {
         let mut parsed = load(&self.file)?;
-        if let Some(socket) = &self.socket {
-            parsed.config.daemon.socket.clone_from(socket);
-        }
+        self.complete(&mut parsed.config);
         Ok(parsed)
+    }
+
+    /// Puts on top of a configuration what the command line says.
+    pub fn complete(&self, config: &mut Config) {
+        if let Some(socket) = &self.socket {
+            config.daemon.socket.clone_from(socket);
+        }
     }
 }
 

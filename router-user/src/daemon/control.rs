@@ -1,8 +1,8 @@
 //! Answers the API: asks the owners and puts their answers together.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{
     server::ServerHandle,
@@ -13,11 +13,11 @@ use crate::{
         Answer, ApiError, Backend,
         query::{
             CounterFilter, EffectiveFilter, EventFilter, FibFilter, InstanceOrder, PeerOrder,
-            RouteFilter, StopOrder,
+            PlanOrder, RouteFilter, StopOrder,
         },
         types::{
             AdvertisedRow, Counters, EffectiveRow, ExplainQuery, Explanation, FibView, LearnedRow,
-            PeerDetail, PeerOrderRow, PeerRow, ReceivedRow, ReloadReport, Status,
+            PeerDetail, PeerOrderRow, PeerRow, Plan, ReceivedRow, ReloadReport, Status,
         },
     },
     bgp::InstanceId,
@@ -39,6 +39,8 @@ pub(super) struct Control {
     orders: mpsc::UnboundedSender<Order>,
     events: Events,
     started: Instant,
+    /// Whose turn it is to be told a plan.
+    plans: Arc<Semaphore>,
 }
 
 impl Control {
@@ -52,6 +54,7 @@ impl Control {
             orders,
             events,
             started: Instant::now(),
+            plans: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -189,6 +192,14 @@ impl Backend for Control {
 
     async fn reload(&self) -> Answer<ReloadReport> {
         self.order(Order::Reload).await?
+    }
+
+    async fn plan(&self, order: PlanOrder) -> Answer<Plan> {
+        // Each costs memory: one at a time.
+        let turn = self.plans.clone().acquire_owned().await;
+        let turn =
+            turn.map_err(|_| ApiError::unavailable("the daemon is stopping", "start it again"))?;
+        self.order(|reply| Order::Plan(order, turn, reply)).await?
     }
 
     async fn stop_instance(&self, order: InstanceOrder) -> Answer<()> {

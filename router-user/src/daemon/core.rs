@@ -92,7 +92,7 @@ impl CoreHandle {
             stale_until: Instant::now() + config.daemon.stale_time,
             stale_time: config.daemon.stale_time,
         };
-        let demands = owner.demands(config);
+        let demands = demands(&owner.core.vnets, config);
         tokio::spawn(owner.run(ordered, liveness));
         (Self(orders), demands)
     }
@@ -236,7 +236,7 @@ impl Owner {
                 let configured = names(&config);
                 self.core.routes.retain(&configured);
                 self.waiting.retain(|name| configured.contains(name));
-                let _ = done.send(self.demands(&config));
+                let _ = done.send(demands(&self.core.vnets, &config));
             }
             CoreOrder::Ask(question) => question(&mut self.core),
             CoreOrder::Shutdown(_) => unreachable!("handled by the loop"),
@@ -319,20 +319,20 @@ impl Owner {
         };
         self.events.tell(What::Failover(event), cause, effect);
     }
+}
 
-    fn demands(&self, config: &Config) -> Demands {
-        let vnets = &self.core.vnets;
-        names(config)
-            .into_iter()
-            .map(|name| {
-                let demand = Demand {
-                    originated: vnets.advertised_prefixes(&name),
-                    uses: vnets.uses(&name),
-                };
-                (name, demand)
-            })
-            .collect()
-    }
+/// What the networks want of the route servers of their configuration.
+pub(super) fn demands(vnets: &Vnets, config: &Config) -> Demands {
+    names(config)
+        .into_iter()
+        .map(|name| {
+            let demand = Demand {
+                originated: vnets.advertised_prefixes(&name),
+                uses: vnets.uses(&name),
+            };
+            (name, demand)
+        })
+        .collect()
 }
 
 fn names(config: &Config) -> BTreeSet<RouteServerName> {

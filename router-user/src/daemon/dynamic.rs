@@ -24,7 +24,7 @@ const REMEMBERED: Duration = Duration::from_secs(5 * 60);
 const TRIED: Duration = Duration::from_secs(60);
 
 /// The peers of all sections and gateways of a route server.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Dynamic {
     ranges: Vec<Range>,
     /// Addresses of peers and gateways' members that stand in the file.
@@ -34,14 +34,14 @@ pub(super) struct Dynamic {
 }
 
 /// Where peers come from that are not known by address.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Range {
     pub(super) peers: DynamicPeers,
     /// It is a gateway's.
     is_gateway: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     /// The range's name.
     section: PeerName,

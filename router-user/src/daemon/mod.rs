@@ -34,6 +34,7 @@ mod control;
 mod core;
 mod dynamic;
 mod explain;
+mod plan;
 mod question;
 mod server;
 mod supervisor;
@@ -90,6 +91,17 @@ pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
                     note_reload(&report, "waypost reload", &events);
                     let _ = reply.send(report);
                 }
+                Some(Order::Plan(order, turn, reply)) => match supervisor.shadow(order).await {
+                    Ok(planner) => {
+                        tokio::spawn(async {
+                            let _ = reply.send(planner.plan().await);
+                            drop(turn);
+                        });
+                    }
+                    Err(error) => {
+                        let _ = reply.send(Err(error));
+                    }
+                },
                 Some(Order::Stop(order, reply)) => {
                     let _ = reply.send(());
                     break (order, "waypost stop");

@@ -49,6 +49,7 @@ const EVENTS_AT_ONCE: usize = 64;
 pub(super) struct ServerHandle(mpsc::UnboundedSender<ServerOrder>);
 
 /// What questions are put to.
+#[derive(Clone)]
 pub(super) struct Server {
     pub(super) route_server: RouteServer,
     /// Instances stopped by the operator.
@@ -92,18 +93,9 @@ impl ServerHandle {
         let (orders, ordered) = mpsc::unbounded_channel();
         let (session_events, happened) = mpsc::unbounded_channel();
         let (newcomers, arrivals) = mpsc::channel(NEWCOMERS);
-        let mut dynamic = Dynamic::default();
-        dynamic.configure(&desired.config);
         let mut owner = Owner {
             name: desired.config.name.clone(),
-            server: Server {
-                route_server: RouteServer::new(
-                    &dynamic.complete(&desired.config),
-                    &desired.surroundings,
-                ),
-                stopped: BTreeSet::new(),
-                dynamic,
-            },
+            server: Server::new(&desired, Instant::now()),
             speaker: Speaker::restarted(session_events, restarted),
             sessions: HashMap::new(),
             core,
@@ -116,11 +108,8 @@ impl ServerHandle {
             newcomers,
             refusals: Refusals::default(),
         };
-        let server = &mut owner.server.route_server;
-        server.set_originated(desired.originated);
-        server.set_uses(desired.uses, Instant::now());
         if let Some(until) = restarted.until {
-            server.defer_selection(until);
+            owner.server.route_server.defer_selection(until);
         }
         let errors = owner.apply_sessions();
         tokio::spawn(owner.run(ordered, happened, arrivals));
@@ -177,6 +166,33 @@ impl ServerHandle {
         let (done, answer) = oneshot::channel();
         self.0.send(order(done)).ok()?;
         answer.await.ok()
+    }
+}
+
+impl Server {
+    /// The route server as desired; no session is up.
+    pub(super) fn new(desired: &Desired, now: Instant) -> Self {
+        let mut dynamic = Dynamic::default();
+        dynamic.configure(&desired.config);
+        let complete = dynamic.complete(&desired.config);
+        let mut route_server = RouteServer::new(&complete, &desired.surroundings);
+        route_server.set_originated(desired.originated.clone());
+        route_server.set_uses(desired.uses.clone(), now);
+        Self {
+            route_server,
+            stopped: BTreeSet::new(),
+            dynamic,
+        }
+    }
+
+    /// Makes the route server as desired, with the dynamic peers of now.
+    pub(super) fn take_over(&mut self, desired: &Desired, now: Instant) {
+        self.dynamic.configure(&desired.config);
+        let complete = self.dynamic.complete(&desired.config);
+        let server = &mut self.route_server;
+        server.set_uses(desired.uses.clone(), now);
+        server.reconfigure(&complete, &desired.surroundings, now);
+        server.set_originated(desired.originated.clone());
     }
 }
 
@@ -242,20 +258,11 @@ impl Owner {
     fn obey(&mut self, order: ServerOrder) {
         match order {
             ServerOrder::Reconfigure(desired, done) => {
-                let Desired {
-                    config,
-                    surroundings,
-                    port,
-                    originated,
-                    uses,
-                } = *desired;
                 self.causes.note(Why::Reload);
-                self.server.dynamic.configure(&config);
-                (self.config, self.surroundings) = (config, surroundings);
-                self.port = port;
-                let server = &mut self.server.route_server;
-                server.set_uses(uses, Instant::now());
-                let _ = done.send(self.reconfigure(Some(originated)));
+                self.server.take_over(&desired, Instant::now());
+                (self.config, self.surroundings) = (desired.config, desired.surroundings);
+                self.port = desired.port;
+                let _ = done.send(self.apply_to_sessions());
             }
             ServerOrder::StopInstance(instance, done) => {
                 let selection = Selection::Instance(self.name.clone(), instance);
@@ -367,14 +374,16 @@ impl Owner {
         }
     }
 
-    /// Makes everything as configured, with the dynamic peers of now.
-    fn reconfigure(&mut self, originated: Option<BTreeSet<IpNet>>) -> Vec<String> {
+    /// Other dynamic peers are known now.
+    fn reconfigure(&mut self) {
         let config = self.server.dynamic.complete(&self.config);
         let server = &mut self.server.route_server;
         server.reconfigure(&config, &self.surroundings, Instant::now());
-        if let Some(originated) = originated {
-            server.set_originated(originated);
-        }
+        self.apply_to_sessions();
+    }
+
+    /// Makes the sessions those of the route server. Comes back with what could not be done.
+    fn apply_to_sessions(&mut self) -> Vec<String> {
         // What was to be sent goes to the sessions as they were, before any restarts.
         self.send_commands();
         let errors = self.apply_sessions();
@@ -406,7 +415,7 @@ impl Owner {
         match self.server.dynamic.admit(address, Instant::now()) {
             Verdict::New => {
                 tracing::info!(route_server = %self.name, "{address} is a peer now");
-                self.reconfigure(None);
+                self.reconfigure();
             }
             Verdict::Known => {}
             Verdict::Refused(why) => {
@@ -442,14 +451,14 @@ impl Owner {
         } = &mut self.server;
         let is_kept = |address| route_server.must_remember(address);
         if dynamic.forget(Instant::now(), is_kept) {
-            self.reconfigure(None);
+            self.reconfigure();
         }
     }
 }
 
 /// The sessions of a route server: each instance with each peer, from the instance's address of the
 /// peer's family.
-fn sessions(config: &config::RouteServer, port: u16) -> Vec<SessionConfig> {
+pub(super) fn sessions(config: &config::RouteServer, port: u16) -> Vec<SessionConfig> {
     let mut sessions = Vec::new();
     for instance in &config.instances {
         for peer in &config.peers {

@@ -7,16 +7,21 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::{
     core::{CoreHandle, Demands},
+    plan::Planner,
     server::{Desired, ServerHandle},
 };
 use crate::{
-    api::{Answer, ApiError, query::StopOrder, types::ReloadReport},
+    api::{
+        Answer, ApiError,
+        query::{PlanOrder, StopOrder},
+        types::{Plan, ReloadReport},
+    },
     bgp::{fsm::Restarted, speaker::Farewell, wire::Family},
-    config::{self, Config, DataplaneConfig, Source, Vnet, host::Host},
+    config::{self, Config, DataplaneConfig, Parsed, Source, Vnet, host::Host},
     dataplane::{self, Dataplane, Inherited},
     events::Events,
     names::{RouteServerName, VnetName},
@@ -27,6 +32,12 @@ use crate::{
 pub(super) enum Order {
     /// Read the file again.
     Reload(oneshot::Sender<Answer<ReloadReport>>),
+    /// Say what another configuration would change. The guard lets the next one in.
+    Plan(
+        PlanOrder,
+        OwnedSemaphorePermit,
+        oneshot::Sender<Answer<Plan>>,
+    ),
     /// Stop; the reply says that it has begun.
     Stop(StopOrder, oneshot::Sender<()>),
 }
@@ -98,14 +109,11 @@ impl Supervisor {
     /// The file's faults; nothing was changed then.
     pub(super) async fn reload(&mut self) -> Answer<ReloadReport> {
         let before = self.running.borrow().clone();
-        let (mut config, mut report) = read(&before).await?;
-        report.changes = before.config.changes(&config);
-        report
-            .warnings
-            .extend(before.config.changes_at_restart(&config));
-        // Read at start only.
-        config.daemon = before.config.daemon.clone();
-        config.dataplane = before.config.dataplane.clone();
+        let remedy = "nothing was changed: correct the file and reload again";
+        let refused = |error: &dyn std::fmt::Display| ApiError::invalid(error.to_string(), remedy);
+        let parsed = before.source.load().map_err(|error| refused(&error))?;
+        let read = against(&before, parsed).await;
+        let (config, mut report) = read.map_err(|error| refused(&format_args!("{error:#}")))?;
         if *before.config == config {
             return Ok(report);
         }
@@ -147,6 +155,24 @@ impl Supervisor {
         Ok(report)
     }
 
+    /// What another configuration would change; takes the shadows of all route servers, on which that is
+    /// worked out elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// The faults of the configuration.
+    pub(super) async fn shadow(&self, order: PlanOrder) -> Answer<Planner> {
+        let running = self.running.borrow().clone();
+        let remedy = "correct the file and plan again";
+        let refused = |error: &dyn std::fmt::Display| ApiError::invalid(error.to_string(), remedy);
+        let parsed = config::parse_with_warnings(&order.text, &order.file);
+        let mut parsed = parsed.map_err(|error| refused(&error))?;
+        running.source.complete(&mut parsed.config);
+        let read = against(&running, parsed).await;
+        let (config, report) = read.map_err(|error| refused(&format_args!("{error:#}")))?;
+        Planner::new(&running, config, report).await
+    }
+
     /// Closes all sessions. The pinned data plane goes on forwarding as it is: the core ends first,
     /// so that routes lost with the sessions are not withdrawn from it.
     pub(super) async fn shutdown(self, farewell: Farewell) {
@@ -177,28 +203,34 @@ fn restarted(inherited: Inherited, stale_time: Duration) -> Restarted {
     }
 }
 
-async fn read(running: &Running) -> Answer<(Config, ReloadReport)> {
-    let refused = |error: &dyn std::fmt::Display| {
-        ApiError::invalid(
-            error.to_string(),
-            "nothing was changed: correct the file and reload again",
-        )
-    };
-    let parsed = running.source.load().map_err(|error| refused(&error))?;
-    let host = Host::read()
-        .await
-        .map_err(|error| refused(&format_args!("{error:#}")))?;
-    let host_warnings = config::host::check(&parsed, &host, Some(&running.config))
-        .map_err(|error| refused(&error))?;
-    let warnings = parsed.warnings.iter().chain(&host_warnings);
+/// Holds a configuration that was read against the host and the running one: as it would run, what it
+/// changes, and its warnings.
+async fn against(running: &Running, parsed: Parsed) -> anyhow::Result<(Config, ReloadReport)> {
+    let before = &*running.config;
+    let host = Host::read().await?;
+    let host_warnings = config::host::check(&parsed, &host, Some(before))?;
+    let Parsed {
+        mut config,
+        warnings,
+        ..
+    } = parsed;
+    let warnings = warnings
+        .iter()
+        .chain(&host_warnings)
+        .map(ToString::to_string);
+    let at_restart = before.changes_at_restart(&config);
     let report = ReloadReport {
-        changes: Vec::new(),
-        warnings: warnings.map(ToString::to_string).collect(),
+        changes: before.changes(&config),
+        warnings: warnings.chain(at_restart).collect(),
     };
-    Ok((parsed.config, report))
+    // Read at start only.
+    config.daemon = before.daemon.clone();
+    config.dataplane = before.dataplane.clone();
+    Ok((config, report))
 }
 
-fn desired(config: &Config, server: &config::RouteServer, demands: &Demands) -> Desired {
+/// How a route server of a configuration is to be.
+pub(super) fn desired(config: &Config, server: &config::RouteServer, demands: &Demands) -> Desired {
     let demand = demands.get(&server.name).cloned().unwrap_or_default();
     Desired {
         config: server.clone(),

@@ -3,15 +3,10 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::AsRawFd,
-    time::Duration,
 };
 
 use rtnetlink::{
-    packet_core::{
-        NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST,
-        NetlinkMessage, NetlinkPayload,
-    },
+    packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
@@ -24,12 +19,14 @@ use rtnetlink::{
         },
         route::{RouteAddress, RouteAttribute, RouteMessage},
     },
-    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 use rustc_hash::FxHashMap;
 
 use super::kernel::{Event, Link, Reachability};
-use crate::names::MacAddr;
+use crate::{
+    names::MacAddr,
+    netlink::{self, Netlink},
+};
 
 /// Neighbour timers of a port. A neighbour that falls silent has failed after at most: reachable
 /// (the kernel takes 0.5 to 1.5 of the base, so 900 ms), the next question (500 ms), the delay and
@@ -39,38 +36,25 @@ const DELAY_PROBE_MS: u64 = 100;
 const RETRANS_MS: u64 = 250;
 const UNICAST_PROBES: u32 = 3;
 
-/// How often a dump is tried that the kernel interrupts.
-const DUMPS: usize = 10;
-
 /// A socket for requests, each answered before the next.
 #[derive(Debug)]
 pub(super) struct Requests {
-    socket: Socket,
-    sequence: u32,
+    netlink: Netlink,
     /// Whether the kernel knows managed neighbours (5.16).
     managed: bool,
 }
 
 impl Requests {
     pub(super) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        let _ = socket.set_cap_ack(true);
-        set_timeout(&socket, Duration::from_secs(5))?;
         Ok(Self {
-            socket,
-            sequence: 0,
+            netlink: Netlink::open()?,
             managed: true,
         })
     }
 
     pub(super) fn links(&mut self) -> io::Result<Vec<Link>> {
-        let answers = self.request(
-            RouteNetlinkMessage::GetLink(LinkMessage::default()),
-            NLM_F_DUMP,
-        )?;
-        Ok(answers.into_iter().filter_map(link_of).collect())
+        self.netlink
+            .request(netlink::all_links(), NLM_F_DUMP, link_of)
     }
 
     pub(super) fn neighbours(&mut self) -> io::Result<Vec<Event>> {
@@ -78,8 +62,8 @@ impl Requests {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = NeighbourMessage::default();
             message.header.family = family;
-            let answers = self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP)?;
-            all.extend(answers.into_iter().filter_map(event_of));
+            let message = RouteNetlinkMessage::GetNeighbour(message);
+            all.extend(self.netlink.request(message, NLM_F_DUMP, event_of)?);
         }
         Ok(all)
     }
@@ -88,8 +72,7 @@ impl Requests {
     /// redirected is dropped where it came in, before the device that it should have left by sees it.
     pub(super) fn dropped(&mut self) -> io::Result<FxHashMap<u32, u64>> {
         let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let answers = self.request(message, NLM_F_DUMP)?;
-        let dropped = answers.into_iter().filter_map(|answer| match answer {
+        let dropped = |answer| match answer {
             RouteNetlinkMessage::NewLink(link) => {
                 let ifindex = link.header.index;
                 let stats = link.attributes.into_iter();
@@ -100,8 +83,9 @@ impl Requests {
                 Some((ifindex, dropped.sum()))
             }
             _ => None,
-        });
-        Ok(dropped.collect())
+        };
+        let all = self.netlink.request(message, NLM_F_DUMP, dropped)?;
+        Ok(all.into_iter().collect())
     }
 
     /// Whether the interface's XDP program runs after its driver.
@@ -263,101 +247,13 @@ impl Requests {
             }))
     }
 
-    /// Sends a request and reads its answers to the end. A dump during which the kernel's tables
-    /// changed may lack entries: it is repeated.
     fn request(
         &mut self,
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
-        let mut message = NetlinkMessage::from(message);
-        message.header.flags = NLM_F_REQUEST | flags;
-        for _ in 0..DUMPS {
-            self.sequence = self.sequence.wrapping_add(1);
-            message.header.sequence_number = self.sequence;
-            message.finalize();
-            let mut bytes = vec![0; message.buffer_len()];
-            message.serialize(&mut bytes);
-            self.socket.send(&bytes, 0)?;
-            let mut answers = Answers::to(self.sequence, flags);
-            let complete = loop {
-                let (bytes, _) = self.socket.recv_from_full()?;
-                if let Some(result) = answers.read(&bytes) {
-                    break result?;
-                }
-            };
-            if complete {
-                return Ok(answers.messages);
-            }
-        }
-        Err(io::Error::new(
-            io::ErrorKind::Interrupted,
-            "the kernel's tables change too fast to be read",
-        ))
+        self.netlink.request(message, flags, Some)
     }
-}
-
-/// The answers to a request, as they come in.
-struct Answers {
-    sequence: u32,
-    /// Of the request.
-    flags: u16,
-    messages: Vec<RouteNetlinkMessage>,
-    interrupted: bool,
-}
-
-impl Answers {
-    fn to(sequence: u32, flags: u16) -> Self {
-        Self {
-            sequence,
-            flags,
-            messages: Vec::new(),
-            interrupted: false,
-        }
-    }
-
-    /// Takes in a datagram. At the end of the answers: whether nothing is missing.
-    fn read(&mut self, bytes: &[u8]) -> Option<io::Result<bool>> {
-        for message in messages(bytes) {
-            if message.header.sequence_number != self.sequence {
-                continue;
-            }
-            self.interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
-            match message.payload {
-                NetlinkPayload::Error(error) => {
-                    return Some(match error.code {
-                        None => Ok(true),
-                        Some(_) => Err(error.to_io()),
-                    });
-                }
-                NetlinkPayload::Done(_) => return Some(Ok(!self.interrupted)),
-                NetlinkPayload::InnerMessage(inner) => {
-                    self.messages.push(inner);
-                    if self.flags & (NLM_F_DUMP | NLM_F_ACK) == 0 {
-                        return Some(Ok(true));
-                    }
-                }
-                _ => {}
-            }
-        }
-        None
-    }
-}
-
-/// The messages of a datagram; what cannot be parsed is left out.
-pub(super) fn messages(
-    mut bytes: &[u8],
-) -> impl Iterator<Item = NetlinkMessage<RouteNetlinkMessage>> {
-    std::iter::from_fn(move || {
-        loop {
-            let length = usize::try_from(u32::from_ne_bytes(*bytes.first_chunk()?)).ok()?;
-            let message = bytes.get(..length).filter(|it| it.len() >= 16)?;
-            bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-            if let Ok(message) = NetlinkMessage::deserialize(message) {
-                return Some(message);
-            }
-        }
-    })
 }
 
 /// What a message says about the host, if it says something that matters here.
@@ -471,56 +367,4 @@ fn neighbour(ifindex: u32, address: IpAddr) -> NeighbourMessage {
     message.header.ifindex = ifindex;
     message.attributes = vec![NeighbourAttribute::Destination(address.into())];
     message
-}
-
-fn set_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
-    let value = libc::timeval {
-        tv_sec: timeout.as_secs() as libc::time_t,
-        tv_usec: 0,
-    };
-    // SAFETY: an open socket, and a structure of the length that is passed.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVTIMEO,
-            (&raw const value).cast(),
-            size_of::<libc::timeval>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rtnetlink::packet_core::{DoneMessage, NLM_F_MULTIPART};
-
-    use super::*;
-
-    fn datagram(flags: u16, payload: NetlinkPayload<RouteNetlinkMessage>) -> Vec<u8> {
-        let mut message = NetlinkMessage::new(Default::default(), payload);
-        message.header.flags = NLM_F_MULTIPART | flags;
-        message.header.sequence_number = 7;
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        bytes
-    }
-
-    #[test]
-    fn a_dump_that_was_interrupted_is_not_taken_for_complete() {
-        let link = || RouteNetlinkMessage::NewLink(LinkMessage::default()).into();
-        let done = || NetlinkPayload::Done(DoneMessage::default());
-        for interrupted in [[0, 0], [NLM_F_DUMP_INTR, 0], [0, NLM_F_DUMP_INTR]] {
-            let mut answers = Answers::to(7, NLM_F_DUMP);
-            assert!(answers.read(&datagram(interrupted[0], link())).is_none());
-            let complete = answers.read(&datagram(interrupted[1], done()));
-            assert_eq!(complete.unwrap().unwrap(), interrupted == [0, 0]);
-            assert_eq!(answers.messages.len(), 1);
-        }
-    }
 }

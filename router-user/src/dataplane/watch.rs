@@ -8,10 +8,8 @@ use rtnetlink::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{
-    kernel::Event,
-    netlink::{event_of, messages},
-};
+use super::{kernel::Event, netlink::event_of};
+use crate::netlink::messages;
 
 const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_NEIGH: u32 = 3;

@@ -37,7 +37,7 @@ pub struct RouteSpec {
 }
 
 /// The desired forwarding state.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Fib {
     tables: FxHashMap<TableName, Table>,
     groups: FxHashMap<GroupId, GroupState>,
@@ -54,6 +54,7 @@ pub struct Fib {
     unsettled_ports: BTreeMap<InterfaceName, Option<Port>>,
 }
 
+#[derive(Clone)]
 struct GroupState {
     group: SharedGroup,
     /// How many routes name it.
@@ -61,6 +62,7 @@ struct GroupState {
     emitted: Option<Arc<Buckets>>,
 }
 
+#[derive(Clone)]
 struct NextHopState {
     /// Groups that name it.
     groups: FxHashSet<GroupId>,
@@ -68,7 +70,7 @@ struct NextHopState {
     emitted: bool,
 }
 
-#[derive(Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 enum Synchronised {
     #[default]
     No,
@@ -239,6 +241,12 @@ impl Fib {
     /// The routes of a table, in no particular order.
     pub fn routes(&self, table: &TableName) -> impl Iterator<Item = (IpNet, Route)> {
         self.tables.get(table).into_iter().flat_map(Table::routes)
+    }
+
+    /// The port on this interface.
+    #[must_use]
+    pub fn port(&self, interface: &InterfaceName) -> Option<&Port> {
+        self.ports.get(interface)
     }
 
     /// The group of this name.

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{GroupId, Precedence, Route};
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Table {
     v4: HashMap<Ipv4Net, Packed>,
     v6: HashMap<Ipv6Net, Packed>,

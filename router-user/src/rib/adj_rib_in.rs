@@ -26,7 +26,7 @@ use super::{
 use crate::bgp::wire::{Family, Nlri, PathAttributes, community};
 
 /// What paths refer to.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Core {
     pub(super) options: DecisionOptions,
     pub(super) attributes: Interner,
@@ -36,7 +36,7 @@ pub(super) struct Core {
 }
 
 /// How many eligible paths have their next hop in each zone.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Zones(Vec<usize>);
 
 impl Zones {

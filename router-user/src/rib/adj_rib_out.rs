@@ -31,7 +31,7 @@ use crate::bgp::wire::{Family, RefreshKind, RouteRefresh, encode_end_of_rib};
 pub(super) const CHUNK: usize = 16 * 1024;
 
 /// The tables of both families.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Tables {
     pub(super) v4: Table<Ipv4Addr>,
     pub(super) v6: Table<Ipv6Addr>,
@@ -71,12 +71,14 @@ impl Position {
 }
 
 /// Sessions with one view that have the whole table.
+#[derive(Clone)]
 struct Group {
     view: View,
     members: Members,
 }
 
 /// Sessions of a group that are being sent the table for the first time.
+#[derive(Clone)]
 struct Dump {
     group: usize,
     members: Members,
@@ -85,6 +87,7 @@ struct Dump {
 
 /// A session that asked for a family again. It has the whole table, so it is also sent every
 /// change; a route may reach it twice.
+#[derive(Clone)]
 struct Refresh {
     session: SessionIndex,
     position: Position,
@@ -95,7 +98,7 @@ struct Refresh {
 }
 
 /// Update groups, dumps under way, and messages to send.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct AdjRibOut {
     groups: Vec<Option<Group>>,
     dumps: VecDeque<Dump>,

@@ -16,7 +16,7 @@ use crate::bgp::wire::PathAttributes;
 
 /// All attribute sets in use. Each keeps its hash, so that growing does not read the sets again. The
 /// hash has a key: peers choose what is hashed, and must not be able to make it collide.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Interner {
     key: RandomState,
     /// Sets as received.
@@ -28,6 +28,7 @@ pub(super) struct Interner {
 }
 
 /// What import made a set of.
+#[derive(Clone)]
 struct Origin {
     received: Arc<PathAttributes>,
     weight: Option<NonZeroU8>,

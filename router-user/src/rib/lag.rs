@@ -22,6 +22,7 @@ use super::{
 use crate::bgp::wire::{Family, FamilySet};
 
 /// A session that was held back and has not been told everything since.
+#[derive(Clone)]
 pub(super) struct Laggard {
     pub(super) session: SessionIndex,
     pub(super) group: usize,
@@ -34,7 +35,7 @@ pub(super) struct Laggard {
 }
 
 /// What a session is to be told of one family.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Behind {
     /// Slots that it is to be told of.
     due: SlotSet,
@@ -191,7 +192,7 @@ fn path_ids(routes: &[(u32, &Path)]) -> PathIds {
 }
 
 /// A set of slots, a bit each.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct SlotSet {
     words: Vec<u64>,
     count: usize,

@@ -26,7 +26,7 @@ pub(super) struct Basis<'a> {
 }
 
 /// The views, and changes that have not been taken.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct LearnedRoutes {
     views: Vec<View>,
     changes: Vec<LearnedChange>,
@@ -34,6 +34,7 @@ pub(super) struct LearnedRoutes {
     next_hops: NextHops,
 }
 
+#[derive(Clone)]
 struct View {
     id: LearnedViewId,
     scope: Scope,
@@ -284,6 +285,7 @@ pub(super) struct Stood {
 struct Answers(Vec<(u128, Option<Option<LearnedRoute>>)>);
 
 /// Which paths count in a view.
+#[derive(Clone)]
 pub(super) struct Scope {
     sources: SourceKinds,
     /// A bit for each zone.

@@ -84,8 +84,9 @@ pub use types::{
 };
 pub use view::{SourceKinds, View};
 
-/// The RIB of one route server.
-#[derive(Default)]
+/// The RIB of one route server. A clone shares the attributes, which the
+/// original keeps until it [sweeps](Rib::sweep) after the clone is gone.
+#[derive(Clone, Default)]
 pub struct Rib {
     tables: Tables,
     core: Core,
@@ -511,6 +512,11 @@ impl Rib {
     pub fn take_messages(&mut self) -> Vec<(SessionIndex, Bytes)> {
         self.flush();
         self.out.outbox.take()
+    }
+
+    /// Frees attributes that were held from outside when their last path gave them back.
+    pub fn sweep(&mut self) {
+        self.core.attributes.sweep();
     }
 
     /// Counts of a session; what it was sent is as of the last flush.

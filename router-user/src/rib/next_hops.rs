@@ -16,7 +16,7 @@ use super::{
 use crate::bgp::wire::community::{self, ExtendedCommunity};
 
 /// The sets of next hops, one copy each. The hash is keyed, for peers choose next hops.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct NextHops {
     sets: HashSet<Arc<[LearnedNextHop]>>,
     sweep_at: usize,

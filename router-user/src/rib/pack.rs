@@ -30,7 +30,7 @@ const PIECE: usize = 64 * 1024;
 const FULL: usize = 4 * 1024 * 1024;
 
 /// Messages for sessions, in the order in which they are to be sent.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Outbox {
     messages: Vec<(SessionIndex, Bytes)>,
 }

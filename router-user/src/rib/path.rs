@@ -154,7 +154,7 @@ impl Standing {
 }
 
 /// The texts of judgements, one copy each.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Reasons(Vec<Judgement>);
 
 impl Reasons {
@@ -257,10 +257,11 @@ impl Path {
 pub(super) type Paths = SmallVec<[Path; 1]>;
 
 /// All sessions that the RIB knows, by index.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Sessions(Vec<Option<Session>>);
 
 /// A session and what the RIB counts for it.
+#[derive(Clone)]
 pub(super) struct Session {
     pub(super) info: SessionInfo,
     pub(super) totals: SessionTotals,

@@ -68,10 +68,10 @@ pub enum Evaluation {
 }
 
 /// What a policy has made of paths, for as long as they stand as they are.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Evaluations(RefCell<Known>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
     by_path: FxHashMap<(*const PathAttributes, SessionIndex, u32), Evaluated>,
     /// Equal attributes are one allocation, so that prefixes with them go out together. The hash is

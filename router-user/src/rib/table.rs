@@ -42,6 +42,7 @@ impl Address for Ipv6Addr {
 }
 
 /// A prefix and its paths; 40 bytes for IPv4.
+#[derive(Clone)]
 pub(super) struct Slot<A> {
     paths: Paths,
     address: A,
@@ -64,6 +65,7 @@ impl<A: Address> Slot<A> {
 }
 
 /// A slot that a batch changed.
+#[derive(Clone)]
 pub(super) struct Changed {
     pub(super) slot: usize,
     /// Its paths before the batch.
@@ -71,6 +73,7 @@ pub(super) struct Changed {
 }
 
 /// All prefixes of one family.
+#[derive(Clone)]
 pub(super) struct Table<A> {
     /// Of the hash: peers choose the prefixes, and must not be able to make them collide.
     key: RandomState,

@@ -434,7 +434,7 @@ pub(super) fn is_sent_only(sessions: &Sessions, path: &Path) -> bool {
 pub(super) type SessionSet = SmallVec<[SessionIndex; 4]>;
 
 /// The sessions that share a view, found by what excludes them from a path.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Members {
     all: Vec<SessionIndex>,
     by_identity: FxHashMap<u32, SessionSet>,

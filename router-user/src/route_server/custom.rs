@@ -28,7 +28,7 @@ use crate::{
 pub const STATIC_PEER: &str = "static";
 
 /// The static routes, in a session of the RIB that no peer has.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct StaticRoutes {
     session: Option<SessionIndex>,
     /// What has been announced, with the number of each next hop.
@@ -130,7 +130,7 @@ enum Recipients {
 }
 
 /// The local sources beside the networks' prefixes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct LocalSources {
     /// A source keeps its number for as long as somebody receives it.
     numbers: BTreeMap<Recipients, LocalSource>,

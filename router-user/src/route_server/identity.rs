@@ -17,7 +17,7 @@ enum Owner {
 }
 
 /// A number for each NVA and each gateway.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Identities(BTreeMap<Owner, u32>);
 
 impl Identities {

@@ -9,6 +9,7 @@ use super::{Report, RouteServer};
 use crate::{config::GatewayMembers, names::GatewayName};
 
 /// What the networks have been told of them.
+#[derive(Clone)]
 pub(super) struct Members {
     told: BTreeMap<GatewayName, BTreeSet<IpAddr>>,
     /// Something may have changed since.

@@ -49,6 +49,7 @@ mod reconfigure;
 mod refresh;
 mod restart;
 mod rows;
+mod shadow;
 mod space;
 mod tell;
 mod text;
@@ -75,12 +76,15 @@ pub use notice::{LimitLevel, LimitNotice};
 pub use operator::Operator;
 pub use refresh::RefreshError;
 pub use rows::Filter;
+pub use shadow::{Recollection, Settled};
 pub use space::Surroundings;
 
 use space::Zones;
 use views::Views;
 
-/// One route server with its two instances.
+/// One route server with its two instances. A clone can become a shadow, on which another configuration
+/// is tried ([`RouteServer::become_shadow`]).
+#[derive(Clone)]
 pub struct RouteServer {
     config: config::RouteServer,
     zones: Zones,
@@ -121,6 +125,7 @@ pub struct RouteServer {
 }
 
 /// A configured session.
+#[derive(Clone)]
 struct Session {
     peer: config::Peer,
     operator: Operator,
@@ -140,6 +145,7 @@ struct Session {
 }
 
 /// A session that is up.
+#[derive(Clone)]
 struct Up {
     index: SessionIndex,
     negotiated: Arc<Negotiated>,

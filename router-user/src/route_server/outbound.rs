@@ -230,6 +230,15 @@ impl RouteServer {
         outbound.filter_map(|outbound| outbound.fill_at).min()
     }
 
+    /// What is kept back is looked at again now where there is room for some of it.
+    pub(super) fn fill_now(&mut self, now: Instant) {
+        let up = self.sessions.values_mut();
+        let up = up.filter_map(|session| session.up.as_mut());
+        for outbound in up.flat_map(|up| &mut up.outbound) {
+            outbound.fill_at = outbound.fill_at.map(|_| now);
+        }
+    }
+
     /// What the limit means for a session, for people.
     pub(super) fn outbound_warnings(&self, peer: &Peer, up: &Up) -> Vec<String> {
         let Some(max) = peer.max_advertised else {

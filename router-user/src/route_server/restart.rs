@@ -35,6 +35,7 @@ const SYNCHRONISATION: Duration = Duration::from_secs(180);
 const PROMPT_SYNCHRONISATION: Duration = Duration::from_secs(5);
 
 /// The routes of a session that was lost.
+#[derive(Clone)]
 pub(super) struct Kept {
     /// Where they are in the RIB; also where the session is once it is up again.
     pub(super) index: SessionIndex,

@@ -34,7 +34,7 @@ pub struct Surroundings {
 }
 
 /// The numbers of networks.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Zones {
     numbers: BTreeMap<VnetName, Zone>,
     own: Option<VnetName>,

@@ -30,7 +30,7 @@ impl Sight {
 }
 
 /// The views of a route server and who takes them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Views {
     /// Numbers are never given out twice.
     next: u32,
@@ -49,6 +49,7 @@ struct Taken {
 }
 
 /// A view that the RIB keeps.
+#[derive(Clone)]
 struct Standing {
     sight: Sight,
     /// `None`: the RIB does not keep it yet.
@@ -61,6 +62,13 @@ impl Views {
     /// Forgets uses that `is_wanted` does not know any more.
     pub(super) fn retain(&mut self, is_wanted: impl Fn(&LearnedUse) -> bool) {
         self.uses.retain(|of, _| is_wanted(of));
+    }
+
+    /// Forgets everything but which numbers were given out; the views that there were.
+    pub(super) fn forget(&mut self) -> Vec<LearnedViewId> {
+        self.uses.clear();
+        self.ids.clear();
+        std::mem::take(&mut self.views).into_keys().collect()
     }
 
     /// Groups the uses; the views that are new, or of which more or less than before is to be told, each

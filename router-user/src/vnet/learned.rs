@@ -18,6 +18,7 @@ use crate::{
     rib::{LearnedChange, LearnedNextHop, LearnedRoute},
 };
 
+#[derive(Clone)]
 pub(super) struct LearnedTable {
     name: TableName,
     groups: GroupCache,
@@ -225,6 +226,7 @@ impl Reach {
 }
 
 /// Groups of learned routes. Many routes share few of them; one is made once.
+#[derive(Clone)]
 struct GroupCache {
     reach: Reach,
     /// With a keyed hash: peers choose next hops.

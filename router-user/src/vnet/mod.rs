@@ -45,7 +45,7 @@ use placement::{Contents, Placements, SlotKey, TakenView};
 use server::{Concerned, Server};
 
 /// The virtual networks of a configuration and what their route servers have learned.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Vnets {
     networks: BTreeMap<VnetName, Network>,
     servers: BTreeMap<RouteServerName, Server>,
@@ -367,6 +367,20 @@ impl Vnets {
                 .iter()
                 .map(|subnet| (network.name(), &subnet.name))
         })
+    }
+
+    /// Whether what a subnet has of its own is the same there, and what it learns is judged alike: where
+    /// its effective routes differ, learned paths do.
+    #[must_use]
+    pub fn is_alike(&self, there: &Self, vnet: &VnetName, subnet: &SubnetName) -> bool {
+        let members = |vnets: &Self| {
+            let server = vnets.networks.get(vnet)?.server()?;
+            Some(vnets.servers.get(server)?.members().clone())
+        };
+        let judged = |table: &LearnedTable| (table.defaults(), table.dropping().clone());
+        self.networks.get(vnet) == there.networks.get(vnet)
+            && members(self) == members(there)
+            && self.view_of(vnet, subnet).map(judged) == there.view_of(vnet, subnet).map(judged)
     }
 
     /// The subnet that `NAME` or `VNET/NAME` means.

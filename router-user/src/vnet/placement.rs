@@ -30,18 +30,20 @@ pub(super) type TakenView = (RouteServerName, LearnedViewId, TableName);
 pub(super) type SlotKey = (SubnetName, Option<PeerKind>);
 
 /// What stands in the FIB by order of this module.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Placements {
     slots: BTreeMap<VnetName, BTreeMap<SlotKey, Placed>>,
     tables: BTreeMap<TableName, OwnTable>,
 }
 
+#[derive(Clone)]
 pub(super) struct Placed {
     table: TableName,
     view: Option<TakenView>,
     ports: Vec<InterfaceName>,
 }
 
+#[derive(Clone)]
 struct OwnTable {
     contents: Contents,
     /// How many groups of ports use it.

@@ -16,6 +16,7 @@ use crate::{
     route_server::{LearnedUse, Report, ViewPlan},
 };
 
+#[derive(Clone)]
 pub(super) struct Server {
     name: RouteServerName,
     reach: Reach,
@@ -41,7 +42,7 @@ pub(super) enum Concerned {
 }
 
 /// A use by some networks.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Use {
     /// A port forwards by it.
     forwarding: bool,

@@ -17,6 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
+use router_common::maps::MAX_PORTS;
 use tests::{
     Lab, bench,
     injector::{Injector, Peer},
@@ -37,8 +38,9 @@ pub const APPLIANCE_PORT: &str = "n0";
 pub const CIRCUIT_PORT: &str = "g0";
 pub const APPLIANCE_ASN: u32 = 65_001;
 pub const CIRCUIT_ASN: u32 = 64_900;
-/// The appliance's place among the injector's sessions; the circuit's is next.
+/// Places among the injector's sessions.
 pub const APPLIANCE: usize = 0;
+pub const CIRCUIT: usize = 1;
 
 /// How long making all interfaces may take where fewer would do.
 const WORTH_WAITING: Duration = Duration::from_secs(120);
@@ -148,7 +150,8 @@ impl Bed {
         } else {
             format!(
                 "a port for one subnet of each network: {all} veth pairs would have taken more than \
-                 {WORTH_WAITING:?}, or were not asked for"
+                 {WORTH_WAITING:?}, are more than the {MAX_PORTS} ports that a host can have, or were \
+                 not asked for"
             )
         };
         format!(
@@ -241,7 +244,7 @@ fn machines(
     make(gateway, far, &made)?;
     let all = start.elapsed() * SUBNETS;
     let more = match ports {
-        Ports::Auto => all < WORTH_WAITING,
+        Ports::Auto => all < WORTH_WAITING && vnets * SUBNETS <= MAX_PORTS,
         Ports::Subnets => true,
         Ports::Vnets => false,
     };

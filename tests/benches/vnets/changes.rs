@@ -63,13 +63,12 @@ impl Change {
 /// first and the last.
 pub fn facts(bed: &Bed, load: &Load, settings: &Settings) -> Vec<Fact> {
     let hub = space(0);
-    let last = bed.vnets - 1;
     let learned = load.learned(settings.express_route_first);
     let ends = [learned[0], learned[learned.len() - 1]];
     let mut facts = Vec::new();
     for (n, machine) in bed.machines.iter().enumerate() {
         let interface = machine.interface();
-        let peered = machine.vnet != last || settings.last_is_peered;
+        let peered = settings.is_peered(machine.vnet, bed.vnets);
         if machine.vnet != 0 {
             facts.push(Fact::Own(interface.clone(), hub, peered));
         }
@@ -85,7 +84,7 @@ pub fn facts(bed: &Bed, load: &Load, settings: &Settings) -> Vec<Fact> {
     let of_hub = bed.machines.iter().filter(|machine| machine.vnet == 0);
     for machine in of_hub.map(|machine: &Machine| machine.interface()) {
         for other in 1..bed.vnets {
-            let peered = other != last || settings.last_is_peered;
+            let peered = settings.is_peered(other, bed.vnets);
             facts.push(Fact::Own(machine.clone(), space(other), peered));
         }
     }

@@ -7,6 +7,8 @@ use crate::bed::{
     circuit, instances, next_hops, space, subnet,
 };
 
+/// The route server's ASN.
+pub const ASN: u32 = 65_515;
 /// Where the daemon is asked.
 pub const SOCKET: &str = "/run/waypost/waypost.sock";
 
@@ -18,6 +20,13 @@ pub struct Settings {
     pub express_route_first: bool,
     /// Whether the last network is peered with the hub.
     pub last_is_peered: bool,
+}
+
+impl Settings {
+    /// Whether a network is the hub, or peered with it.
+    pub fn is_peered(&self, vnet: u32, vnets: u32) -> bool {
+        self.last_is_peered || vnet != vnets - 1
+    }
 }
 
 impl Default for Settings {
@@ -32,7 +41,11 @@ impl Default for Settings {
 
 /// The file's text.
 pub fn text(bed: &Bed, settings: &Settings) -> String {
-    let mut text = format!("[daemon]\nsocket = \"{SOCKET}\"\nstale_time = 20\n");
+    let events = bed.gateway.folder().join("events.jsonl");
+    let mut text = format!(
+        "[daemon]\nsocket = \"{SOCKET}\"\nevent_log = \"{}\"\nstale_time = 20\n",
+        events.display()
+    );
     let mut machines = bed.machines.iter().peekable();
     for vnet in 0..bed.vnets {
         let _ = write!(
@@ -78,7 +91,7 @@ pub fn text(bed: &Bed, settings: &Settings) -> String {
 
 /// The hub and every other network have a peering with each other.
 fn peerings(text: &mut String, bed: &Bed, vnet: u32, settings: &Settings) {
-    let peered = |other: u32| settings.last_is_peered || other != bed.vnets - 1;
+    let peered = |other: u32| settings.is_peered(other, bed.vnets);
     if vnet != 0 && peered(vnet) {
         let _ = write!(
             text,
@@ -114,7 +127,7 @@ fn route_server(text: &mut String, settings: &Settings) {
     };
     let _ = write!(
         text,
-        "[[route_server]]\nname = \"rs\"\nvnet = \"{}\"\nbranch_to_branch = {}\n\
+        "[[route_server]]\nname = \"rs\"\nasn = {ASN}\nvnet = \"{}\"\nbranch_to_branch = {}\n\
          routing_preference = \"{preference}\"\n",
         name(0),
         settings.branch_to_branch

@@ -84,8 +84,8 @@ impl Kernel {
         })
     }
 
-    /// When the last of the facts was seen to hold, if all of them hold at once by now. A pass goes
-    /// on at the fact that the one before stopped at.
+    /// When the last of the facts was seen to hold, if each of them has been by now. A pass goes on at
+    /// the fact that the one before stopped at.
     pub fn poll(&self, watch: &mut Watch, facts: &[Fact]) -> Result<Option<Instant>> {
         let mut leads_to = LeadsTo::new();
         while let Some(fact) = facts.get(watch.0) {
@@ -94,9 +94,7 @@ impl Kernel {
             }
             watch.0 += 1;
         }
-        let seen = Instant::now();
-        watch.0 = 0;
-        Ok(self.first_that_fails(facts)?.is_none().then_some(seen))
+        Ok(Some(Instant::now()))
     }
 
     /// Waits until all of the facts hold at once.
@@ -107,6 +105,11 @@ impl Kernel {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// Whether all of the facts hold at once by now.
+    pub fn holds_all(&self, facts: &[Fact]) -> Result<bool> {
+        Ok(self.first_that_fails(facts)?.is_none())
     }
 
     /// Everything in the tries.

@@ -18,7 +18,7 @@ pub struct Load {
     pub circuit: Range<usize>,
     /// UPDATEs of both.
     pub streams: [Arc<[u8]>; 2],
-    /// AS paths of the appliance's routes, without its own ASN.
+    /// AS paths, without the ASN of who announces them.
     paths: Vec<Vec<u32>>,
 }
 
@@ -44,8 +44,7 @@ impl Load {
             load.announce(&mut streams[0], place, load.next_hop(place));
         }
         for place in load.circuit.clone() {
-            let path = [CIRCUIT_ASN].into_iter().chain(load.paths[place].clone());
-            let path: Vec<u32> = path.collect();
+            let path: Vec<u32> = [CIRCUIT_ASN].into_iter().chain(load.path(place)).collect();
             let prefix = load.prefixes[place];
             update::announce(&mut streams[1], path.into_iter(), circuit(), &[prefix]);
         }
@@ -57,9 +56,14 @@ impl Load {
     pub fn announce(&self, out: &mut Vec<u8>, place: usize, next_hop: Ipv4Addr) {
         let path: Vec<u32> = [APPLIANCE_ASN]
             .into_iter()
-            .chain(self.paths[place].clone())
+            .chain(self.path(place))
             .collect();
         update::announce(out, path.into_iter(), next_hop, &[self.prefixes[place]]);
+    }
+
+    /// A route's AS path, without the ASN of who announces it.
+    pub fn path(&self, place: usize) -> impl Iterator<Item = u32> {
+        self.paths[place].iter().copied()
     }
 
     /// The appliance's next hop for a prefix.

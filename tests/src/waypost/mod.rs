@@ -131,6 +131,23 @@ impl Waypost {
         Ok(answer)
     }
 
+    /// What `waypost plan FILE --json` prints for another configuration.
+    ///
+    /// # Errors
+    /// It refuses it.
+    pub fn plan(&self, config: &Config) -> Result<Value> {
+        let text = self.ask(&format!("plan {} --json", self.planned(config)?.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("plan prints: {text}"))
+    }
+
+    /// Writes another configuration for `waypost plan FILE`; which file that is.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn planned(&self, config: &Config) -> Result<PathBuf> {
+        write(&self.host, "planned", config)
+    }
+
     /// Waits until the session of each of these peers with both instances is Established, by
     /// Waypost's word. (The daemons at the other end have theirs.)
     ///

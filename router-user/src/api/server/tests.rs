@@ -16,11 +16,11 @@ use crate::{
         client::{Client, ClientError},
         query::{
             CounterFilter, EffectiveFilter, EventFilter, FibFilter, InstanceOrder, PeerOrder,
-            RouteFilter, StopOrder,
+            PlanOrder, RouteFilter, StopOrder,
         },
         types::{
             AdvertisedRow, Counters, EffectiveRow, ExplainQuery, Explanation, FibView, LearnedRow,
-            PeerDetail, PeerOrderRow, PeerRow, ReceivedRow, ReloadReport, Status,
+            PeerDetail, PeerOrderRow, PeerRow, Plan, ReceivedRow, ReloadReport, Status,
         },
     },
     events::{Event, Events, Filter, What, event::DaemonEvent},
@@ -74,6 +74,19 @@ async fn a_predecessor_that_ends_late_does_not_remove_the_successors_socket() {
     drop(predecessor);
     assert!(path.exists());
     drop(successor);
+}
+
+// -- Orders --------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_configuration_of_any_size_may_be_planned() {
+    let lab = Lab::start(false).await;
+    let order = PlanOrder {
+        file: "new.toml".to_owned(),
+        text: "# a comment\n".repeat(1 << 19),
+    };
+    let plan: Plan = lab.client.post("/v1/plan", &order).await.unwrap();
+    assert_eq!(plan.changes, ["new.toml: 6291456 bytes"]);
 }
 
 // -- Events and metrics --------------------------------------------------------------------------
@@ -291,6 +304,13 @@ impl Backend for Fake {
 
     async fn reload(&self) -> Answer<ReloadReport> {
         nothing()
+    }
+
+    async fn plan(&self, order: PlanOrder) -> Answer<Plan> {
+        Ok(Plan {
+            changes: vec![format!("{}: {} bytes", order.file, order.text.len())],
+            ..Plan::default()
+        })
     }
 
     async fn stop_instance(&self, _: InstanceOrder) -> Answer<()> {

@@ -3,6 +3,7 @@
 mod daemon;
 mod explanation;
 mod forwarding;
+mod plan;
 #[cfg(test)]
 mod reference;
 mod routes;
@@ -12,6 +13,10 @@ pub use daemon::{Failure, ReloadReport, RouteServerStatus, Status};
 pub use explanation::{ExplainQuery, Explanation, FlowChoice};
 pub use forwarding::{
     Counters, FibGroup, FibNextHop, FibPort, FibRoute, FibView, NextHopCounterRow, PortCounterRow,
+};
+pub use plan::{
+    Plan, PlannedAdvertised, PlannedEffective, PlannedForwarding, PlannedLearned, PlannedPlace,
+    PlannedPort, PlannedRoute, PlannedSession, PlannedWay,
 };
 pub use routes::{AdvertisedRow, EffectiveRow, LearnedRow, ReceivedRow};
 pub use sessions::{

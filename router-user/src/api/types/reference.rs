@@ -4,12 +4,13 @@
 
 use std::{fmt::Write as _, path::Path};
 
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("daemon.rs"),
     include_str!("sessions.rs"),
     include_str!("routes.rs"),
     include_str!("forwarding.rs"),
     include_str!("explanation.rs"),
+    include_str!("plan.rs"),
 ];
 
 const BEGIN: &str = "<!-- types: made of router-user/src/api/types -->\n";

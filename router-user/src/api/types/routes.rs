@@ -9,7 +9,7 @@ use super::Stale;
 use crate::names::{PeerName, RouteServerName, SubnetName, VnetName};
 
 /// A path that a peer announced: `show learned`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearnedRow {
     /// Route server.
     pub route_server: RouteServerName,
@@ -88,7 +88,7 @@ pub struct ReceivedRow {
 }
 
 /// A route that a session was sent: `show advertised`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdvertisedRow {
     /// Route server.
     pub route_server: RouteServerName,

@@ -9,6 +9,8 @@ use super::{
 };
 use crate::bgp::wire::{AsSegment, AsSegmentKind, Origin, community};
 
+mod shadow;
+
 /// Name, address, ASN, router id: the order of router ids is not that of addresses, and two share
 /// an ASN and one the router id of another.
 const PEERS: [(&str, [u8; 4], Asn, [u8; 4]); 4] = [
