@@ -52,7 +52,7 @@ impl Audience {
 }
 
 /// All aggregates and what they are made of.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Aggregates {
     /// Views with a policy that aggregates; the place is the audience, less one.
     audiences: Vec<Option<View>>,

@@ -25,13 +25,14 @@ use crate::{
 };
 
 /// The route maps of a route server.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Maps {
     of_kinds: BTreeMap<PeerKind, RouteMaps>,
     compiled: BTreeMap<RouteMapName, Compiled>,
 }
 
 /// One route map.
+#[derive(Clone)]
 struct Compiled {
     /// What it was compiled of.
     written: RouteMap,
