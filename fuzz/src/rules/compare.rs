@@ -1,13 +1,17 @@
-//! Whether the product has come to what the model says; if not, the first differences and the state.
+//! Whether the product has come to what the model says, and to the same in another order; if not, the
+//! first differences.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
-use super::model::{Outcome, State};
+use super::model::Outcome;
 
 /// Most differences that are told.
 const TOLD: usize = 6;
 
-pub(super) fn assert_same(state: &State, expected: &Outcome, found: &Outcome, when: &str) {
+pub(super) fn assert_same(expected: &Outcome, found: &Outcome, when: &str) {
     if expected == found {
         return;
     }
@@ -35,8 +39,35 @@ pub(super) fn assert_same(state: &State, expected: &Outcome, found: &Outcome, wh
         &found.restricted,
         &mut told,
     );
-    told.truncate(TOLD);
-    panic!("{when}:\n{}\nin {state:?}", told.join("\n"));
+    panic!("{when}, {}", listed(&told));
+}
+
+/// Rows of one world and of another one that was told the same in another order.
+pub(super) fn assert_same_rows(first: &[String], second: &[String]) {
+    let [first, second] = [first, second].map(BTreeSet::from_iter);
+    let of_first = first.difference(&second).map(|row| (row, "first"));
+    let of_second = second.difference(&first).map(|row| (row, "second"));
+    // Rows of the same begin alike.
+    let mut rows: Vec<_> = of_first.chain(of_second).collect();
+    rows.sort();
+    let told: Vec<_> = rows
+        .into_iter()
+        .map(|(row, order)| format!("only in the {order} order: {row}"))
+        .collect();
+    assert!(
+        told.is_empty(),
+        "the order of events shows, {}",
+        listed(&told)
+    );
+}
+
+fn listed(told: &[String]) -> String {
+    let first = &told[..told.len().min(TOLD)];
+    format!(
+        "{} differences, first of all:\n{}",
+        told.len(),
+        first.join("\n")
+    )
 }
 
 fn differences<K: Ord + Debug, V: PartialEq + Debug>(

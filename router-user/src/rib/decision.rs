@@ -61,8 +61,8 @@ const RANK_BITS: [(Step, u32, u32); 7] = [
 
 impl Rank {
     /// The rank of what the route server originates itself, by its sources' numbers.
-    pub(super) const fn originated(source: LocalSource) -> Self {
-        Self(source.0 as u64)
+    pub(super) fn originated(source: LocalSource) -> Self {
+        Self(u64::from(source.0) | u64::from(planted!(LearnedBeatsOriginated)) << 55)
     }
 
     /// The rank of a learned path from a source of this class.
@@ -71,6 +71,11 @@ impl Rank {
         let local_pref = attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
         let value = |step| match step {
             Step::Originated => 1,
+            Step::LlgrStale if planted!(StaleCounts) => 0,
+            Step::GracefulShutdown if planted!(ShutdownCounts) => 0,
+            Step::LocalPref if planted!(LocalPrefDoesNotCount) => 0,
+            Step::AsPathLength if planted!(AsPathDoesNotCount) => 0,
+            Step::Origin if planted!(OriginDoesNotCount) => 0,
             Step::LlgrStale => u64::from(has(community::LLGR_STALE)),
             Step::GracefulShutdown => u64::from(has(community::GRACEFUL_SHUTDOWN)),
             Step::Class => u64::from(class),
@@ -210,7 +215,7 @@ impl Decision<'_> {
         self.sort(&mut survivors);
         let mut members = Survivors::new();
         for path in survivors {
-            if members.len() == self.options.max_paths {
+            if members.len() == self.options.max_paths + usize::from(planted!(MorePathsThanMax)) {
                 break;
             }
             if !has_next_hop(&members, path) {
@@ -303,7 +308,9 @@ impl Decision<'_> {
             left.push(path);
         }
         if left.len() > 1 {
-            self.eliminate_by_med(&mut left, &mut lost);
+            if !planted!(MedDoesNotCount) {
+                self.eliminate_by_med(&mut left, &mut lost);
+            }
             self.eliminate_ibgp(&mut left, &mut lost);
         }
         left
@@ -315,7 +322,9 @@ impl Decision<'_> {
         paths: &mut Survivors<'p>,
         lost: &mut impl FnMut(&'p Path, Step),
     ) {
-        let group = |path: &Path| match self.options.always_compare_med {
+        let group = |path: &Path| match self.options.always_compare_med
+            || planted!(MedCountsAcrossNeighbours)
+        {
             true => None,
             false => path.attributes.as_path.neighbour_as(),
         };
@@ -340,7 +349,7 @@ impl Decision<'_> {
     fn eliminate_ibgp<'p>(&self, paths: &mut Survivors<'p>, lost: &mut impl FnMut(&'p Path, Step)) {
         let session = |path: &Path| {
             let session = (!path.is_local()).then(|| self.sessions.info(path.session));
-            session.filter(|session| !session.gateway)
+            session.filter(|session| !session.gateway || planted!(ExternalBeatsInternalGateways))
         };
         let any_ebgp = paths
             .iter()
@@ -368,10 +377,14 @@ impl Decision<'_> {
             return (Ipv4Addr::UNSPECIFIED, 0, Ipv4Addr::UNSPECIFIED.into(), 0, 0);
         }
         let session = self.sessions.info(path.session);
+        let router_id = Some(session.router_id).filter(|_| !planted!(RouterIdDoesNotCount));
+        let originator_id = path.attributes.originator_id;
+        let originator_id = originator_id.filter(|_| !planted!(OriginatorDoesNotCount));
+        let peer = Some(session.id.peer).filter(|_| !planted!(PeerAddressDoesNotCount));
         (
-            path.attributes.originator_id.unwrap_or(session.router_id),
-            path.attributes.cluster_list.len(),
-            session.id.peer,
+            originator_id.or(router_id).unwrap_or(Ipv4Addr::UNSPECIFIED),
+            path.attributes.cluster_list.len() * usize::from(!planted!(ClusterListDoesNotCount)),
+            peer.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
             session.id.instance.0,
             path.path_id,
         )

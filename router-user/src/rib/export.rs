@@ -33,10 +33,10 @@ impl Export {
 
     /// Makes of attributes those that are sent by eBGP from `asn`.
     pub(super) fn apply(&self, asn: Asn, originated: bool, sent: &mut PathAttributes) {
-        if let Some(peer) = self.replaced_asn {
+        if let Some(peer) = self.replaced_asn.filter(|_| !planted!(NoAsOverride)) {
             sent.as_path.replace(peer, asn);
         }
-        if self.remove_private_as {
+        if self.remove_private_as && !planted!(PrivateAsnsStay) {
             let segments = &mut sent.as_path.segments;
             for segment in segments.iter_mut() {
                 let stays = |other: &mut Asn| *other == asn || !is_private(*other);
@@ -45,7 +45,7 @@ impl Export {
             segments.retain(|segment| !segment.asns.is_empty());
         }
         // What the route server originates has no path without its own ASN.
-        if originated || !self.transparent {
+        if originated || !self.transparent || planted!(TransparentPrepends) {
             sent.as_path.prepend(asn, 1);
         }
         let downwards = matches!(

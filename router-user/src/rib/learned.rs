@@ -1,8 +1,9 @@
 //! What subnets learn: the ECMP set and the backups of each prefix in each view, and how they change.
 //!
 //! A view that nobody forwards by is told only what other routes depend on: whether a default route
-//! is learned, and which prefixes have no next hop that can be resolved. What stands is told in chunks
-//! when a view is made, and when somebody begins to forward by it, beside what changes meanwhile.
+//! is learned, and to which prefixes packets are dropped: no next hop can be resolved, or the best path
+//! asks for it (RFC 7999). What stands is told in chunks when a view is made, and when somebody begins
+//! to forward by it, beside what changes meanwhile.
 
 use std::mem;
 
@@ -10,7 +11,7 @@ use super::{
     LearnedChange, LearnedRoute, LearnedView, LearnedViewId,
     attributes::Interner,
     decision::Decision,
-    next_hops::NextHops,
+    next_hops::{NextHops, is_blackhole},
     path::{Judgement, Path, Reasons, Sessions, Zone, ZoneSet},
     table::{Address, Changed, Slot, Table},
     view::SourceKinds,
@@ -220,11 +221,12 @@ impl LearnedRoutes {
         let mut stood = Vec::new();
         for slot in slots {
             for (place, view) in self.views.iter().enumerate() {
-                let route = self.next_hops.route(basis, &view.scope, table.paths(slot));
+                let paths = table.paths(slot);
                 stood.push(Stood {
                     slot,
                     view: place,
-                    route,
+                    is_mark: view.scope.is_mark(basis, table.slot(slot), paths),
+                    route: self.next_hops.route(basis, &view.scope, paths),
                 });
             }
         }
@@ -238,7 +240,8 @@ impl LearnedRoutes {
         basis: &Basis<'_>,
         table: &Table<A>,
     ) {
-        for Stood { slot, view, route } in stood {
+        for stood in stood {
+            let Stood { slot, view, .. } = stood;
             let slot = table.slot(slot);
             let View {
                 id,
@@ -247,8 +250,8 @@ impl LearnedRoutes {
                 ..
             } = &self.views[view];
             let now = self.next_hops.route(basis, scope, slot.paths());
-            let told = !marks_only || scope.is_mark(basis, slot, slot.paths());
-            if told && now != route {
+            let is_mark = stood.is_mark || scope.is_mark(basis, slot, slot.paths());
+            if (!marks_only || is_mark) && now != stood.route {
                 self.changes.push(LearnedChange {
                     view: *id,
                     prefix: slot.prefix(),
@@ -272,6 +275,7 @@ impl LearnedRoutes {
 pub(super) struct Stood {
     slot: usize,
     view: usize,
+    is_mark: bool,
     route: Option<LearnedRoute>,
 }
 
@@ -317,13 +321,13 @@ impl Scope {
     }
 
     pub(super) fn takes_source(&self, sessions: &Sessions, path: &Path) -> bool {
-        self.sources.contains(sessions.info(path.session).kind)
+        self.sources.contains(sessions.info(path.session).kind) || planted!(AnySourceIsSeen)
     }
 
     fn reaches(&self, zone: Zone) -> bool {
         let number = usize::from(zone.0);
         let word = self.reach.get(number / BITS);
-        word.is_some_and(|word| word & 1 << (number % BITS) != 0)
+        word.is_some_and(|word| word & 1 << (number % BITS) != 0) || planted!(AnyReachIsSeen)
     }
 
     fn bearing(&self, basis: &Basis<'_>, path: &Path) -> Bearing {
@@ -350,7 +354,12 @@ impl Scope {
     /// Whether other routes may depend on these paths.
     fn is_mark<A: Address>(&self, basis: &Basis<'_>, slot: &Slot<A>, paths: &[Path]) -> bool {
         let (_, length) = slot.key();
-        length == 0 || self.any_dead_end(basis, paths)
+        let tells = |path| match self.bearing(basis, path) {
+            Bearing::None => false,
+            Bearing::DeadEnd => true,
+            Bearing::Candidate => is_blackhole(basis, path),
+        };
+        length == 0 || paths.iter().any(tells)
     }
 
     /// How each of these paths counts, in two bits; `None`: they are too many.

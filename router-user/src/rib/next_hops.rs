@@ -45,7 +45,9 @@ impl NextHops {
             let next_hop = path.next_hop();
             members.iter().any(|member| member.next_hop() == next_hop)
         };
-        let backups = decision.multipath(paths, |path| is_candidate(path) && !is_member(path));
+        let backups = decision.multipath(paths, |path| {
+            is_candidate(path) && (!is_member(path) || planted!(MembersAreBackups))
+        });
         Some(LearnedRoute {
             members: self.set(basis, &members),
             backups: self.set(basis, &backups),
@@ -91,9 +93,11 @@ impl NextHops {
 }
 
 /// RFC 7999 §3.3: only from peers that may.
-fn is_blackhole(basis: &Basis<'_>, path: &Path) -> bool {
+pub(super) fn is_blackhole(basis: &Basis<'_>, path: &Path) -> bool {
     let session = basis.decision.sessions.info(path.session);
-    session.may_blackhole && path.attributes.has_community(community::BLACKHOLE)
+    session.may_blackhole
+        && !planted!(BlackholeForwards)
+        && path.attributes.has_community(community::BLACKHOLE)
 }
 
 /// What a route map says; else the share that the path's bandwidth is of the largest one.

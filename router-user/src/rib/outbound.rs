@@ -58,8 +58,12 @@ impl View {
                 if let (Provenance::Reflected(originator), Some(cluster)) =
                     (provenance, self.cluster_id)
                 {
-                    sent.originator_id.get_or_insert(originator);
-                    sent.cluster_list.insert(0, cluster);
+                    if !planted!(NoOriginatorId) {
+                        sent.originator_id.get_or_insert(originator);
+                    }
+                    if !planted!(NoClusterListPrepended) {
+                        sent.cluster_list.insert(0, cluster);
+                    }
                 }
                 if !self.long_lived && sent.has_community(community::LLGR_STALE) {
                     // RFC 9494 §4.6: it does not know LLGR_STALE, but these two.

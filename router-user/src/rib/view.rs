@@ -243,7 +243,8 @@ impl<'v> FamilyView<'v> {
         let source = sessions.info(path.session);
         (self.carries_aggregate(sessions, path)
             || self.may_leave(sessions, path) && until.is_none_or(|until| prefix <= until))
-            && member.is_none_or(|member| source.identity != member.identity)
+            && (member.is_none_or(|member| source.identity != member.identity)
+                || planted!(BackToThePeerItCameFrom))
             && self.can_be_sent(sessions, prefix, path, member)
     }
 
@@ -267,9 +268,11 @@ impl<'v> FamilyView<'v> {
             && export.permits(&path.attributes)
             && sources.contains(source.kind)
             && (external || source.ebgp || cluster_id.is_some())
-            && !has(community::NO_ADVERTISE)
+            && (!has(community::NO_ADVERTISE) || planted!(NoAdvertiseIsSent))
             && !(external && !long_lived && has(community::LLGR_STALE))
-            && !(external && (has(community::NO_EXPORT) || has(community::NO_EXPORT_SUBCONFED)))
+            && !(external
+                && (has(community::NO_EXPORT) || has(community::NO_EXPORT_SUBCONFED))
+                && !planted!(NoExportIsSent))
     }
 
     /// Whether a path gets through the policy, and can be expressed and be sent to this member: not to
@@ -293,7 +296,8 @@ impl<'v> FamilyView<'v> {
             _ => true,
         });
         expressible
-            && member.is_none_or(|member| outgoing.next_hop() != Some(member.id.peer))
+            && (member.is_none_or(|member| outgoing.next_hop() != Some(member.id.peer))
+                || planted!(ToTheNextHopItNames))
             && self.message_len(&outgoing).is_some()
     }
 
@@ -488,8 +492,10 @@ impl Members {
     ) -> SessionSet {
         let mut excluded = SessionSet::new();
         for (path, next_hop) in paths {
-            let identity = (!path.is_local()).then(|| sessions.info(path.session).identity);
+            let identity = (!path.is_local() && !planted!(BackToThePeerItCameFrom))
+                .then(|| sessions.info(path.session).identity);
             let same = identity.and_then(|identity| self.by_identity.get(&identity));
+            let next_hop = next_hop.filter(|_| !planted!(ToTheNextHopItNames));
             let named = next_hop.and_then(|address| self.by_address.get(&address));
             excluded.extend(same.into_iter().chain(named).flatten().copied());
         }

@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use super::{
     maps::Inbound,
     policy::Outcome,
-    space::{Place, Space},
+    space::{OWN, Place, Space},
 };
 use crate::{
     bgp::wire::{AsPath, Asn, Family, NextHop, PathAttributes, Role, community},
@@ -128,6 +128,7 @@ impl ImportRules {
     fn resolve(&self, next_hop: IpAddr) -> Judgement {
         match self.space.place(next_hop) {
             Place::Within(zone) => Judgement::Eligible(zone),
+            Place::Beyond(_) if planted!(AnyNextHopIsReached) => Judgement::Eligible(OWN),
             Place::Beyond(reason) => Judgement::Unresolvable(reason),
         }
     }
@@ -163,7 +164,7 @@ impl ImportRules {
             );
         }
         let own = path.count(self.asn);
-        if own > usize::from(allow_own_as) {
+        if own > usize::from(allow_own_as) && !planted!(OwnAsnIsTaken) {
             let asn = self.asn;
             return Some(match allow_own_as {
                 0 => format!(
@@ -177,6 +178,7 @@ impl ImportRules {
             });
         }
         let external = peer.asn != self.asn;
+        let enforce_first_as = enforce_first_as && !planted!(AnyFirstAsIsTaken);
         if external && enforce_first_as && path.first_as() != Some(peer.asn) {
             return Some(
                 "the AS path does not begin with the peer's own ASN (enforce_first_as)".into(),
@@ -200,7 +202,8 @@ impl ImportRules {
                 "loop: ORIGINATOR_ID {originator} is the route server's own router id (RFC 4456)"
             ));
         }
-        attributes.cluster_list.contains(&cluster_id).then(|| {
+        let looped = attributes.cluster_list.contains(&cluster_id);
+        (looped && !planted!(OwnClusterIsTaken)).then(|| {
             format!(
                 "loop: the route server's own cluster {cluster_id} is in CLUSTER_LIST (RFC 4456, \
                  cluster_id)"
@@ -224,7 +227,7 @@ impl ImportRules {
     }
 
     fn address_fault(&self, address: IpAddr) -> Option<&'static str> {
-        if self.own_addresses.contains(&address) {
+        if self.own_addresses.contains(&address) && !planted!(OwnNextHopIsTaken) {
             Some("next hop is the route server's own address")
         } else if self.space.is_gateway(address) {
             Some("next hop is the gateway of a subnet, the gateway host's own address")
@@ -323,7 +326,7 @@ mod tests {
     use crate::{
         bgp::wire::{AsSegment, AsSegmentKind},
         rib::Zone,
-        route_server::space::{OWN, Surroundings, Zones},
+        route_server::space::{Surroundings, Zones},
     };
 
     const ELIGIBLE: Judgement = Judgement::Eligible(OWN);

@@ -46,7 +46,7 @@ pub(super) fn class(preference: RoutingPreference, source: SourceKind) -> u8 {
         RoutingPreference::ExpressRoute => source == EXPRESS_ROUTE,
         RoutingPreference::VpnGateway => source != EXPRESS_ROUTE,
         RoutingPreference::AsPath => true,
-    };
+    } || planted!(ClassDoesNotCount);
     if preferred { 1 } else { 2 }
 }
 
@@ -56,14 +56,16 @@ pub(super) fn sent_to(config: &config::RouteServer, kind: PeerKind) -> SourceKin
     let nvas = [NVA, STATIC];
     let branches = match kind {
         PeerKind::Nva => [EXPRESS_ROUTE, VPN].to_vec(),
+        PeerKind::ExpressRoute if planted!(BetweenExpressRoutes) => ALL.to_vec(),
         PeerKind::ExpressRoute => [&nvas[..], &[VPN]].concat(),
+        PeerKind::Vpn if planted!(BetweenVpns) => ALL.to_vec(),
         PeerKind::Vpn => [&nvas[..], &[EXPRESS_ROUTE]].concat(),
     };
     let mut sent = SourceKinds::default();
-    if config.branch_to_branch {
+    if config.branch_to_branch || planted!(AlwaysBranchToBranch) {
         sent = branches.into_iter().fold(sent, SourceKinds::with);
     }
-    if kind == PeerKind::Nva && config.reflect_between_nvas {
+    if kind == PeerKind::Nva && (config.reflect_between_nvas || planted!(AlwaysReflects)) {
         sent = nvas.into_iter().fold(sent, SourceKinds::with);
     }
     sent
@@ -72,7 +74,7 @@ pub(super) fn sent_to(config: &config::RouteServer, kind: PeerKind) -> SourceKin
 /// The sources that a user takes: a gateway's port exactly what its gateway is sent, a subnet what
 /// propagates to it.
 pub(super) fn taken_by(config: &config::RouteServer, of: &LearnedUse) -> SourceKinds {
-    if let Some(kind) = of.gateway {
+    if let Some(kind) = of.gateway.filter(|_| !planted!(GatewayPortsTakeAll)) {
         return sent_to(config, kind);
     }
     let kinds = PeerKind::ALL.into_iter();

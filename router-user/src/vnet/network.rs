@@ -280,8 +280,9 @@ impl<'a> Parts<'a> {
         vnet: &'a Vnet,
     ) -> impl Iterator<Item = (&'a Peering, &'a Peering, &Arc<Space>)> {
         vnet.peerings.iter().filter_map(|ours| {
-            let theirs = self.peerings.get(&(&ours.remote, &vnet.name))?;
-            Some((ours, *theirs, self.spaces.get(&ours.remote)?))
+            let theirs = self.peerings.get(&(&ours.remote, &vnet.name)).copied();
+            let theirs = theirs.or(planted!(OneSideIsAPeering).then_some(ours))?;
+            Some((ours, theirs, self.spaces.get(&ours.remote)?))
         })
     }
 

@@ -122,7 +122,7 @@ pub(super) fn select(mut rows: Vec<OwnRow>, learned: LearnedDefaults) -> Vec<Own
         .collect();
     let gives_way = |row: &OwnRow| {
         let mut user_defined = user_defined_defaults.iter();
-        if row.role != Role::Private {
+        if row.role != Role::Private || planted!(PrivateRangesStay) {
             None
         } else if learned.of_family(&row.prefix) {
             Some(gives_way(&row.prefix, "learned"))
@@ -146,7 +146,9 @@ pub(super) fn select(mut rows: Vec<OwnRow>, learned: LearnedDefaults) -> Vec<Own
         // A user-defined route of exactly such a prefix inherits the mark, and so does all beneath.
         let has = |roles: &[Role]| rows.iter().any(|row| roles.contains(&row.role));
         let overriding = outer.is_some_and(|outer| outer.overriding)
-            || has(&[Role::Space, Role::Peering, Role::Platform]);
+            || has(&[Role::Space]) && !planted!(LearnedBeatsOwnSpace)
+            || has(&[Role::Peering]) && !planted!(LearnedBeatsPeeredSpace)
+            || has(&[Role::Platform]);
         let local = outer.is_some_and(|outer| outer.local) || has(&[Role::Space]);
 
         let first = candidates.len();
@@ -214,7 +216,10 @@ impl OwnCandidate {
     pub(super) fn spec(&self, vnet: &VnetName) -> Option<RouteSpec> {
         (self.is_valid() && !self.implied).then(|| RouteSpec {
             group: self.row.hop.group(vnet),
-            precedence: self.row.precedence,
+            precedence: match planted!(LearnedBeatsUserDefined) {
+                true => Precedence::System,
+                false => self.row.precedence,
+            },
             overriding: self.overriding,
             local: self.local,
         })

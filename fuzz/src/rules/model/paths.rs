@@ -357,7 +357,6 @@ fn to_be_sent<'a>(
     let may = matches!(path.fate, Fate::Taken(_))
         && path.from.map(|from| from.peer) != Some(to.peer)
         && passes(server, path.kind(), peer.kind)
-        && path.route.next_hop != peer.address
         && !has(NO_ADVERTISE)
         // No peer here speaks long-lived graceful restart.
         && !(external && (has(NO_EXPORT) || has(LLGR_STALE)));
@@ -371,6 +370,10 @@ fn to_be_sent<'a>(
         }
         None => path.route.clone(),
     };
+    // What counts is the next hop that it would be sent with.
+    if route.next_hop == peer.address {
+        return None;
+    }
     let router_id = path.peer.map_or(0, |peer| peer.router_id);
     let internal = path.internal(server);
     let route = addressed(

@@ -19,6 +19,28 @@ fn where_nobody_forwards_only_defaults_and_unresolvable_prefixes_are_told() {
 }
 
 #[test]
+fn where_nobody_forwards_prefixes_whose_packets_peers_have_dropped_are_told() {
+    let mut lab = Lab::new();
+    let peer = lab.nva(4);
+    let index = lab.peers[peer].index;
+    forward(&mut lab, false);
+    let dropped = || PathAttributes {
+        communities: vec![community::BLACKHOLE],
+        ..attributes(&[65004], 4)
+    };
+    lab.announce(peer, "10.8.0.0/16", dropped());
+    assert_eq!(told(&mut lab), [""; 0], "the peer may not");
+    lab.rib.set_may_blackhole(index, true);
+    assert_eq!(told(&mut lab), ["?10.8.0.0/16"]);
+
+    lab.announce(peer, "10.9.0.0/16", dropped());
+    lab.announce(peer, "10.8.0.0/16", attributes(&[65004], 4));
+    assert_eq!(told(&mut lab), ["?10.9.0.0/16", "+10.8.0.0/16"]);
+    lab.rib.set_may_blackhole(index, false);
+    assert_eq!(told(&mut lab), ["+10.9.0.0/16"]);
+}
+
+#[test]
 fn everything_that_stands_is_told_once_somebody_forwards_while_more_comes() {
     let mut lab = Lab::new();
     let peer = lab.nva(4);
