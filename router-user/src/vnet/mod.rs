@@ -41,7 +41,7 @@ use effective::Wanted;
 use learned::{LearnedTable, Reach};
 use network::{LiveMembers, Network, Slot};
 use own::{LearnedDefaults, OwnCandidate};
-use placement::{Contents, Placements, SlotKey, TakenView};
+use placement::{Contents, FormerViews, Placements, TakenView};
 use server::{Concerned, Server};
 
 /// The virtual networks of a configuration and what their route servers have learned.
@@ -169,12 +169,7 @@ impl Vnets {
 
     /// Places the subnets of a network that is not placed. Ports whose view is yet to be assigned
     /// keep what they had; those that had nothing wait.
-    fn place(
-        &mut self,
-        vnet: &VnetName,
-        former: &BTreeMap<SlotKey, Option<TakenView>>,
-        fib: &mut Fib,
-    ) {
+    fn place(&mut self, vnet: &VnetName, former: &FormerViews, fib: &mut Fib) {
         let Some(network) = self.networks.get(vnet) else {
             return;
         };
@@ -182,8 +177,7 @@ impl Vnets {
         let mut made: Vec<(Option<&str>, LearnedDefaults, Contents)> = Vec::new();
         for subnet in &network.subnets {
             for slot in network.slots(subnet) {
-                let had = former.get(&(subnet.name.clone(), slot.gateway));
-                let Some(view) = self.view_to_take(network, subnet, &slot, had) else {
+                let Some(view) = self.view_to_take(network, subnet, &slot, former) else {
                     continue;
                 };
                 let taken = view
@@ -218,7 +212,7 @@ impl Vnets {
         network: &Network,
         subnet: &Subnet,
         slot: &Slot<'_>,
-        had: Option<&Option<TakenView>>,
+        former: &FormerViews,
     ) -> Option<Option<TakenView>> {
         let Some(name) = network.server() else {
             return Some(None);
@@ -231,11 +225,18 @@ impl Vnets {
         if assigned.is_some() {
             return Some(assigned);
         }
-        let had = had?.clone();
-        Some(had.filter(|(server, id, _)| {
+        // Its ports may have stood in other subnets, or become a gateway's.
+        let ports = slot.ports.iter();
+        let had = ports.filter_map(|port| former.get(&port.interface));
+        let had: Vec<_> = had.collect();
+        if had.is_empty() {
+            return None;
+        }
+        let mut stands = had.into_iter().flatten().filter(|(server, id, _)| {
             let server = self.servers.get(server);
             server.is_some_and(|server| server.view(*id).is_some())
-        }))
+        });
+        Some(stands.next().cloned())
     }
 
     /// Who uses what a route server learns: every distinct use by a subnet or a gateway's port.

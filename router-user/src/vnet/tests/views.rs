@@ -148,6 +148,32 @@ fn a_port_keeps_its_view_until_another_is_assigned_and_then_the_old_one_may_go()
 }
 
 #[test]
+fn a_port_that_becomes_a_gateway_s_or_moves_to_a_subnet_with_a_new_use_keeps_its_view_meanwhile() {
+    let without = hub();
+    let mut with = hub();
+    let members = GatewayMembers::Addresses(vec![ip("10.1.10.4")]);
+    with.route_servers[0].gateways.push(gateway(members));
+    let mut moved = hub();
+    moved.route_tables.push(RouteTable {
+        name: "quiet".into(),
+        propagate: Propagate::NONE,
+        routes: vec![],
+    });
+    moved.vnets[0].subnets[1].route_table = Some("quiet".into());
+    let ports = std::mem::take(&mut moved.vnets[0].subnets[2].ports);
+    moved.vnets[0].subnets[1].ports.extend(ports);
+    for (before, after) in [(&without, &with), (&with, &without), (&without, &moved)] {
+        let mut lab = Lab::new(before);
+        lab.learn(vec![learned("10.250.0.0/16", &["10.1.10.9"])]);
+        lab.vnets.reconfigure(after);
+        let changes = lab.apply();
+        let gone = |change: &Change| matches!(change, Change::RemovePort(_));
+        assert!(!changes.iter().any(gone), "{changes:?}");
+        assert_eq!(lab.answer("sdwan", "10.250.0.1"), "via hub 10.1.10.9");
+    }
+}
+
+#[test]
 fn a_view_that_is_dropped_leaves_nothing_once_its_last_ports_have_another() {
     let mut lab = Lab::new(&hub());
     lab.learn(vec![
