@@ -163,6 +163,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         if let Some(adopted) = &mut self.adopted {
             adopted.sweep = Some(adopted.routes.keys().copied().collect());
         }
+        self.leave_kept_tables();
     }
 
     /// Whether [`sweep`](Self::sweep) has something to do.

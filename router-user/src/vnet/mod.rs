@@ -41,7 +41,7 @@ use effective::Wanted;
 use learned::{LearnedTable, Reach};
 use network::{LiveMembers, Network, Slot};
 use own::{LearnedDefaults, OwnCandidate};
-use placement::{Contents, FormerViews, Placements, TakenView};
+use placement::{Contents, FormerViews, Placements, View};
 use server::{Concerned, Server};
 
 /// The virtual networks of a configuration and what their route servers have learned.
@@ -168,7 +168,7 @@ impl Vnets {
     }
 
     /// Places the subnets of a network that is not placed. Ports whose view is yet to be assigned
-    /// keep what they had; those that had nothing wait.
+    /// keep what they had; those that had nothing say that they wait for it.
     fn place(&mut self, vnet: &VnetName, former: &FormerViews, fib: &mut Fib) {
         let Some(network) = self.networks.get(vnet) else {
             return;
@@ -177,12 +177,14 @@ impl Vnets {
         let mut made: Vec<(Option<&str>, LearnedDefaults, Contents)> = Vec::new();
         for subnet in &network.subnets {
             for slot in network.slots(subnet) {
-                let Some(view) = self.view_to_take(network, subnet, &slot, former) else {
-                    continue;
+                let view = self.view_to_take(network, subnet, &slot, former);
+                let taken = match &view {
+                    View::Taken((server, id, _)) => {
+                        let server = self.servers.get(server);
+                        server.and_then(|server| server.view(*id))
+                    }
+                    View::None | View::Awaited => None,
                 };
-                let taken = view
-                    .as_ref()
-                    .and_then(|(server, id, _)| self.servers.get(server)?.view(*id));
                 let defaults = taken.map(LearnedTable::defaults).unwrap_or_default();
                 let table = network.table_of(subnet).map(|table| table.name.as_str());
                 let known = made
@@ -202,41 +204,33 @@ impl Vnets {
         }
     }
 
-    /// The view that ports are to take; `None`: they are not to be placed yet.
-    #[expect(
-        clippy::option_option,
-        reason = "no view yet is not the same as never one"
-    )]
+    /// The view that ports are to take: until their use is assigned one, what they had.
     fn view_to_take(
         &self,
         network: &Network,
         subnet: &Subnet,
         slot: &Slot<'_>,
         former: &FormerViews,
-    ) -> Option<Option<TakenView>> {
+    ) -> View {
         let Some(name) = network.server() else {
-            return Some(None);
+            return View::None;
         };
         let of = network.learned_use(subnet, slot.gateway);
         let assigned = self.servers.get(name).and_then(|server| {
             let id = server.complete(&of)?;
             Some((name.clone(), id, server.view(id)?.name().clone()))
         });
-        if assigned.is_some() {
-            return Some(assigned);
-        }
         // Its ports may have stood in other subnets, or become a gateway's.
-        let ports = slot.ports.iter();
-        let had = ports.filter_map(|port| former.get(&port.interface));
-        let had: Vec<_> = had.collect();
-        if had.is_empty() {
-            return None;
-        }
-        let mut stands = had.into_iter().flatten().filter(|(server, id, _)| {
-            let server = self.servers.get(server);
-            server.is_some_and(|server| server.view(*id).is_some())
-        });
-        Some(stands.next().cloned())
+        let had = || {
+            let ports = slot.ports.iter();
+            let had = ports.filter_map(|port| former.get(&port.interface)?.as_ref());
+            let mut stands = had.filter(|(server, id, _)| {
+                let server = self.servers.get(server);
+                server.is_some_and(|server| server.view(*id).is_some())
+            });
+            stands.next().cloned()
+        };
+        assigned.or_else(had).map_or(View::Awaited, View::Taken)
     }
 
     /// Who uses what a route server learns: every distinct use by a subnet or a gateway's port.

@@ -26,6 +26,15 @@ pub(super) type Contents = Arc<[(IpNet, RouteSpec)]>;
 /// The view that ports take, and its table.
 pub(super) type TakenView = (RouteServerName, LearnedViewId, TableName);
 
+/// What ports take of what is learned.
+pub(super) enum View {
+    /// Their network uses no route server.
+    None,
+    /// It is yet to be assigned.
+    Awaited,
+    Taken(TakenView),
+}
+
 /// The view that each port of a network took, if it took one.
 pub(super) type FormerViews = BTreeMap<InterfaceName, Option<TakenView>>;
 
@@ -80,9 +89,14 @@ impl Placements {
         subnet: &Subnet,
         slot: &Slot<'_>,
         contents: Contents,
-        view: Option<TakenView>,
+        view: View,
         fib: &mut Fib,
     ) {
+        let awaits_learned = matches!(view, View::Awaited);
+        let view = match view {
+            View::Taken(view) => Some(view),
+            View::None | View::Awaited => None,
+        };
         let table = self.table_of(contents, fib);
         for port in &slot.ports {
             let restricted = if port.ip_forwarding {
@@ -96,6 +110,7 @@ impl Placements {
                 vnet: network.name().clone(),
                 own_table: table.clone(),
                 learned_table: view.as_ref().map(|(.., table)| table.clone()),
+                awaits_learned,
                 addresses: port.addresses.clone(),
                 mac: port.mac,
                 gateways: subnet.gateways.clone(),

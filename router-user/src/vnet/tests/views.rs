@@ -62,18 +62,24 @@ fn a_port_belongs_to_a_gateway_by_its_address_or_its_range() {
 }
 
 #[test]
-fn ports_are_placed_once_their_use_is_assigned_and_without_route_server_at_once() {
+fn ports_are_placed_at_once_and_take_what_is_learned_once_their_use_is_assigned() {
     let mut config = hub_and_spokes();
     config.vnets[2].peerings[0].use_remote_route_server = false;
     let mut lab = Lab::silent(&config);
-    assert_eq!(ports(&lab), ["sp2"]);
+    let all = waiting(&lab);
+    assert!(all.contains(&"sp1".to_owned()) && !all.contains(&"sp2".to_owned()));
+    assert_eq!(lab.learned_table("sp1"), None);
+    assert_eq!(lab.answer("sp1", "10.101.7.7"), "attached spoke1");
     let spoke1 = of(&["hub", "spoke1"], Propagate::ALL, None);
     lab.say(vec![plan(7, "abc")]);
-    assert_eq!(ports(&lab), ["sp2"], "its routes are not complete");
     lab.say(vec![changes(7, "10.250.0.0/16", "10.1.10.4")]);
-    assert_eq!(ports(&lab), ["sp2"]);
+    assert_eq!(
+        lab.learned_table("sp1"),
+        None,
+        "its routes are not complete"
+    );
     let emitted = lab.say(vec![Report::Assign(spoke1, LearnedViewId(7))]);
-    assert_eq!(ports(&lab), ["sp1", "sp2"]);
+    assert!(!waiting(&lab).contains(&"sp1".to_owned()));
     assert_eq!(lab.learned_table("sp1"), Some("learned/rs1/abc"));
     assert_eq!(lab.answer("sp1", "10.250.0.1"), "via hub 10.1.10.4");
     assert!(matches!(emitted.last(), Some(Change::PutPort(_))));
@@ -232,7 +238,7 @@ fn a_network_that_changes_its_route_server_keeps_the_old_routes_until_the_new_on
 }
 
 #[test]
-fn a_first_port_waits_until_all_routes_have_been_told() {
+fn a_first_port_takes_what_is_learned_once_all_has_been_told() {
     let mut config = hub();
     let full = hub();
     for subnet in &mut config.vnets[0].subnets {
@@ -241,13 +247,14 @@ fn a_first_port_waits_until_all_routes_have_been_told() {
     let mut lab = Lab::new(&config);
     lab.vnets.reconfigure(&full);
     lab.apply();
-    assert_eq!(ports(&lab), Vec::<String>::new());
+    assert_eq!(waiting(&lab), ["sdwan", "vm1", "vm2"]);
     lab.say(vec![
         plan(0, ""),
         changes(0, "10.250.0.0/16", "10.1.10.4"),
         Report::Assign(of(&["hub"], Propagate::ALL, None), LearnedViewId(0)),
     ]);
-    assert_eq!(ports(&lab), ["sdwan", "vm1", "vm2"]);
+    assert_eq!(waiting(&lab), Vec::<String>::new());
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.4");
 }
 
 #[test]
@@ -313,8 +320,11 @@ impl Lab {
     }
 }
 
-fn ports(lab: &Lab) -> Vec<String> {
-    lab.kernel.ports.keys().map(ToString::to_string).collect()
+/// The ports that wait to hear which learned table they take.
+fn waiting(lab: &Lab) -> Vec<String> {
+    let ports = lab.kernel.ports.values();
+    let waiting = ports.filter(|port| port.awaits_learned);
+    waiting.map(|port| port.interface.to_string()).collect()
 }
 
 fn of(reach: &[&str], propagate: Propagate, gateway: Option<PeerKind>) -> LearnedUse {
