@@ -161,6 +161,7 @@ impl Vnets {
             self.place(&vnet, &former, fib);
         }
         for (name, server) in &mut self.servers {
+            server.remove_outdated(fib);
             if server.has_dropped() {
                 server.retire(&self.placements.views_of(name), fib);
             }
@@ -224,11 +225,12 @@ impl Vnets {
         let had = || {
             let ports = slot.ports.iter();
             let had = ports.filter_map(|port| former.get(&port.interface)?.as_ref());
-            let mut stands = had.filter(|(server, id, _)| {
-                let server = self.servers.get(server);
-                server.is_some_and(|server| server.view(*id).is_some())
+            // Another view may have taken the table over.
+            let mut stands = had.filter_map(|(server, _, table)| {
+                let id = self.servers.get(server)?.view_of_table(table)?;
+                Some((server.clone(), id, table.clone()))
             });
-            stands.next().cloned()
+            stands.next()
         };
         assigned.or_else(had).map_or(View::Awaited, View::Taken)
     }

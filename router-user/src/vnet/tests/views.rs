@@ -222,6 +222,78 @@ fn a_view_under_the_name_of_one_that_was_dropped_starts_empty() {
 }
 
 #[test]
+fn a_view_under_the_name_of_one_that_ports_still_take_leaves_them_its_routes_until_it_is_told() {
+    let mut lab = Lab::new(&hub());
+    let nva = ["10.1.10.4"].as_slice();
+    lab.learn(vec![
+        learned("0.0.0.0/0", nva),
+        learned("10.250.0.0/16", nva),
+        learned("10.251.0.0/16", nva),
+    ]);
+    lab.say(vec![Report::Drop(LearnedViewId(0))]);
+    lab.say(vec![plan(1, "")]);
+    lab.say(vec![changes(1, "10.250.0.0/16", "10.1.10.9")]);
+    assert_eq!(lab.learned_table("vm1"), Some("learned/rs1"));
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.9");
+    for old in ["10.251.0.1", "192.168.0.1"] {
+        assert_eq!(lab.answer("vm1", old), "via hub 10.1.10.4");
+    }
+    let hub = of(&["hub"], Propagate::ALL, None);
+    lab.say(vec![Report::Assign(hub, LearnedViewId(1))]);
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.9");
+    for old in ["10.251.0.1", "192.168.0.1"] {
+        assert_eq!(lab.answer("vm1", old), "discard");
+    }
+}
+
+#[test]
+fn a_view_that_is_told_marks_only_stands_while_ports_take_it() {
+    let mut lab = Lab::new(&hub());
+    lab.learn(vec![
+        learned("10.250.0.0/16", &["10.1.10.4"]),
+        learned("10.251.0.0/16", &["10.1.10.4"]),
+    ]);
+    let marks = ViewPlan {
+        label: "".into(),
+        forwarding: false,
+    };
+    lab.say(vec![Report::View(LearnedViewId(0), marks)]);
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.4");
+    // Told in full again: what does not come again goes in the end.
+    let hub = of(&["hub"], Propagate::ALL, None);
+    lab.say(vec![plan(0, ""), changes(0, "10.250.0.0/16", "10.1.10.4")]);
+    assert_eq!(lab.answer("vm1", "10.251.0.1"), "via hub 10.1.10.4");
+    lab.say(vec![Report::Assign(hub.clone(), LearnedViewId(0))]);
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.4");
+    assert_eq!(lab.answer("vm1", "10.251.0.1"), "discard");
+
+    let marks = ViewPlan {
+        label: "".into(),
+        forwarding: false,
+    };
+    lab.say(vec![Report::View(LearnedViewId(0), marks)]);
+    lab.say(vec![plan(1, "ff"), Report::Assign(hub, LearnedViewId(1))]);
+    let left = lab.fib.routes(&"learned/rs1".into()).count();
+    assert_eq!(left, 0, "no port takes it any more");
+}
+
+#[test]
+fn a_view_that_tells_marks_only_knows_of_no_blackhole() {
+    let mut lab = Lab::new(&hub());
+    let mut change = learned("10.250.0.0/16", &[]);
+    change.route.as_mut().unwrap().blackhole = true;
+    lab.learn(vec![change, learned("10.251.0.0/16", &[])]);
+    let plan = ViewPlan {
+        label: "".into(),
+        forwarding: false,
+    };
+    lab.say(vec![Report::View(LearnedViewId(0), plan)]);
+    let rows = super::apps(&lab.vnets, &[]);
+    let of = |prefix: &str| rows.iter().filter(|row| row.prefix == net(prefix)).count();
+    assert_eq!((of("10.250.0.0/16"), of("10.251.0.0/16")), (0, 1));
+}
+
+#[test]
 fn a_network_that_changes_its_route_server_keeps_the_old_routes_until_the_new_ones_are_complete() {
     let mut config = hub_and_spokes();
     let mut lab = Lab::new(&config);
