@@ -108,6 +108,16 @@ fn read_daemon(root: &Section<'_, '_>, report: &mut Report) -> DaemonConfig {
         daemon.event_log_size = size.value << 20;
     }
     if let Some(address) = section.text::<Listen>("metrics", report) {
+        if !address.value.0.ip().is_loopback() {
+            report.warning(
+                address.at,
+                format!(
+                    "metrics are served to whoever reaches {}, without any check of who asks",
+                    address.value.0
+                ),
+                "serve them at a loopback address, or let a firewall say who may ask",
+            );
+        }
         daemon.metrics = Some(address.value.0);
     }
     daemon
