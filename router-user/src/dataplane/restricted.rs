@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use router_common::maps::{NONE, RestrictedKey};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::warn;
 
 use super::{
@@ -29,19 +29,25 @@ struct Set {
 }
 
 impl Sets {
-    /// What an earlier run has left.
+    /// What an earlier run has left. One that was killed may have forgotten the name of a set and not
+    /// removed it yet: whoever gets its number next must not inherit it.
     pub(super) fn adopt(
-        standing: Vec<RestrictedKey>,
+        maps: &mut impl Maps,
+        named: &FxHashSet<u32>,
         published: impl Iterator<Item = u32>,
-    ) -> Self {
+    ) -> Result<Self, KernelError> {
         let mut sets = Self::default();
-        for key in standing {
-            sets.0.entry(key.set).or_default().vnets.insert(key.vnet);
+        for key in maps.restricted()? {
+            if named.contains(&key.set) {
+                sets.0.entry(key.set).or_default().vnets.insert(key.vnet);
+            } else {
+                maps.remove_restricted(key)?;
+            }
         }
         for set in published.filter(|set| *set != NONE) {
             sets.0.entry(set).or_default().holders += 1;
         }
-        sets
+        Ok(sets)
     }
 }
 
@@ -59,14 +65,22 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         let set = self.claim(Kind::Restricted, &name(vnets))?.number();
         let standing = &mut self.sets.0.entry(set).or_default().vnets;
         // All stand already, unless the set is new or an earlier run was killed on its way here.
-        for vnet in &wanted {
-            if !standing.contains(vnet) {
-                self.maps
-                    .put_restricted(RestrictedKey { set, vnet: *vnet })?;
-                standing.insert(*vnet);
+        let mut written = Ok(());
+        for vnet in wanted {
+            if !standing.contains(&vnet) {
+                written = self.maps.put_restricted(RestrictedKey { set, vnet });
+                if written.is_err() {
+                    break;
+                }
+                standing.insert(vnet);
             }
         }
         self.hold_restricted(set);
+        if let Err(error) = written {
+            // Without a holder it would stay for ever.
+            self.release_restricted(set);
+            return Err(error);
+        }
         Ok(set)
     }
 
