@@ -111,6 +111,7 @@ impl Vnets {
             let mut known = known.unwrap_or_else(|| Server::new(&server.name, reach.clone()));
             let users = users.get(&server.name).map_or(&[][..], |users| users);
             known.reconfigure(reach, users);
+            known.retain_members(&server.gateways);
             self.servers.insert(server.name.clone(), known);
         }
         let retired = former.into_values().flat_map(Server::into_tables);
@@ -356,6 +357,18 @@ impl Vnets {
         Some(&port.interface)
     }
 
+    /// The networks that packets with this source may not enter from a subnet with a port that
+    /// forwards: those that take only what is of the subnet's own network, if the source is not.
+    #[must_use]
+    pub fn closed_to(&self, vnet: &VnetName, subnet: &SubnetName, source: IpAddr) -> Vec<VnetName> {
+        let closed = self.networks.get(vnet).and_then(|network| {
+            let subnet = network.subnet(subnet)?;
+            let forwards = subnet.ports.iter().any(|port| port.ip_forwarding);
+            (forwards && !network.own.contains(source)).then(|| network.restricted.clone())
+        });
+        closed.unwrap_or_default()
+    }
+
     /// Every subnet, by network.
     pub fn subnets(&self) -> impl Iterator<Item = (&VnetName, &SubnetName)> {
         self.networks.values().flat_map(|network| {
@@ -420,6 +433,7 @@ impl Vnets {
             name: &subnet.name,
             own: &self.own_candidates(network, subnet, defaults),
             table: network.table_of(subnet),
+            gateway: self.gateway_of(vnet, &subnet.name).flatten(),
             dropping: table.map(LearnedTable::dropping),
             others: &self.networks,
         }))

@@ -10,6 +10,7 @@ use super::{
     network::{LiveMembers, Network},
 };
 use crate::{
+    config::Gateway,
     fib::Fib,
     names::{RouteServerName, TableName, VnetName},
     rib::{LearnedChange, LearnedViewId},
@@ -87,6 +88,12 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Forgets the members of gateways that are not configured any more.
+    pub(super) fn retain_members(&mut self, gateways: &[Gateway]) {
+        self.members
+            .retain(|name, _| gateways.iter().any(|gateway| gateway.name == *name));
     }
 
     /// Takes over what it tells, and says whose routes that may change.
