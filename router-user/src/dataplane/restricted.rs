@@ -63,8 +63,13 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             .map(|vnet| self.vnet(vnet))
             .collect::<Result<BTreeSet<_>, _>>()?;
         let set = self.claim(Kind::Restricted, &name(vnets))?.number();
-        let standing = &mut self.sets.0.entry(set).or_default().vnets;
+        self.sets.0.entry(set).or_default();
         // All stand already, unless the set is new or an earlier run was killed on its way here.
+        // What an earlier holder of the number could not remove.
+        if self.sets.0[&set].holders == 0 {
+            self.remove_from(set, |vnet| !wanted.contains(&vnet));
+        }
+        let standing = &mut self.sets.0.entry(set).or_default().vnets;
         let mut written = Ok(());
         for vnet in wanted {
             if !standing.contains(&vnet) {
@@ -113,12 +118,30 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
 
     /// No packet meets the set any more.
     pub(super) fn erase_restricted(&mut self, set: u32) {
-        for vnet in self.sets.0.remove(&set).unwrap_or_default().vnets {
-            if let Err(error) = self.maps.remove_restricted(RestrictedKey { set, vnet }) {
-                warn!(set, "a restricted network is not removed: {error}");
-            }
+        self.remove_from(set, |_| true);
+        if self.sets.0.get(&set).is_some_and(|it| it.vnets.is_empty()) {
+            self.sets.0.remove(&set);
         }
         self.numbers[Kind::Restricted as usize].release(set);
+    }
+
+    /// Removes networks from a set that no port names. What the kernel refuses to remove is left to
+    /// the next holder of the number.
+    fn remove_from(&mut self, set: u32, unwanted: impl Fn(u32) -> bool) {
+        let Some(state) = self.sets.0.get_mut(&set) else {
+            return;
+        };
+        state.vnets.retain(|vnet| {
+            let key = RestrictedKey { set, vnet: *vnet };
+            if !unwanted(*vnet) {
+                return true;
+            }
+            let removed = self.maps.remove_restricted(key);
+            if let Err(error) = &removed {
+                warn!(set, "a restricted network is not removed: {error}");
+            }
+            removed.is_err()
+        });
     }
 }
 

@@ -98,6 +98,20 @@ fn what_a_killed_run_left_of_a_set_is_not_the_next_one_s() {
 }
 
 #[test]
+fn a_set_that_holds_more_than_it_should_is_put_right_before_a_port_names_it() {
+    let (world, mut reconciler) = start();
+    let nva = restricting(port("nva", &[]), &["spoke1"]);
+    apply(&mut reconciler, std::slice::from_ref(&nva));
+    // Its interface went, and the run that had it could not finish.
+    world.borrow_mut().published.remove(&3);
+    world.borrow_mut().restricted.insert((1, 77));
+    let mut reconciler = restart(&world, reconciler);
+    apply(&mut reconciler, &[nva]);
+    let spoke1 = vnet(&mut reconciler, "spoke1");
+    assert_eq!(restricted(&world, 3), [spoke1]);
+}
+
+#[test]
 fn a_set_that_finds_no_room_leaves_nothing() {
     let (world, mut reconciler) = start();
     world.borrow_mut().max_restricted = Some(1);
