@@ -75,7 +75,7 @@ pub fn parse_with_warnings(text: &str, file: &str) -> Result<Parsed, Faults> {
     let config = Config {
         daemon,
         dataplane,
-        route_tables: tables.finish(&networks, &mut report),
+        route_tables: tables.finish(&networks, &route_servers, &mut report),
         vnets: networks.into_vnets(),
         route_servers,
     };

@@ -193,14 +193,8 @@ impl Network {
 
     fn gateway_of(&self, port: &Port) -> Option<PeerKind> {
         let mut gateways = self.route_server.iter().flat_map(|used| &used.gateways);
-        let is_member = |members: &GatewayMembers| match members {
-            GatewayMembers::Addresses(members) => {
-                port.addresses.iter().any(|own| members.contains(own))
-            }
-            GatewayMembers::Range { prefix, .. } => {
-                port.addresses.iter().any(|own| prefix.contains(own))
-            }
-        };
+        let is_member =
+            |members: &GatewayMembers| port.addresses.iter().any(|own| members.include(*own));
         let gateway = gateways.find(|gateway| is_member(&gateway.members));
         gateway.map(|gateway| gateway.kind)
     }
