@@ -6,6 +6,8 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -20,10 +22,19 @@ use axum::{
     routing::{get, post},
 };
 use futures::stream;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::{
+    net::{TcpListener, UnixListener, UnixStream},
+    sync::Mutex,
+};
 
 use super::{ApiError, Backend, ErrorKind, types::Failure};
 use crate::events::Reader;
+use bounded::Bounded;
+
+mod bounded;
+
+/// How long a connection over TCP may last.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who may connect: the owner and the group.
 const MODE: u32 = 0o660;
@@ -214,10 +225,20 @@ pub async fn bind_metrics(address: SocketAddr) -> Result<TcpListener, BindError>
     listener.map_err(|error| BindError::Metrics { address, error })
 }
 
-/// Serves `GET /metrics` alone, to whoever can connect.
+/// Serves `GET /metrics` alone, to whoever can connect: a few at a time, each for a while, and one
+/// answer after the other is made.
 pub async fn serve_metrics<B: Backend>(listener: TcpListener, backend: B) {
+    serve_bounded(Bounded::new(listener, PATIENCE), backend).await;
+}
+
+async fn serve_bounded<B: Backend>(listener: Bounded, backend: B) {
+    let turn = Arc::new(Mutex::new(()));
+    let in_turn = async move |State(backend): State<B>| {
+        let _mine = turn.lock().await;
+        metrics(State(backend)).await
+    };
     let router = Router::new()
-        .route("/metrics", get(metrics::<B>))
+        .route("/metrics", get(in_turn))
         .fallback(only_metrics)
         .with_state(backend);
     if let Err(error) = axum::serve(listener, router).await {

@@ -84,6 +84,17 @@ pub enum GatewayMembers {
     },
 }
 
+impl GatewayMembers {
+    /// Whether whoever has this address belongs to the gateway.
+    #[must_use]
+    pub fn include(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Addresses(members) => members.contains(&address),
+            Self::Range { prefix, .. } => prefix.contains(&address),
+        }
+    }
+}
+
 /// Most routes that a member is sent, unless the file says otherwise.
 const MAX_ADVERTISED: u32 = 1000;
 

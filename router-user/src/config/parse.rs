@@ -75,7 +75,7 @@ pub fn parse_with_warnings(text: &str, file: &str) -> Result<Parsed, Faults> {
     let config = Config {
         daemon,
         dataplane,
-        route_tables: tables.finish(&networks, &mut report),
+        route_tables: tables.finish(&networks, &route_servers, &mut report),
         vnets: networks.into_vnets(),
         route_servers,
     };
@@ -108,6 +108,16 @@ fn read_daemon(root: &Section<'_, '_>, report: &mut Report) -> DaemonConfig {
         daemon.event_log_size = size.value << 20;
     }
     if let Some(address) = section.text::<Listen>("metrics", report) {
+        if !address.value.0.ip().is_loopback() {
+            report.warning(
+                address.at,
+                format!(
+                    "metrics are served to whoever reaches {}, without any check of who asks",
+                    address.value.0
+                ),
+                "serve them at a loopback address, or let a firewall say who may ask",
+            );
+        }
         daemon.metrics = Some(address.value.0);
     }
     daemon

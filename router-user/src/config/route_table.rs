@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    PeerKind,
+    PeerKind, Port, RouteServer,
     claims::Claims,
     fault::{self, Report},
     networks::Networks,
@@ -190,7 +190,12 @@ impl RouteTables {
     }
 
     /// The tables. Those that no subnet uses deserve a warning, as do appliances out of reach.
-    pub(super) fn finish(self, networks: &Networks, report: &mut Report) -> Vec<RouteTable> {
+    pub(super) fn finish(
+        self,
+        networks: &Networks,
+        servers: &[RouteServer],
+        report: &mut Report,
+    ) -> Vec<RouteTable> {
         for (at, table) in &self.tables {
             if !self.used[&table.name] {
                 report.warning(
@@ -201,6 +206,7 @@ impl RouteTables {
             }
         }
         self.warn_of_unreached(networks, report);
+        self.warn_of_gateways(networks, servers, report);
         self.tables.into_iter().map(|(_, table)| table).collect()
     }
 
@@ -267,6 +273,40 @@ impl RouteTables {
                 ),
                 "give the address of an appliance that can be reached, or add the peering",
             );
+        }
+    }
+}
+
+impl RouteTables {
+    /// Ports of a gateway's members take what the gateway is sent, whatever a table lets in.
+    fn warn_of_gateways(&self, networks: &Networks, servers: &[RouteServer], report: &mut Report) {
+        for server in servers.iter().filter(|server| !server.gateways.is_empty()) {
+            let is_gateway = |port: &Port| {
+                let mut addresses = port.addresses.iter();
+                addresses.any(|own| server.gateways.iter().any(|it| it.members.include(*own)))
+            };
+            let vnet = networks.find(&server.vnet).map(|at| &networks.at(at).vnet);
+            for subnet in vnet.into_iter().flat_map(|vnet| &vnet.subnets) {
+                let mut tables = self.tables.iter();
+                let named =
+                    tables.find(|(_, table)| Some(&table.name) == subnet.route_table.as_ref());
+                let Some((at, table)) = named else {
+                    continue;
+                };
+                let ports = &subnet.ports;
+                let ignored = !ports.is_empty() && ports.iter().all(is_gateway);
+                if ignored && table.propagate != Propagate::ALL {
+                    report.warning(
+                        *at,
+                        format!(
+                            "propagate_routes of table {} has no effect in subnet {}/{}: its ports \
+                             are those of a gateway, which take what the gateway is sent",
+                            table.name, server.vnet, subnet.name
+                        ),
+                        "leave it out, or give the subnet another table",
+                    );
+                }
+            }
         }
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Facts {
     /// to.
     pub(super) attached: Option<InterfaceName>,
     pub(super) flow: Option<Flow>,
+    /// Networks that the flow may not enter from here: they take only what is of this one.
+    pub(super) closed: Vec<VnetName>,
     pub(super) flow_seed: u64,
 }
 
@@ -272,6 +274,16 @@ fn tell_kernel(
             "The flow from {} (protocol {}{ports}) has hash {:#010x} and takes bucket {}: {}{dropped}.",
             asked.from, asked.protocol, choice.hash, choice.bucket, choice.next_hop
         ));
+        // "via NETWORK ADDRESS", "attached NETWORK".
+        let into = choice.next_hop.split(' ').nth(1);
+        if let Some(closed) = facts.closed.iter().find(|vnet| into == Some(vnet.as_str())) {
+            story.push(format!(
+                "{} is not an address of network {}, and network {closed} takes no forwarded traffic \
+                 from there: packets are dropped as forwarded_traffic [allow_forwarded_traffic in \
+                 {closed}'s peering with {}].",
+                asked.from, facts.vnet, facts.vnet
+            ));
+        }
     }
 }
 
@@ -389,6 +401,21 @@ mod tests {
         ] {
             assert!(told.contains(part), "{part} in\n{told}");
         }
+    }
+
+    #[test]
+    fn a_flow_that_a_network_does_not_take_is_said_to_be_dropped_and_by_which_setting() {
+        let told = |closed: &str| {
+            let closed = vec![closed.into()];
+            let facts = Facts {
+                closed,
+                ..facts(true)
+            };
+            explain(facts).story.join("\n")
+        };
+        let dropped = "packets are dropped as forwarded_traffic [allow_forwarded_traffic";
+        assert!(told("hub").contains(dropped), "{}", told("hub"));
+        assert!(!told("spoke1").contains(dropped));
     }
 
     #[test]
@@ -595,6 +622,7 @@ mod tests {
                 protocol: 6,
                 ports: Some((40000, 443)),
             }),
+            closed: Vec::new(),
             flow_seed: 0,
         }
     }

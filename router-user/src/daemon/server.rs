@@ -102,6 +102,7 @@ impl ServerHandle {
             events,
             causes: Causes::default(),
             synchronised: false,
+            deferred_until: restarted.until,
             config: desired.config,
             surroundings: desired.surroundings,
             port: desired.port,
@@ -208,6 +209,8 @@ struct Owner {
     causes: Causes,
     /// Has told the core so.
     synchronised: bool,
+    /// Until when at the latest routes are not selected after a restart.
+    deferred_until: Option<Instant>,
     /// As in the file: without dynamic peers and members of gateways.
     config: config::RouteServer,
     surroundings: Surroundings,
@@ -347,12 +350,15 @@ impl Owner {
         if !reports.is_empty() {
             let server = &self.server.route_server;
             let cause = match self.events.is_kept() {
-                true => self.causes.take(|id| server.peer_name(id).cloned()),
+                true => self.causes.clone().take(|id| server.peer_name(id).cloned()),
                 false => Cause::default(),
             };
             self.core.report(self.name.clone(), reports, cause);
         }
-        self.causes.clear();
+        // What is learned before selection begins is told all at once, then.
+        let deferred =
+            !self.synchronised && self.deferred_until.is_some_and(|it| Instant::now() < it);
+        self.causes.settle(deferred);
         self.tell_limits();
         // After the routes, in the same channel: the core knows them when it hears this.
         if !self.synchronised && self.server.route_server.synchronised() {

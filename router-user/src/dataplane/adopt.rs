@@ -114,9 +114,10 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             machines: Index::default(),
             gateways: Index::default(),
             sets: Sets::adopt(
-                maps.restricted()?,
+                &mut maps,
+                &names.of(Kind::Restricted).collect(),
                 ports.values().map(|bound: &Bound| bound.value.restricted),
-            ),
+            )?,
             adopted: Some(Adopted {
                 routes,
                 ports,
@@ -163,6 +164,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         if let Some(adopted) = &mut self.adopted {
             adopted.sweep = Some(adopted.routes.keys().copied().collect());
         }
+        self.leave_kept_tables();
     }
 
     /// Whether [`sweep`](Self::sweep) has something to do.

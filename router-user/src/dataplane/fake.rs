@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) published: BTreeMap<u32, u32>,
     pub(super) hosts: Vec<(HostKey, u32)>,
     pub(super) restricted: BTreeSet<(u32, u32)>,
+    /// No more of them than this.
+    pub(super) max_restricted: Option<usize>,
     pub(super) devices: BTreeMap<u32, u32>,
     pub(super) names: Vec<(Name, u32)>,
     pub(super) attached: BTreeMap<InterfaceName, u32>,
@@ -332,6 +334,10 @@ impl Maps for FakeMaps {
             "set {} grows while a port names it",
             key.set
         );
+        let standing = world.restricted.len();
+        if world.max_restricted.is_some_and(|most| standing >= most) {
+            return Err(KernelError::Full { map: "restricted" });
+        }
         world.restricted.insert((key.set, key.vnet));
         world.record(format!("restricted {} {}", key.set, key.vnet));
         Ok(())

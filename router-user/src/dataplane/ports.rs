@@ -22,8 +22,10 @@ pub(super) struct PortState {
     pub(super) config: fib::Port,
     pub(super) number: u32,
     own_table: u32,
-    learned_table: u32,
+    pub(super) learned_table: u32,
     pub(super) vnet: u32,
+    /// The tables are those of an earlier run, until it is known which learned one it takes.
+    kept: bool,
     /// Set of networks that it may not forward into.
     restricted: u32,
     /// What is published, while the interface is there.
@@ -95,6 +97,8 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 return Err(error);
             }
         };
+        let kept = self.kept_tables(port, vnet, own_table, bound);
+        let (own_table, learned_table) = kept.unwrap_or((own_table, learned_table));
         let before = self.ports.insert(
             port.interface.clone(),
             PortState {
@@ -102,6 +106,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 number,
                 own_table,
                 learned_table,
+                kept: kept.is_some(),
                 vnet,
                 restricted,
                 bound,
@@ -137,6 +142,44 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             self.probe_on(ifindex);
         }
         Ok(())
+    }
+
+    /// The own and the learned table that a port keeps from an earlier run while it waits to hear
+    /// which learned one it takes. Both: the own one was made to go with what was learned. One that
+    /// changes in this run is followed, as the former may go.
+    fn kept_tables(
+        &self,
+        port: &fib::Port,
+        vnet: u32,
+        own_table: u32,
+        bound: Option<Bound>,
+    ) -> Option<(u32, u32)> {
+        if !port.awaits_learned || self.adopted.is_none() || self.sweeping() {
+            return None;
+        }
+        match self.ports.get(&port.interface) {
+            Some(before) => (before.kept && before.vnet == vnet).then(|| {
+                let same = before.config.own_table == port.own_table;
+                let own_table = if same { before.own_table } else { own_table };
+                (own_table, before.learned_table)
+            }),
+            None => {
+                let value = bound?.value;
+                (value.vnet == vnet && value.learned_table != NO_TABLE)
+                    .then_some((value.own_table, value.learned_table))
+            }
+        }
+    }
+
+    /// What earlier runs have left is about to go: no port meets it from now on.
+    pub(super) fn leave_kept_tables(&mut self) {
+        let kept = self.ports.iter().filter(|(_, state)| state.kept);
+        let kept: Vec<fib::Port> = kept.map(|(_, state)| state.config.clone()).collect();
+        for port in kept {
+            if let Err(error) = self.put_port(&port) {
+                warn!(port = %port.interface, "port is not programmed: {error}");
+            }
+        }
     }
 
     /// The port's number, and what of it stands.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use router_common::maps::{NONE, RestrictedKey};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::warn;
 
 use super::{
@@ -29,19 +29,25 @@ struct Set {
 }
 
 impl Sets {
-    /// What an earlier run has left.
+    /// What an earlier run has left. One that was killed may have forgotten the name of a set and not
+    /// removed it yet: whoever gets its number next must not inherit it.
     pub(super) fn adopt(
-        standing: Vec<RestrictedKey>,
+        maps: &mut impl Maps,
+        named: &FxHashSet<u32>,
         published: impl Iterator<Item = u32>,
-    ) -> Self {
+    ) -> Result<Self, KernelError> {
         let mut sets = Self::default();
-        for key in standing {
-            sets.0.entry(key.set).or_default().vnets.insert(key.vnet);
+        for key in maps.restricted()? {
+            if named.contains(&key.set) {
+                sets.0.entry(key.set).or_default().vnets.insert(key.vnet);
+            } else {
+                maps.remove_restricted(key)?;
+            }
         }
         for set in published.filter(|set| *set != NONE) {
             sets.0.entry(set).or_default().holders += 1;
         }
-        sets
+        Ok(sets)
     }
 }
 
@@ -57,16 +63,29 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             .map(|vnet| self.vnet(vnet))
             .collect::<Result<BTreeSet<_>, _>>()?;
         let set = self.claim(Kind::Restricted, &name(vnets))?.number();
-        let standing = &mut self.sets.0.entry(set).or_default().vnets;
+        self.sets.0.entry(set).or_default();
         // All stand already, unless the set is new or an earlier run was killed on its way here.
-        for vnet in &wanted {
-            if !standing.contains(vnet) {
-                self.maps
-                    .put_restricted(RestrictedKey { set, vnet: *vnet })?;
-                standing.insert(*vnet);
+        // What an earlier holder of the number could not remove.
+        if self.sets.0[&set].holders == 0 {
+            self.remove_from(set, |vnet| !wanted.contains(&vnet));
+        }
+        let standing = &mut self.sets.0.entry(set).or_default().vnets;
+        let mut written = Ok(());
+        for vnet in wanted {
+            if !standing.contains(&vnet) {
+                written = self.maps.put_restricted(RestrictedKey { set, vnet });
+                if written.is_err() {
+                    break;
+                }
+                standing.insert(vnet);
             }
         }
         self.hold_restricted(set);
+        if let Err(error) = written {
+            // Without a holder it would stay for ever.
+            self.release_restricted(set);
+            return Err(error);
+        }
         Ok(set)
     }
 
@@ -99,12 +118,30 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
 
     /// No packet meets the set any more.
     pub(super) fn erase_restricted(&mut self, set: u32) {
-        for vnet in self.sets.0.remove(&set).unwrap_or_default().vnets {
-            if let Err(error) = self.maps.remove_restricted(RestrictedKey { set, vnet }) {
-                warn!(set, "a restricted network is not removed: {error}");
-            }
+        self.remove_from(set, |_| true);
+        if self.sets.0.get(&set).is_some_and(|it| it.vnets.is_empty()) {
+            self.sets.0.remove(&set);
         }
         self.numbers[Kind::Restricted as usize].release(set);
+    }
+
+    /// Removes networks from a set that no port names. What the kernel refuses to remove is left to
+    /// the next holder of the number.
+    fn remove_from(&mut self, set: u32, unwanted: impl Fn(u32) -> bool) {
+        let Some(state) = self.sets.0.get_mut(&set) else {
+            return;
+        };
+        state.vnets.retain(|vnet| {
+            let key = RestrictedKey { set, vnet: *vnet };
+            if !unwanted(*vnet) {
+                return true;
+            }
+            let removed = self.maps.remove_restricted(key);
+            if let Err(error) = &removed {
+                warn!(set, "a restricted network is not removed: {error}");
+            }
+            removed.is_err()
+        });
     }
 }
 

@@ -619,6 +619,7 @@ fn port(name: &str, addresses: &[&str]) -> Change {
         vnet: "hub".into(),
         own_table: "t".into(),
         learned_table: None,
+        awaits_learned: false,
         addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
         mac: (name != "nva").then_some(MacAddr([2, 0, 0, 0, 1, 1])),
         gateways: Vec::new(),

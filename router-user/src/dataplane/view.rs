@@ -327,7 +327,9 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 number: state.number,
                 vnet: state.config.vnet.clone(),
                 own_table: state.config.own_table.clone(),
-                learned_table: state.config.learned_table.clone(),
+                learned_table: self.numbers[Kind::Table as usize]
+                    .name(state.learned_table)
+                    .map(TableName::from),
                 attached: state.attached(),
             })
             .collect()

@@ -102,10 +102,28 @@ impl LogFile {
             // A line that is longer than a file may be is not worth the bound.
             let now = if now == 0 { first_line(lines) } else { now };
             let (written, rest) = lines.split_at(now);
-            self.write(written)?;
+            if let Err(error) = self.write(written) {
+                // A part of it may stand.
+                if let Ok(metadata) = self.file.metadata() {
+                    self.length = metadata.len();
+                }
+                return Err(error);
+            }
             lines = rest;
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// A part stands of what is written next, and the rest fails.
+    #[cfg(test)]
+    pub(super) fn break_file(&mut self, part: &[u8]) {
+        self.file.write_all(part).unwrap();
+        self.file = File::open(self.path()).unwrap();
     }
 
     /// Nothing more comes.

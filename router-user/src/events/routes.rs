@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::HashMap;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
@@ -45,13 +46,17 @@ pub struct RouteEvents {
     events: Events,
     /// The views of each route server that stand.
     views: BTreeMap<RouteServerName, Vec<LearnedViewId>>,
+    /// Those of them that were assigned to somebody.
+    assigned: BTreeMap<RouteServerName, BTreeSet<LearnedViewId>>,
     /// Next hops of prefixes that changed since the FIB was last told.
-    recent: FxHashMap<(RouteServerName, IpNet), Option<Vec<IpAddr>>>,
+    recent: FxHashMap<Key, Option<Vec<IpAddr>>>,
     /// Since the period began.
     written: usize,
     summed: BTreeMap<(RouteServerName, Cause), Sum>,
     ends: Option<Instant>,
 }
+
+type Key = (RouteServerName, LearnedViewId, IpNet);
 
 #[derive(Default)]
 struct Sum {
@@ -66,6 +71,7 @@ impl RouteEvents {
         Self {
             events,
             views: BTreeMap::new(),
+            assigned: BTreeMap::new(),
             recent: FxHashMap::default(),
             written: 0,
             summed: BTreeMap::new(),
@@ -82,9 +88,11 @@ impl RouteEvents {
     /// Forgets route servers that are gone.
     pub fn retain(&mut self, route_servers: &BTreeSet<RouteServerName>) {
         self.views.retain(|name, _| route_servers.contains(name));
+        self.assigned.retain(|name, _| route_servers.contains(name));
     }
 
-    /// Notes what a route server tells, of its oldest view: others show the same paths to others.
+    /// Notes what a route server tells, each prefix once: of the first view that names it. What a new
+    /// view is told until it is assigned stood in others before, unless it is the oldest.
     /// `before`: the next hops of a prefix in a view as the FIB was last told; `None`: no route.
     pub fn note(
         &mut self,
@@ -102,10 +110,17 @@ impl RouteEvents {
                         self.note_changes(route_server, changes, cause, &before, now);
                     }
                 }
-                Report::View(..) | Report::Assign(..) | Report::Members(..) => {}
+                Report::View(..) | Report::Members(..) => {}
+                Report::Assign(_, view) => {
+                    let assigned = self.assigned.entry(route_server.clone());
+                    assigned.or_default().insert(*view);
+                }
                 Report::Drop(view) => {
                     if let Some(views) = self.views.get_mut(route_server) {
                         views.retain(|known| known != view);
+                    }
+                    if let Some(assigned) = self.assigned.get_mut(route_server) {
+                        assigned.remove(view);
                     }
                 }
             }
@@ -173,7 +188,16 @@ impl RouteEvents {
         };
         self.end_period(now);
         let mut sum = Sum::default();
-        for change in changes.iter().filter(|change| change.view == oldest) {
+        let mut told = self.assigned.get(route_server).cloned();
+        let told = told.get_or_insert_default();
+        told.insert(oldest);
+        // With a keyed hash: peers choose prefixes.
+        let mut named: HashMap<IpNet, LearnedViewId> = HashMap::default();
+        for change in changes.iter().filter(|change| told.contains(&change.view)) {
+            let view = change.view;
+            if told.len() > 1 && *named.entry(change.prefix).or_insert(view) != view {
+                continue;
+            }
             self.ends.get_or_insert(now + PERIOD);
             if self.written >= CHANGES_A_SECOND {
                 match change.route {
@@ -182,10 +206,10 @@ impl RouteEvents {
                 }
                 continue;
             }
-            let key = (route_server.clone(), change.prefix);
+            let key = (route_server.clone(), view, change.prefix);
             let was = match self.recent.get(&key) {
                 Some(recent) => recent.clone(),
-                None => before(oldest, &change.prefix),
+                None => before(view, &change.prefix),
             };
             self.write(key, was, change, cause);
         }
@@ -203,13 +227,7 @@ impl RouteEvents {
         }
     }
 
-    fn write(
-        &mut self,
-        key: (RouteServerName, IpNet),
-        was: Option<Vec<IpAddr>>,
-        change: &LearnedChange,
-        cause: &Cause,
-    ) {
+    fn write(&mut self, key: Key, was: Option<Vec<IpAddr>>, change: &LearnedChange, cause: &Cause) {
         let is = change.route.as_ref().map(|route| {
             let members = route.members.iter();
             members.map(|member| member.address).collect::<Vec<_>>()
@@ -218,7 +236,7 @@ impl RouteEvents {
             // Its weights changed, or its backups.
             return;
         }
-        let (route_server, prefix) = key.clone();
+        let (route_server, _, prefix) = key.clone();
         let told = RouteChange {
             route_server,
             prefix,

@@ -1,6 +1,7 @@
 //! The log as those who write and read it meet it: bounded, whole after a crash, never in the way.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write as _,
     net::IpAddr,
@@ -17,16 +18,17 @@ use super::{
         DaemonEvent, Direction, FailoverEvent, LimitCount, LimitEvent, NextHopUse, OperatorEvent,
         ReloadEvent, RouteEvent, SessionEvent, SessionName,
     },
-    file::beside,
+    file::{LogFile, beside},
     routes::{CHANGES_A_SECOND, Cause, RouteEvents},
     *,
 };
 use crate::{
     api::query::PeerCommand,
     bgp::wire::Family,
+    config::Propagate,
     names::RouteServerName,
     rib::{LearnedChange, LearnedNextHop, LearnedRoute, LearnedViewId},
-    route_server::Report,
+    route_server::{LearnedUse, Report},
 };
 
 // -- Lines ---------------------------------------------------------------------------------------
@@ -72,7 +74,7 @@ fn the_reference_has_every_field_of_every_event_and_no_others() {
     let rows: Vec<_> = rows.0.unwrap().lines().skip(2).filter_map(cells).collect();
     let samples = one_of_each();
     assert_eq!(samples.len(), rows.len());
-    let mut told = std::collections::BTreeSet::new();
+    let mut told = BTreeSet::new();
     for what in samples {
         let event = Event::now(what, String::new(), String::new());
         let value = serde_json::to_value(&event).unwrap();
@@ -454,6 +456,63 @@ async fn of_several_views_the_oldest_that_stands_is_told() {
             "rs1: 10.2.0.0/16 learned"
         ]
     );
+}
+
+#[tokio::test]
+async fn what_only_another_view_names_is_told_and_nothing_twice() {
+    let place = Place::new();
+    let events = place.start(1 << 20);
+    let mut routes = RouteEvents::new(events.clone());
+    let mut note = |reports: Vec<Report>| {
+        routes.note(
+            &"rs1".into(),
+            &reports,
+            &cause(),
+            |_, _| None,
+            Instant::now(),
+        );
+        routes.settled();
+    };
+    let of = LearnedUse {
+        propagate: Propagate::ALL,
+        gateway: None,
+        reach: BTreeSet::new(),
+        forwarding: true,
+    };
+    note(vec![Report::Changes(vec![learned(
+        1,
+        "10.1.0.0/16",
+        &["10.1.10.4"],
+    )])]);
+    // A new view is told what stands.
+    note(vec![
+        Report::Changes(vec![learned(2, "10.1.0.0/16", &["10.1.10.4"])]),
+        Report::Assign(of, LearnedViewId(2)),
+    ]);
+    note(vec![Report::Changes(vec![
+        learned(1, "10.2.0.0/16", &["10.1.10.4"]),
+        learned(2, "10.2.0.0/16", &["10.1.10.4"]),
+        learned(2, "10.3.0.0/16", &["10.2.10.4"]),
+    ])]);
+    events.end().await;
+    assert_eq!(
+        texts(&place).await,
+        [
+            "rs1: 10.1.0.0/16 learned to 10.1.10.4",
+            "rs1: 10.2.0.0/16 learned to 10.1.10.4",
+            "rs1: 10.3.0.0/16 learned to 10.2.10.4",
+        ]
+    );
+}
+
+#[test]
+fn after_a_write_that_failed_the_file_is_as_long_as_it_is() {
+    let place = Place::new();
+    let mut log = LogFile::open(place.path(), 1 << 20).unwrap();
+    log.append(b"one\n").unwrap();
+    log.break_file(b"a part");
+    log.append(b"two\n").unwrap_err();
+    assert_eq!(log.length(), length(&place.path()));
 }
 
 // -- Helpers -------------------------------------------------------------------------------------

@@ -155,6 +155,9 @@ pub struct Port {
     pub own_table: TableName,
     /// Learned table.
     pub learned_table: Option<TableName>,
+    /// Which learned table it takes is not known yet. A port that an earlier run has left keeps its
+    /// tables until it is.
+    pub awaits_learned: bool,
     /// Addresses of the machine behind it.
     pub addresses: Vec<IpAddr>,
     /// Its MAC address, if it is bound to one.

@@ -140,6 +140,12 @@ impl Fib {
         self.note_port(interface, before);
     }
 
+    /// Whether a port is wanted that names this table.
+    #[must_use]
+    pub fn has_ports(&self, table: &TableName) -> bool {
+        self.tables.get(table).is_some_and(|table| table.ports > 0)
+    }
+
     /// Wants no port on this interface.
     pub fn remove_port(&mut self, interface: &InterfaceName) {
         if let Some(before) = self.ports.remove(interface) {

@@ -49,6 +49,8 @@ pub(super) struct Subnet<'a> {
     pub(super) name: &'a SubnetName,
     pub(super) own: &'a [OwnCandidate],
     pub(super) table: Option<&'a RouteTable>,
+    /// Its ports take what gateways of this kind are sent, whatever its route table says.
+    pub(super) gateway: Option<PeerKind>,
     /// Learned prefixes whose packets are dropped.
     pub(super) dropping: Option<&'a BTreeMap<IpNet, Dropping>>,
     /// Every network.
@@ -145,10 +147,8 @@ impl Subnet<'_> {
         if !excluded && !path.is_member() {
             return None;
         }
-        if let Some(table) = self
-            .table
-            .filter(|table| table.propagate == Propagate::NONE)
-        {
+        let table = self.table.filter(|_| self.gateway.is_none());
+        if let Some(table) = table.filter(|table| table.propagate == Propagate::NONE) {
             return Some(format!(
                 "route table \"{}\" keeps learned routes out [propagate_routes]",
                 table.name
@@ -160,7 +160,7 @@ impl Subnet<'_> {
         if !excluded {
             return None;
         }
-        let partial = self.table.filter(|table| table.propagate != Propagate::ALL);
+        let partial = table.filter(|table| table.propagate != Propagate::ALL);
         let by_table = partial.map(|table| {
             let let_in = PeerKind::ALL.into_iter();
             let let_in = let_in.filter(|kind| table.propagate.from(*kind));

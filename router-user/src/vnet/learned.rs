@@ -6,9 +6,13 @@
 //! in its network, and in no other. Where no port forwards by the table it stays empty, and only what
 //! other routes depend on is noted.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use ipnet::IpNet;
 
 use super::{network::Network, own::LearnedDefaults};
@@ -29,8 +33,14 @@ pub(super) struct LearnedTable {
     resettle: bool,
     /// A port's packets take these routes.
     forwarding: bool,
-    /// None did before what is pending: nothing is to stand from then.
-    clear: bool,
+    /// How many of what is pending came before all is to be told anew.
+    anew: Option<usize>,
+    /// Prefixes that have not been told anew. Their routes stand while ports take them.
+    outdated: HashSet<IpNet>,
+    /// Likewise those that others depend on.
+    outdated_marks: BTreeSet<IpNet>,
+    /// All has been told anew: what is outdated goes, whoever takes it.
+    complete: bool,
 }
 
 /// Why packets to a learned prefix are dropped.
@@ -56,7 +66,10 @@ impl LearnedTable {
             defaults: LearnedDefaults::default(),
             resettle: false,
             forwarding: true,
-            clear: false,
+            anew: None,
+            outdated: HashSet::default(),
+            outdated_marks: BTreeSet::new(),
+            complete: false,
         }
     }
 
@@ -66,7 +79,27 @@ impl LearnedTable {
         self.forwarding = forwarding;
         if !forwarding {
             self.pending.clear();
-            self.clear = true;
+            self.anew = Some(0);
+            self.complete = false;
+            let marks = |_: &IpNet, why: &mut Dropping| *why == Dropping::Unresolvable;
+            self.dropping.retain(marks);
+        }
+    }
+
+    /// From now on all is told anew; until that is [`complete`](Self::complete), what was told holds.
+    pub(super) fn begin_anew(&mut self) {
+        self.anew = Some(self.pending.len());
+        self.complete = false;
+        self.outdated_marks = self.dropping.keys().copied().collect();
+        self.outdated_marks.extend(self.defaults.prefixes());
+    }
+
+    /// All that stands has been told.
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+        for prefix in std::mem::take(&mut self.outdated_marks) {
+            self.dropping.remove(&prefix);
+            self.defaults.note(&prefix, false);
         }
     }
 
@@ -80,6 +113,7 @@ impl LearnedTable {
 
     pub(super) fn learn(&mut self, change: LearnedChange) {
         let prefix = change.prefix.trunc();
+        self.outdated_marks.remove(&prefix);
         self.defaults.note(&prefix, change.route.is_some());
         let dropping = change.route.as_ref().and_then(|route| {
             if route.blackhole {
@@ -100,18 +134,41 @@ impl LearnedTable {
     }
 
     pub(super) fn apply_to(&mut self, fib: &mut Fib) {
-        if std::mem::take(&mut self.clear) {
-            fib.clear_table(&self.name);
+        let mut pending = std::mem::take(&mut self.pending);
+        if let Some(before) = self.anew.take() {
+            let after = pending.split_off(before);
+            self.put(pending, fib);
+            let standing = fib.routes(&self.name);
+            self.outdated = standing.map(|(prefix, _)| prefix).collect();
+            pending = after;
         }
         // In the order of events: what is pending may still lead into the former network.
-        for (prefix, group) in std::mem::take(&mut self.pending) {
+        self.put(pending, fib);
+        if std::mem::take(&mut self.resettle) {
+            self.resettle(fib);
+        }
+    }
+
+    /// Removes what is outdated, unless ports take it that have not been told what else they are to
+    /// take.
+    pub(super) fn remove_outdated(&mut self, fib: &mut Fib) {
+        if self.outdated.is_empty() || (!self.complete && fib.has_ports(&self.name)) {
+            return;
+        }
+        for prefix in std::mem::take(&mut self.outdated) {
+            fib.remove_route(&self.name, &prefix);
+        }
+    }
+
+    fn put(&mut self, changes: Vec<(IpNet, Option<SharedGroup>)>, fib: &mut Fib) {
+        for (prefix, group) in changes {
+            if !self.outdated.is_empty() {
+                self.outdated.remove(&prefix);
+            }
             match group {
                 Some(group) => fib.put_route(&self.name, prefix, learned(group)),
                 None => fib.remove_route(&self.name, &prefix),
             }
-        }
-        if std::mem::take(&mut self.resettle) {
-            self.resettle(fib);
         }
     }
 

@@ -41,7 +41,7 @@ use effective::Wanted;
 use learned::{LearnedTable, Reach};
 use network::{LiveMembers, Network, Slot};
 use own::{LearnedDefaults, OwnCandidate};
-use placement::{Contents, Placements, SlotKey, TakenView};
+use placement::{Contents, FormerViews, Placements, View};
 use server::{Concerned, Server};
 
 /// The virtual networks of a configuration and what their route servers have learned.
@@ -111,6 +111,7 @@ impl Vnets {
             let mut known = known.unwrap_or_else(|| Server::new(&server.name, reach.clone()));
             let users = users.get(&server.name).map_or(&[][..], |users| users);
             known.reconfigure(reach, users);
+            known.retain_members(&server.gateways);
             self.servers.insert(server.name.clone(), known);
         }
         let retired = former.into_values().flat_map(Server::into_tables);
@@ -161,6 +162,7 @@ impl Vnets {
             self.place(&vnet, &former, fib);
         }
         for (name, server) in &mut self.servers {
+            server.remove_outdated(fib);
             if server.has_dropped() {
                 server.retire(&self.placements.views_of(name), fib);
             }
@@ -168,13 +170,8 @@ impl Vnets {
     }
 
     /// Places the subnets of a network that is not placed. Ports whose view is yet to be assigned
-    /// keep what they had; those that had nothing wait.
-    fn place(
-        &mut self,
-        vnet: &VnetName,
-        former: &BTreeMap<SlotKey, Option<TakenView>>,
-        fib: &mut Fib,
-    ) {
+    /// keep what they had; those that had nothing say that they wait for it.
+    fn place(&mut self, vnet: &VnetName, former: &FormerViews, fib: &mut Fib) {
         let Some(network) = self.networks.get(vnet) else {
             return;
         };
@@ -182,13 +179,14 @@ impl Vnets {
         let mut made: Vec<(Option<&str>, LearnedDefaults, Contents)> = Vec::new();
         for subnet in &network.subnets {
             for slot in network.slots(subnet) {
-                let had = former.get(&(subnet.name.clone(), slot.gateway));
-                let Some(view) = self.view_to_take(network, subnet, &slot, had) else {
-                    continue;
+                let view = self.view_to_take(network, subnet, &slot, former);
+                let taken = match &view {
+                    View::Taken((server, id, _)) => {
+                        let server = self.servers.get(server);
+                        server.and_then(|server| server.view(*id))
+                    }
+                    View::None | View::Awaited => None,
                 };
-                let taken = view
-                    .as_ref()
-                    .and_then(|(server, id, _)| self.servers.get(server)?.view(*id));
                 let defaults = taken.map(LearnedTable::defaults).unwrap_or_default();
                 let table = network.table_of(subnet).map(|table| table.name.as_str());
                 let known = made
@@ -208,34 +206,34 @@ impl Vnets {
         }
     }
 
-    /// The view that ports are to take; `None`: they are not to be placed yet.
-    #[expect(
-        clippy::option_option,
-        reason = "no view yet is not the same as never one"
-    )]
+    /// The view that ports are to take: until their use is assigned one, what they had.
     fn view_to_take(
         &self,
         network: &Network,
         subnet: &Subnet,
         slot: &Slot<'_>,
-        had: Option<&Option<TakenView>>,
-    ) -> Option<Option<TakenView>> {
+        former: &FormerViews,
+    ) -> View {
         let Some(name) = network.server() else {
-            return Some(None);
+            return View::None;
         };
         let of = network.learned_use(subnet, slot.gateway);
         let assigned = self.servers.get(name).and_then(|server| {
             let id = server.complete(&of)?;
             Some((name.clone(), id, server.view(id)?.name().clone()))
         });
-        if assigned.is_some() {
-            return Some(assigned);
-        }
-        let had = had?.clone();
-        Some(had.filter(|(server, id, _)| {
-            let server = self.servers.get(server);
-            server.is_some_and(|server| server.view(*id).is_some())
-        }))
+        // Its ports may have stood in other subnets, or become a gateway's.
+        let had = || {
+            let ports = slot.ports.iter();
+            let had = ports.filter_map(|port| former.get(&port.interface)?.as_ref());
+            // Another view may have taken the table over.
+            let mut stands = had.filter_map(|(server, _, table)| {
+                let id = self.servers.get(server)?.view_of_table(table)?;
+                Some((server.clone(), id, table.clone()))
+            });
+            stands.next()
+        };
+        assigned.or_else(had).map_or(View::Awaited, View::Taken)
     }
 
     /// Who uses what a route server learns: every distinct use by a subnet or a gateway's port.
@@ -359,6 +357,18 @@ impl Vnets {
         Some(&port.interface)
     }
 
+    /// The networks that packets with this source may not enter from a subnet with a port that
+    /// forwards: those that take only what is of the subnet's own network, if the source is not.
+    #[must_use]
+    pub fn closed_to(&self, vnet: &VnetName, subnet: &SubnetName, source: IpAddr) -> Vec<VnetName> {
+        let closed = self.networks.get(vnet).and_then(|network| {
+            let subnet = network.subnet(subnet)?;
+            let forwards = subnet.ports.iter().any(|port| port.ip_forwarding);
+            (forwards && !network.own.contains(source)).then(|| network.restricted.clone())
+        });
+        closed.unwrap_or_default()
+    }
+
     /// Every subnet, by network.
     pub fn subnets(&self) -> impl Iterator<Item = (&VnetName, &SubnetName)> {
         self.networks.values().flat_map(|network| {
@@ -437,6 +447,7 @@ impl Vnets {
             name: &subnet.name,
             own: &self.own_candidates(network, subnet, defaults),
             table: network.table_of(subnet),
+            gateway: self.gateway_of(vnet, &subnet.name).flatten(),
             dropping: table.map(LearnedTable::dropping),
             others: &self.networks,
         }))

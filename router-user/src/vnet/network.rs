@@ -27,10 +27,10 @@ use crate::{
 pub(super) struct Space {
     pub(super) vnet: VnetName,
     pub(super) prefixes: Vec<IpNet>,
-    /// The gateway host's addresses in its subnets.
+    /// The gateway host's addresses on its ports.
     pub(super) gateways: BTreeSet<IpAddr>,
-    /// Those of the instances of its route servers.
-    pub(super) instances: BTreeSet<IpAddr>,
+    /// Those that no port has: of the instances of its route servers, and in subnets without ports.
+    pub(super) elsewhere: BTreeSet<IpAddr>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,12 +80,16 @@ impl Space {
             .filter(|server| servers.iter().any(|own| own.name == server.name))
             .flat_map(|server| &server.instances)
             .flat_map(|instance| &instance.addresses);
-        let gateways = vnet.subnets.iter().flat_map(|subnet| &subnet.gateways);
+        let gateways = |with_ports: bool| {
+            let subnets = vnet.subnets.iter();
+            let subnets = subnets.filter(move |subnet| subnet.ports.is_empty() != with_ports);
+            subnets.flat_map(|subnet| &subnet.gateways).copied()
+        };
         Arc::new(Self {
             vnet: vnet.name.clone(),
             prefixes: vnet.prefixes.clone(),
-            gateways: gateways.copied().collect(),
-            instances: instances.copied().collect(),
+            gateways: gateways(true).collect(),
+            elsewhere: instances.copied().chain(gateways(false)).collect(),
         })
     }
 
@@ -189,14 +193,8 @@ impl Network {
 
     fn gateway_of(&self, port: &Port) -> Option<PeerKind> {
         let mut gateways = self.route_server.iter().flat_map(|used| &used.gateways);
-        let is_member = |members: &GatewayMembers| match members {
-            GatewayMembers::Addresses(members) => {
-                port.addresses.iter().any(|own| members.contains(own))
-            }
-            GatewayMembers::Range { prefix, .. } => {
-                port.addresses.iter().any(|own| prefix.contains(own))
-            }
-        };
+        let is_member =
+            |members: &GatewayMembers| port.addresses.iter().any(|own| members.include(*own));
         let gateway = gateways.find(|gateway| is_member(&gateway.members));
         gateway.map(|gateway| gateway.kind)
     }

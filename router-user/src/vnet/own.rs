@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
     fib::{Group, Member, NextHop, Precedence, RouteSpec, SharedGroup},
@@ -96,6 +96,13 @@ impl LearnedDefaults {
                 IpNet::V6(_) => self.v6 = learned,
             }
         }
+    }
+
+    /// The default routes that are learned.
+    pub(super) fn prefixes(self) -> impl Iterator<Item = IpNet> {
+        let v4 = self.v4.then(|| IpNet::V4(Ipv4Net::default()));
+        let v6 = self.v6.then(|| IpNet::V6(Ipv6Net::default()));
+        v4.into_iter().chain(v6)
     }
 
     fn of_family(self, prefix: &IpNet) -> bool {

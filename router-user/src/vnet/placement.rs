@@ -26,6 +26,18 @@ pub(super) type Contents = Arc<[(IpNet, RouteSpec)]>;
 /// The view that ports take, and its table.
 pub(super) type TakenView = (RouteServerName, LearnedViewId, TableName);
 
+/// What ports take of what is learned.
+pub(super) enum View {
+    /// Their network uses no route server.
+    None,
+    /// It is yet to be assigned.
+    Awaited,
+    Taken(TakenView),
+}
+
+/// The view that each port of a network took, if it took one.
+pub(super) type FormerViews = BTreeMap<InterfaceName, Option<TakenView>>;
+
 /// Ports of a network that stand or fall together.
 pub(super) type SlotKey = (SubnetName, Option<PeerKind>);
 
@@ -51,20 +63,14 @@ struct OwnTable {
 }
 
 impl Placements {
-    /// Takes everything of a network out of the FIB, and tells which views its ports took. What is
-    /// placed again before the FIB is asked for changes never left.
-    pub(super) fn remove(
-        &mut self,
-        vnet: &VnetName,
-        fib: &mut Fib,
-    ) -> BTreeMap<SlotKey, Option<TakenView>> {
-        let mut taken = BTreeMap::new();
-        for (key, placed) in self.slots.remove(vnet).into_iter().flatten() {
-            for interface in &placed.ports {
-                fib.remove_port(interface);
-            }
-            if !placed.ports.is_empty() {
-                taken.insert(key, placed.view);
+    /// Takes everything of a network out of the FIB, and tells which view each of its ports took.
+    /// What is placed again before the FIB is asked for changes never left.
+    pub(super) fn remove(&mut self, vnet: &VnetName, fib: &mut Fib) -> FormerViews {
+        let mut taken = FormerViews::new();
+        for placed in self.slots.remove(vnet).unwrap_or_default().into_values() {
+            for interface in placed.ports {
+                fib.remove_port(&interface);
+                taken.insert(interface, placed.view.clone());
             }
             let Entry::Occupied(mut own) = self.tables.entry(placed.table) else {
                 continue;
@@ -85,9 +91,14 @@ impl Placements {
         subnet: &Subnet,
         slot: &Slot<'_>,
         contents: Contents,
-        view: Option<TakenView>,
+        view: View,
         fib: &mut Fib,
     ) {
+        let awaits_learned = matches!(view, View::Awaited);
+        let view = match view {
+            View::Taken(view) => Some(view),
+            View::None | View::Awaited => None,
+        };
         let table = self.table_of(contents, fib);
         for port in &slot.ports {
             let restricted = if port.ip_forwarding && !planted!(NobodyIsRestricted) {
@@ -101,6 +112,7 @@ impl Placements {
                 vnet: network.name().clone(),
                 own_table: table.clone(),
                 learned_table: view.as_ref().map(|(.., table)| table.clone()),
+                awaits_learned,
                 addresses: port.addresses.clone(),
                 mac: port.mac,
                 gateways: subnet.gateways.clone(),

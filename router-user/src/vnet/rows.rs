@@ -72,19 +72,19 @@ fn system(network: &Network) -> impl Iterator<Item = OwnRow> {
     private.chain(defaults)
 }
 
-/// The gateway host's addresses in a network. Those of its subnets' gateways are known to the data
-/// plane as hosts of the network, so what delivers there reaches them too; an instance's are known
-/// by their rows alone.
+/// The gateway host's addresses in a network. Those that a port has are known to the data plane as
+/// hosts of the network, so what delivers there reaches them too; the others are known by their rows
+/// alone.
 fn platform(space: &Space, delivering: &Hop) -> impl Iterator<Item = OwnRow> {
     let row = |address: &IpAddr| system_row((*address).into(), Hop::Host, Role::Platform);
     let gateways = space.gateways.iter();
-    let instances = space.instances.difference(&space.gateways);
+    let elsewhere = space.elsewhere.difference(&space.gateways);
     gateways
         .map(move |address| OwnRow {
             delivered_by: Some(delivering.clone()),
             ..row(address)
         })
-        .chain(instances.map(row))
+        .chain(elsewhere.map(row))
 }
 
 fn user_defined(

@@ -10,6 +10,7 @@ use super::{
     network::{LiveMembers, Network},
 };
 use crate::{
+    config::Gateway,
     fib::Fib,
     names::{RouteServerName, TableName, VnetName},
     rib::{LearnedChange, LearnedViewId},
@@ -27,8 +28,6 @@ pub(super) struct Server {
     /// Views that tell nothing any more. Each stays while ports take it that have not been assigned
     /// another one.
     dropped: BTreeSet<LearnedViewId>,
-    /// Tables that are to go.
-    retired: Vec<TableName>,
 }
 
 /// Whose routes may be others now.
@@ -66,7 +65,6 @@ impl Server {
             uses: BTreeMap::new(),
             members: LiveMembers::new(),
             dropped: BTreeSet::new(),
-            retired: Vec::new(),
         }
     }
 
@@ -93,10 +91,16 @@ impl Server {
         }
     }
 
+    /// Forgets the members of gateways that are not configured any more.
+    pub(super) fn retain_members(&mut self, gateways: &[Gateway]) {
+        self.members
+            .retain(|name, _| gateways.iter().any(|gateway| gateway.name == *name));
+    }
+
     /// Takes over what it tells, and says whose routes that may change.
     pub(super) fn report(&mut self, report: Report) -> Concerned {
         match report {
-            Report::View(id, plan) => self.plan(id, &plan),
+            Report::View(id, plan) => return self.plan(id, &plan),
             Report::Changes(changes) => return self.learned(changes),
             Report::Assign(of, view) => return self.assign(of, view),
             Report::Drop(id) => return self.drop_view(id),
@@ -111,11 +115,15 @@ impl Server {
     }
 
     pub(super) fn apply_to(&mut self, fib: &mut Fib) {
-        for table in self.retired.drain(..) {
-            fib.clear_table(&table);
-        }
         for table in self.views.values_mut() {
             table.apply_to(fib);
+        }
+    }
+
+    /// Removes what nobody takes any more; once all ports are placed.
+    pub(super) fn remove_outdated(&mut self, fib: &mut Fib) {
+        for table in self.views.values_mut() {
+            table.remove_outdated(fib);
         }
     }
 
@@ -138,12 +146,18 @@ impl Server {
     /// Its tables, once it is configured no more.
     pub(super) fn into_tables(self) -> impl Iterator<Item = TableName> {
         let views = self.views.into_values();
-        let standing = views.map(|table| table.name().clone());
-        self.retired.into_iter().chain(standing)
+        views.map(|table| table.name().clone())
     }
 
     pub(super) fn view(&self, id: LearnedViewId) -> Option<&LearnedTable> {
         self.views.get(&id)
+    }
+
+    /// The view whose routes stand in a table.
+    pub(super) fn view_of_table(&self, name: &TableName) -> Option<LearnedViewId> {
+        let mut views = self.views.iter();
+        let (id, _) = views.find(|(_, table)| table.name() == name)?;
+        Some(*id)
     }
 
     /// The view that a use takes, once all has been told that its ports need.
@@ -174,22 +188,26 @@ impl Server {
         })
     }
 
-    fn plan(&mut self, id: LearnedViewId, plan: &ViewPlan) {
+    /// A new view under the name of one that was dropped takes over its table: ports may take it
+    /// that have not been assigned another one.
+    fn plan(&mut self, id: LearnedViewId, plan: &ViewPlan) -> Concerned {
+        let mut concerned = Concerned::Nobody;
         if !self.views.contains_key(&id) {
-            let table = LearnedTable::new(&self.name, &plan.label, self.reach.clone());
-            let mut dropped = self.dropped.iter().copied();
-            let same_name =
-                dropped.find(|id| self.views.get(id).map(LearnedTable::name) == Some(table.name()));
-            if let Some(former) = same_name {
-                self.dropped.remove(&former);
-                self.views.remove(&former);
-                self.retired.push(table.name().clone());
+            let mut table = LearnedTable::new(&self.name, &plan.label, self.reach.clone());
+            let same_name = self.view_of_table(table.name());
+            if let Some(former) = same_name.filter(|id| self.dropped.remove(id))
+                && let Some(taken_over) = self.views.remove(&former)
+            {
+                table = taken_over;
+                table.begin_anew();
+                concerned = Concerned::TakersOf(BTreeSet::from([former]));
             }
             self.views.insert(id, table);
         }
         if let Some(table) = self.views.get_mut(&id) {
             table.set_forwarding(plan.forwarding);
         }
+        concerned
     }
 
     /// Takes over routes, at O(1) each. Those of a view that was not planned are passed over.
@@ -222,6 +240,9 @@ impl Server {
             return Concerned::Nobody;
         };
         used.assigned = Some(Assigned { view, forwarding });
+        if forwarding && let Some(table) = self.views.get_mut(&view) {
+            table.complete();
+        }
         Concerned::Networks(used.networks.clone())
     }
 

@@ -146,6 +146,7 @@ pub(crate) fn port(name: &str, subnet: u8) -> Port {
         vnet: "hub".into(),
         own_table: OWN.into(),
         learned_table: Some(LEARNED.into()),
+        awaits_learned: false,
         addresses: vec![
             format!("10.1.{subnet}.4").parse().unwrap(),
             format!("fd00:1:0:{subnet}::4").parse().unwrap(),

@@ -178,6 +178,29 @@ async fn metrics_are_text_at_the_socket_and_over_tcp_and_nothing_else_is_served_
     server.abort();
 }
 
+#[tokio::test]
+async fn connections_for_metrics_are_few_at_a_time_and_end_after_a_while() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    let bounded = Bounded::new(free, Duration::from_millis(300));
+    let server = tokio::spawn(serve_bounded(bounded, Fake(Events::none())));
+    let mut idle = Vec::new();
+    for _ in 0..16 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    let begun = std::time::Instant::now();
+    let late = TcpStream::connect(address).await.unwrap();
+    let answer = exchange(late, "/metrics").await;
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    let waited = begun.elapsed();
+    assert!(waited > Duration::from_millis(100), "{waited:?}");
+    for mut stream in idle {
+        let ended = stream.read(&mut [0; 64]).await;
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    }
+    server.abort();
+}
+
 /// A daemon that knows events and metrics only.
 struct Lab {
     folder: tempfile::TempDir,

@@ -1,7 +1,7 @@
 //! `[daemon]`: the event log and the metrics.
 
 use super::edited;
-use crate::config::{DEFAULT_EVENT_LOG, parse};
+use crate::config::{DEFAULT_EVENT_LOG, parse, parse_with_warnings};
 
 #[test]
 fn events_are_kept_by_default_and_elsewhere_or_nowhere_if_told_so() {
@@ -25,6 +25,17 @@ fn events_are_kept_by_default_and_elsewhere_or_nowhere_if_told_so() {
     assert_eq!(elsewhere.event_log_size, 1 << 20);
     assert_eq!(elsewhere.metrics, Some("[::1]:9465".parse().unwrap()));
     assert_eq!(daemon("event_log = \"\"").event_log, None);
+}
+
+#[test]
+fn metrics_for_whoever_can_reach_the_host_are_warned_of() {
+    let warnings = |address: &str| {
+        let line = format!("[daemon]\nmetrics = \"{address}\"\n");
+        let text = edited(&[("[daemon]\n", &line)]);
+        parse_with_warnings(&text, "x.toml").unwrap().warnings.len()
+    };
+    assert_eq!(warnings("192.0.2.1:9465"), warnings("127.0.0.1:9465") + 1);
+    assert_eq!(warnings("[::]:9465"), warnings("[::1]:9465") + 1);
 }
 
 #[test]

@@ -396,6 +396,20 @@ fn an_appliance_that_a_network_does_not_reach_is_a_warning() {
     );
 }
 
+#[test]
+fn propagation_that_a_gateway_s_ports_ignore_is_a_warning() {
+    let table = changed(HUB, "\"to-spokes\"", "\"spoke-routes\"");
+    let ignored = "propagate_routes of table spoke-routes has no effect in subnet hub/gateways";
+    let count = |text: &str| {
+        let told = warnings(text);
+        told.iter().filter(|it| it.contains(ignored)).count()
+    };
+    assert_eq!(count(&table), 0, "one port is no gateway's");
+    let jump = "[[vnet.subnet.port]]\ninterface = \"jump\"\naddresses = [\"10.1.3.240\"]\n";
+    assert_eq!(count(&changed(&table, jump, "")), 1);
+    assert_eq!(count(&changed(HUB, jump, "")), 0, "all propagates");
+}
+
 /// 500 networks with 4 subnets each, all peered with a hub and every second one with its neighbour.
 #[test]
 fn hundreds_of_networks_are_read_and_compared_in_no_time() {

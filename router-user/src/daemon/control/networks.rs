@@ -1,6 +1,6 @@
 //! What the networks have: effective routes, and the way of a packet.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{Control, forwarding::unavailable, split};
 use crate::{
@@ -13,6 +13,20 @@ use crate::{
     names::{RouteServerName, SubnetName, VnetName},
     route_server::{Filter, LearnedUse},
 };
+
+/// Most rows of an answer for all subnets.
+const MOST_ROWS: usize = 50_000;
+
+/// The routes of all subnets are many times those of one.
+fn bounded(filter: &EffectiveFilter, rows: usize) -> Answer<()> {
+    if filter.subnet.is_some() || rows <= MOST_ROWS {
+        return Ok(());
+    }
+    Err(ApiError::invalid(
+        format!("all subnets together have more than {MOST_ROWS} such routes"),
+        "name a subnet, or one prefix without those inside it",
+    ))
+}
 
 impl Control {
     /// `show effective`.
@@ -41,20 +55,26 @@ impl Control {
             ..Filter::default()
         };
         let mut all = Vec::new();
-        let mut learned: Option<(_, Arc<[LearnedRow]>)> = None;
+        // Of one prefix there are few, and many subnets see the same.
+        let keep = narrow.prefix.is_some();
+        let mut learned: BTreeMap<_, Arc<[LearnedRow]>> = BTreeMap::new();
         for (vnet, subnet) in subnets {
             let of = self.learned_use(&vnet, &subnet).await?;
-            let paths = match &learned {
-                Some((known, paths)) if *known == of => paths.clone(),
-                _ => {
+            let paths = match learned.get(&of) {
+                Some(paths) => paths.clone(),
+                None => {
                     let asked = self.learned_by(&of, vec![narrow.clone()]);
                     let paths: Arc<[LearnedRow]> = asked.await?.into();
-                    learned = Some((of, paths.clone()));
+                    if !keep {
+                        learned.clear();
+                    }
+                    learned.insert(of, paths.clone());
                     paths
                 }
             };
             let rows = core.ask(move |core| core.vnets.effective_routes(&vnet, &subnet, &paths));
             all.extend(rows.await?.into_iter().filter(|row| filter.takes(row)));
+            bounded(&filter, all.len())?;
         }
         Ok(all)
     }
@@ -77,13 +97,16 @@ impl Control {
         let of = self.learned_use(&vnet, &subnet).await?;
         let paths = self.learned_by(&of, covering.collect()).await?;
         let paths: Arc<[LearnedRow]> = paths.into();
-        let (candidates, tables, attached) = {
+        let from = query.from;
+        let (candidates, tables, attached, closed) = {
             let paths = paths.clone();
             let (vnet, subnet) = (vnet.clone(), subnet.clone());
             core.ask(move |core| {
                 let candidates = core.vnets.candidates(&vnet, &subnet, to, &paths);
                 let attached = core.vnets.attached(&vnet, to).cloned();
-                (candidates, core.vnets.tables(&vnet, &subnet), attached)
+                let closed = from.map(|from| core.vnets.closed_to(&vnet, &subnet, from));
+                let tables = core.vnets.tables(&vnet, &subnet);
+                (candidates, tables, attached, closed.unwrap_or_default())
             })
             .await?
         };
@@ -105,6 +128,7 @@ impl Control {
             paths: paths.to_vec(),
             lookup,
             flow,
+            closed,
             flow_seed: config.dataplane.flow_seed,
         }))
     }
@@ -157,5 +181,23 @@ impl Control {
                 rows.collect()
             })
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EffectiveFilter, MOST_ROWS, bounded};
+
+    #[test]
+    fn the_rows_of_all_subnets_are_bounded_and_those_of_one_are_not() {
+        let all = EffectiveFilter::default();
+        assert!(bounded(&all, MOST_ROWS).is_ok());
+        let refused = bounded(&all, MOST_ROWS + 1).unwrap_err();
+        assert!(refused.remedy.contains("name a subnet"), "{refused:?}");
+        let one = EffectiveFilter {
+            subnet: Some("apps".into()),
+            ..all
+        };
+        assert!(bounded(&one, 20 * MOST_ROWS).is_ok());
     }
 }

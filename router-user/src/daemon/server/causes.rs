@@ -28,7 +28,7 @@ pub(super) enum Why {
 }
 
 /// What happened since routes were last handed on.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Causes {
     known: SmallVec<[Why; MOST]>,
     more: bool,
@@ -60,8 +60,11 @@ impl Causes {
         }
     }
 
-    /// Nothing came of it.
-    pub(super) fn clear(&mut self) {
+    /// Nothing more comes of it; `deferred`: routes are yet to be selected by what has happened.
+    pub(super) fn settle(&mut self, deferred: bool) {
+        if deferred {
+            return;
+        }
         self.known.clear();
         self.more = false;
     }
@@ -135,7 +138,10 @@ mod tests {
         let cause = causes.take(|_| None);
         assert!(cause.text.ends_with("instance 3 was stopped, others"));
         causes.note(Why::Time);
-        causes.clear();
+        causes.settle(true);
+        let told = causes.clone().take(|_| None).text;
+        assert!(told.starts_with("what waited"), "{told}");
+        causes.settle(false);
         assert_eq!(causes.take(|_| None), Cause::default());
     }
 }

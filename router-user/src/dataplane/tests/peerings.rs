@@ -85,6 +85,57 @@ fn a_restart_takes_over_a_set_that_is_wanted_and_sweeps_one_that_is_not() {
 }
 
 #[test]
+fn what_a_killed_run_left_of_a_set_is_not_the_next_one_s() {
+    let (world, reconciler) = start();
+    // Its name was forgotten, and it was not removed yet.
+    world.borrow_mut().restricted.insert((1, 77));
+    let mut reconciler = restart(&world, reconciler);
+    assert!(world.borrow().restricted.is_empty());
+    let nva = restricting(port("nva", &[]), &["spoke1"]);
+    apply(&mut reconciler, &[nva]);
+    let spoke1 = vnet(&mut reconciler, "spoke1");
+    assert_eq!(restricted(&world, 3), [spoke1]);
+}
+
+#[test]
+fn a_set_that_holds_more_than_it_should_is_put_right_before_a_port_names_it() {
+    let (world, mut reconciler) = start();
+    let nva = restricting(port("nva", &[]), &["spoke1"]);
+    apply(&mut reconciler, std::slice::from_ref(&nva));
+    // Its interface went, and the run that had it could not finish.
+    world.borrow_mut().published.remove(&3);
+    world.borrow_mut().restricted.insert((1, 77));
+    let mut reconciler = restart(&world, reconciler);
+    apply(&mut reconciler, &[nva]);
+    let spoke1 = vnet(&mut reconciler, "spoke1");
+    assert_eq!(restricted(&world, 3), [spoke1]);
+}
+
+#[test]
+fn a_set_that_finds_no_room_leaves_nothing() {
+    let (world, mut reconciler) = start();
+    world.borrow_mut().max_restricted = Some(1);
+    let nva = restricting(port("nva", &[]), &["spoke1", "spoke2"]);
+    apply(&mut reconciler, std::slice::from_ref(&nva));
+    assert!(!world.borrow().published.contains_key(&3));
+    world.borrow_mut().max_restricted = Some(0);
+    grace(&world, &mut reconciler);
+    assert!(world.borrow().restricted.is_empty());
+    let names = |world: &Rc<RefCell<World>>| {
+        let world = world.borrow();
+        let names = world.names.iter();
+        let names = names.filter(|(name, _)| name.text.starts_with(b"restricted "));
+        names.count()
+    };
+    assert_eq!(names(&world), 0);
+
+    world.borrow_mut().max_restricted = None;
+    apply(&mut reconciler, &[nva]);
+    assert_eq!(restricted(&world, 3).len(), 2);
+    assert_eq!(names(&world), 1);
+}
+
+#[test]
 fn an_attached_next_hop_asks_the_network_that_it_names() {
     let (world, mut reconciler) = start();
     let mut machine = port("vm1", &["10.2.1.4"]);

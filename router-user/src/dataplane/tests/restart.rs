@@ -1,7 +1,9 @@
 //! What an earlier run left, while it is being relearned.
 
+use router_common::maps::port_flags;
+
 use super::*;
-use crate::dataplane::Inherited;
+use crate::dataplane::{Inherited, ports::Attachment};
 
 #[test]
 fn what_stale_routes_name_stands_until_all_is_relearned() {
@@ -101,4 +103,86 @@ fn what_was_inherited_is_told_by_family() {
         ipv6: false,
     };
     assert_eq!(reconciler.inherited(), ipv4);
+}
+
+#[test]
+fn a_port_that_waits_for_its_learned_table_keeps_its_tables_and_is_attached_again_meanwhile() {
+    let (world, mut reconciler) = start();
+    let stand = [
+        host(),
+        group(1, &[NextHop::Host]),
+        route("10.0.0.0/8", 1),
+        with_tables("t", Some("learned")),
+    ];
+    apply(&mut reconciler, &stand);
+    let tables = |world: &Rc<RefCell<World>>, ifindex: u32| {
+        let world = world.borrow();
+        let port = world.ports[&world.published[&ifindex]];
+        (port.own_table, port.learned_table)
+    };
+    let before = tables(&world, 1);
+    assert_ne!(before.1, 0);
+
+    let mut reconciler = restart(&world, reconciler);
+    // What is wanted of the port itself holds at once, its tables wait.
+    let mut other = with_tables("other", None);
+    if let Change::PutPort(port) = &mut other {
+        port.ip_forwarding = true;
+    }
+    apply(&mut reconciler, &[other.clone(), waiting(port("nva", &[]))]);
+    assert_eq!(tables(&world, 1), before);
+    assert_eq!(tables(&world, 3).1, 0, "there was none");
+    let flags = {
+        let world = world.borrow();
+        world.ports[&world.published[&1]].flags
+    };
+    assert_ne!(flags & port_flags::IP_FORWARDING, 0);
+    let state = &reconciler.ports["vm1"];
+    assert!(matches!(state.attachment, Attachment::Attached(_)));
+
+    // Its interface is made anew.
+    reconciler.host_event(Event::LinkGone { ifindex: 1 });
+    reconciler.host_event(Event::Link(Link {
+        ifindex: 9,
+        ..link("vm1", true)
+    }));
+    assert_eq!(tables(&world, 9), before);
+
+    apply(&mut reconciler, &[with_tables("other", Some("learned"))]);
+    assert_eq!(tables(&world, 9).1, before.1);
+    assert_ne!(tables(&world, 9).0, before.0);
+}
+
+#[test]
+fn a_port_that_still_waits_when_all_else_is_relearned_meets_nothing_that_goes() {
+    let (world, mut reconciler) = start();
+    let stands = with_tables("t", Some("learned"));
+    apply(&mut reconciler, &[stands]);
+    let mut reconciler = restart(&world, reconciler);
+    apply(&mut reconciler, &[with_tables("t", None)]);
+    let learned = |world: &Rc<RefCell<World>>| {
+        let world = world.borrow();
+        world.ports[&world.published[&1]].learned_table
+    };
+    assert_ne!(learned(&world), 0);
+    sweep(&mut reconciler, &[Change::Synchronised]);
+    assert_eq!(learned(&world), 0);
+}
+
+/// `vm1`; without a learned table it waits for one.
+fn with_tables(own: &str, learned: Option<&str>) -> Change {
+    let mut change = port("vm1", &["10.1.1.4"]);
+    if let Change::PutPort(port) = &mut change {
+        port.own_table = own.into();
+        port.learned_table = learned.map(Into::into);
+        port.awaits_learned = learned.is_none();
+    }
+    change
+}
+
+fn waiting(mut change: Change) -> Change {
+    if let Change::PutPort(port) = &mut change {
+        port.awaits_learned = true;
+    }
+    change
 }

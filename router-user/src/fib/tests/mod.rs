@@ -371,6 +371,7 @@ fn port(interface: &str, own_table: &str) -> Port {
         vnet: "hub".into(),
         own_table: own_table.into(),
         learned_table: None,
+        awaits_learned: false,
         addresses: vec![],
         mac: None,
         gateways: vec![],

@@ -191,6 +191,18 @@ fn learned_next_hops_lie_in_the_network_that_contains_them() {
 }
 
 #[test]
+fn networks_are_closed_to_what_a_port_forwards_that_is_not_of_its_own_network() {
+    let vnets = vnets(&hub_and_spokes());
+    let closed = |subnet: &str, source: &str| {
+        let closed = vnets.closed_to(&"hub".into(), &subnet.into(), ip(source));
+        closed.len()
+    };
+    assert_eq!(closed("nva", "10.250.0.1"), 2);
+    assert_eq!(closed("nva", "10.1.10.4"), 0, "it is at home");
+    assert_eq!(closed("apps", "10.250.0.1"), 0, "no port there forwards");
+}
+
+#[test]
 fn a_forwarding_port_is_restricted_towards_peers_that_take_no_forwarded_traffic() {
     let restricted = |config: &Config, interface: &str| -> Vec<VnetName> {
         let lab = Lab::new(config);

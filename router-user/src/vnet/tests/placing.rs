@@ -64,6 +64,34 @@ fn own_space_and_host_addresses_override_and_nothing_else_does() {
 }
 
 #[test]
+fn an_address_of_the_gateway_host_that_no_port_has_is_a_route_of_its_own() {
+    let mut config = super::peerings::hub_and_spokes();
+    let gateway = |config: &crate::config::Config, vnet: usize| {
+        let address = config.vnets[vnet].subnets[0].gateways[0];
+        format!("{address}/32")
+    };
+    let gateways = [gateway(&config, 0), gateway(&config, 1)];
+    let lab = Lab::new(&config);
+    let own = lab.own("sp2");
+    assert!(!gateways.iter().any(|gateway| lab.has(&own, gateway)));
+
+    for vnet in [0, 1] {
+        config.vnets[vnet].subnets[0].ports.clear();
+    }
+    let lab = Lab::new(&config);
+    let own = lab.own("sp2");
+    assert_eq!(lab.next_hop(&own, &gateways[0]), NextHop::Host);
+    assert!(
+        !lab.has(&own, &gateways[1]),
+        "it is not peered with this one"
+    );
+    let own = lab.own("sdwan");
+    for gateway in &gateways {
+        assert_eq!(lab.next_hop(&own, gateway), NextHop::Host);
+    }
+}
+
+#[test]
 fn a_port_carries_what_the_configuration_says() {
     let mut config = hub();
     config.vnets[0].subnets[2].ports[0].mac = Some("02:00:00:00:00:01".parse().unwrap());

@@ -198,6 +198,52 @@ fn members_of_a_range_count_while_their_session_is_up() {
 }
 
 #[test]
+fn members_of_a_gateway_that_is_not_configured_are_forgotten() {
+    let mut config = with_routes(&[("10.77.0.0/16", UserDefinedNextHop::VirtualNetworkGateway)]);
+    let range = GatewayMembers::Range {
+        prefix: net("10.1.3.0/27"),
+        max_members: 16,
+    };
+    let with = vec![gateway("vpn", PeerKind::Vpn, range)];
+    config.route_servers[0].gateways.clone_from(&with);
+    let mut lab = Lab::new(&config);
+    let report = Report::Members("vpn".into(), [ip("10.1.3.6")].into());
+    lab.vnets.report(&"rs1".into(), vec![report]);
+    lab.apply();
+    assert_eq!(lab.answer("vm1", "10.77.0.1"), "via hub 10.1.3.6");
+    for gateways in [vec![], with] {
+        config.route_servers[0].gateways = gateways;
+        lab.reconfigure(&config);
+        assert_eq!(lab.answer("vm1", "10.77.0.1"), "discard");
+    }
+}
+
+#[test]
+fn a_table_keeps_nothing_out_where_all_ports_are_a_gateway_s() {
+    let mut config = with_routes(&[]);
+    let members = GatewayMembers::Addresses(vec![ip("10.1.1.4")]);
+    config.route_servers[0].gateways = vec![gateway("vpn", PeerKind::Vpn, members)];
+    for propagate in [
+        Propagate::NONE,
+        Propagate {
+            nva: false,
+            ..Propagate::ALL
+        },
+    ] {
+        config.route_tables[0].propagate = propagate;
+        let vnets = vnets(&config);
+        let paths = [
+            path("10.250.0.0/16", "10.1.10.4", "best"),
+            path("10.251.0.0/16", "10.1.10.4", "excluded"),
+        ];
+        let rows = apps(&vnets, &paths);
+        assert_ne!(row(&rows, "10.250.0.0/16", "learned").state, INVALID);
+        let excluded = row(&rows, "10.251.0.0/16", "learned");
+        assert!(!reason(excluded).contains("propagate_routes"));
+    }
+}
+
+#[test]
 fn a_table_that_keeps_learned_routes_out_is_named() {
     let mut config = with_routes(&[]);
     config.route_tables[0].propagate = Propagate::NONE;

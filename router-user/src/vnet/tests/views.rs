@@ -62,18 +62,24 @@ fn a_port_belongs_to_a_gateway_by_its_address_or_its_range() {
 }
 
 #[test]
-fn ports_are_placed_once_their_use_is_assigned_and_without_route_server_at_once() {
+fn ports_are_placed_at_once_and_take_what_is_learned_once_their_use_is_assigned() {
     let mut config = hub_and_spokes();
     config.vnets[2].peerings[0].use_remote_route_server = false;
     let mut lab = Lab::silent(&config);
-    assert_eq!(ports(&lab), ["sp2"]);
+    let all = waiting(&lab);
+    assert!(all.contains(&"sp1".to_owned()) && !all.contains(&"sp2".to_owned()));
+    assert_eq!(lab.learned_table("sp1"), None);
+    assert_eq!(lab.answer("sp1", "10.101.7.7"), "attached spoke1");
     let spoke1 = of(&["hub", "spoke1"], Propagate::ALL, None);
     lab.say(vec![plan(7, "abc")]);
-    assert_eq!(ports(&lab), ["sp2"], "its routes are not complete");
     lab.say(vec![changes(7, "10.250.0.0/16", "10.1.10.4")]);
-    assert_eq!(ports(&lab), ["sp2"]);
+    assert_eq!(
+        lab.learned_table("sp1"),
+        None,
+        "its routes are not complete"
+    );
     let emitted = lab.say(vec![Report::Assign(spoke1, LearnedViewId(7))]);
-    assert_eq!(ports(&lab), ["sp1", "sp2"]);
+    assert!(!waiting(&lab).contains(&"sp1".to_owned()));
     assert_eq!(lab.learned_table("sp1"), Some("learned/rs1/abc"));
     assert_eq!(lab.answer("sp1", "10.250.0.1"), "via hub 10.1.10.4");
     assert!(matches!(emitted.last(), Some(Change::PutPort(_))));
@@ -148,6 +154,32 @@ fn a_port_keeps_its_view_until_another_is_assigned_and_then_the_old_one_may_go()
 }
 
 #[test]
+fn a_port_that_becomes_a_gateway_s_or_moves_to_a_subnet_with_a_new_use_keeps_its_view_meanwhile() {
+    let without = hub();
+    let mut with = hub();
+    let members = GatewayMembers::Addresses(vec![ip("10.1.10.4")]);
+    with.route_servers[0].gateways.push(gateway(members));
+    let mut moved = hub();
+    moved.route_tables.push(RouteTable {
+        name: "quiet".into(),
+        propagate: Propagate::NONE,
+        routes: vec![],
+    });
+    moved.vnets[0].subnets[1].route_table = Some("quiet".into());
+    let ports = std::mem::take(&mut moved.vnets[0].subnets[2].ports);
+    moved.vnets[0].subnets[1].ports.extend(ports);
+    for (before, after) in [(&without, &with), (&with, &without), (&without, &moved)] {
+        let mut lab = Lab::new(before);
+        lab.learn(vec![learned("10.250.0.0/16", &["10.1.10.9"])]);
+        lab.vnets.reconfigure(after);
+        let changes = lab.apply();
+        let gone = |change: &Change| matches!(change, Change::RemovePort(_));
+        assert!(!changes.iter().any(gone), "{changes:?}");
+        assert_eq!(lab.answer("sdwan", "10.250.0.1"), "via hub 10.1.10.9");
+    }
+}
+
+#[test]
 fn a_view_that_is_dropped_leaves_nothing_once_its_last_ports_have_another() {
     let mut lab = Lab::new(&hub());
     lab.learn(vec![
@@ -190,6 +222,78 @@ fn a_view_under_the_name_of_one_that_was_dropped_starts_empty() {
 }
 
 #[test]
+fn a_view_under_the_name_of_one_that_ports_still_take_leaves_them_its_routes_until_it_is_told() {
+    let mut lab = Lab::new(&hub());
+    let nva = ["10.1.10.4"].as_slice();
+    lab.learn(vec![
+        learned("0.0.0.0/0", nva),
+        learned("10.250.0.0/16", nva),
+        learned("10.251.0.0/16", nva),
+    ]);
+    lab.say(vec![Report::Drop(LearnedViewId(0))]);
+    lab.say(vec![plan(1, "")]);
+    lab.say(vec![changes(1, "10.250.0.0/16", "10.1.10.9")]);
+    assert_eq!(lab.learned_table("vm1"), Some("learned/rs1"));
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.9");
+    for old in ["10.251.0.1", "192.168.0.1"] {
+        assert_eq!(lab.answer("vm1", old), "via hub 10.1.10.4");
+    }
+    let hub = of(&["hub"], Propagate::ALL, None);
+    lab.say(vec![Report::Assign(hub, LearnedViewId(1))]);
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.9");
+    for old in ["10.251.0.1", "192.168.0.1"] {
+        assert_eq!(lab.answer("vm1", old), "discard");
+    }
+}
+
+#[test]
+fn a_view_that_is_told_marks_only_stands_while_ports_take_it() {
+    let mut lab = Lab::new(&hub());
+    lab.learn(vec![
+        learned("10.250.0.0/16", &["10.1.10.4"]),
+        learned("10.251.0.0/16", &["10.1.10.4"]),
+    ]);
+    let marks = ViewPlan {
+        label: "".into(),
+        forwarding: false,
+    };
+    lab.say(vec![Report::View(LearnedViewId(0), marks)]);
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.4");
+    // Told in full again: what does not come again goes in the end.
+    let hub = of(&["hub"], Propagate::ALL, None);
+    lab.say(vec![plan(0, ""), changes(0, "10.250.0.0/16", "10.1.10.4")]);
+    assert_eq!(lab.answer("vm1", "10.251.0.1"), "via hub 10.1.10.4");
+    lab.say(vec![Report::Assign(hub.clone(), LearnedViewId(0))]);
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.4");
+    assert_eq!(lab.answer("vm1", "10.251.0.1"), "discard");
+
+    let marks = ViewPlan {
+        label: "".into(),
+        forwarding: false,
+    };
+    lab.say(vec![Report::View(LearnedViewId(0), marks)]);
+    lab.say(vec![plan(1, "ff"), Report::Assign(hub, LearnedViewId(1))]);
+    let left = lab.fib.routes(&"learned/rs1".into()).count();
+    assert_eq!(left, 0, "no port takes it any more");
+}
+
+#[test]
+fn a_view_that_tells_marks_only_knows_of_no_blackhole() {
+    let mut lab = Lab::new(&hub());
+    let mut change = learned("10.250.0.0/16", &[]);
+    change.route.as_mut().unwrap().blackhole = true;
+    lab.learn(vec![change, learned("10.251.0.0/16", &[])]);
+    let plan = ViewPlan {
+        label: "".into(),
+        forwarding: false,
+    };
+    lab.say(vec![Report::View(LearnedViewId(0), plan)]);
+    let rows = super::apps(&lab.vnets, &[]);
+    let of = |prefix: &str| rows.iter().filter(|row| row.prefix == net(prefix)).count();
+    assert_eq!((of("10.250.0.0/16"), of("10.251.0.0/16")), (0, 1));
+}
+
+#[test]
 fn a_network_that_changes_its_route_server_keeps_the_old_routes_until_the_new_ones_are_complete() {
     let mut config = hub_and_spokes();
     let mut lab = Lab::new(&config);
@@ -206,7 +310,7 @@ fn a_network_that_changes_its_route_server_keeps_the_old_routes_until_the_new_on
 }
 
 #[test]
-fn a_first_port_waits_until_all_routes_have_been_told() {
+fn a_first_port_takes_what_is_learned_once_all_has_been_told() {
     let mut config = hub();
     let full = hub();
     for subnet in &mut config.vnets[0].subnets {
@@ -215,13 +319,14 @@ fn a_first_port_waits_until_all_routes_have_been_told() {
     let mut lab = Lab::new(&config);
     lab.vnets.reconfigure(&full);
     lab.apply();
-    assert_eq!(ports(&lab), Vec::<String>::new());
+    assert_eq!(waiting(&lab), ["sdwan", "vm1", "vm2"]);
     lab.say(vec![
         plan(0, ""),
         changes(0, "10.250.0.0/16", "10.1.10.4"),
         Report::Assign(of(&["hub"], Propagate::ALL, None), LearnedViewId(0)),
     ]);
-    assert_eq!(ports(&lab), ["sdwan", "vm1", "vm2"]);
+    assert_eq!(waiting(&lab), Vec::<String>::new());
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.4");
 }
 
 #[test]
@@ -287,8 +392,11 @@ impl Lab {
     }
 }
 
-fn ports(lab: &Lab) -> Vec<String> {
-    lab.kernel.ports.keys().map(ToString::to_string).collect()
+/// The ports that wait to hear which learned table they take.
+fn waiting(lab: &Lab) -> Vec<String> {
+    let ports = lab.kernel.ports.values();
+    let waiting = ports.filter(|port| port.awaits_learned);
+    waiting.map(|port| port.interface.to_string()).collect()
 }
 
 fn of(reach: &[&str], propagate: Propagate, gateway: Option<PeerKind>) -> LearnedUse {
