@@ -41,8 +41,14 @@ impl RouteServer {
             reports.push(Report::Changes(changes));
         }
         self.note_told();
-        let assigned = self.views.assign().into_iter();
+        let assigned = self.views.assign();
+        if !assigned.is_empty() && self.views.are_settled() {
+            // What nobody forwards by any more is told less from now on.
+            self.regroup = true;
+        }
+        let assigned = assigned.into_iter();
         reports.extend(assigned.map(|(of, view)| Report::Assign(of, view)));
+        reports.extend(self.group_uses());
         for view in self.views.drop_unused() {
             self.rib.remove_learned_view(view);
             reports.push(Report::Drop(view));

@@ -155,6 +155,34 @@ fn with_spokes() -> Lab {
     lab
 }
 
+#[test]
+fn a_table_that_ports_leave_stays_whole_until_their_new_one_is_and_then_tells_marks_only() {
+    let mut lab = with_spokes();
+    let quiet = LearnedUse {
+        forwarding: false,
+        ..by(&["hub"])
+    };
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], FAR));
+    lab.announce_to_both("sdwan", &[OTHER], &route(&[65010], SDWAN));
+    lab.settle();
+    lab.server
+        .set_uses([by(&["hub"]), quiet.clone()].into(), lab.now);
+    lab.settle();
+    let first = lab.assigned[&quiet];
+    let uses = [by(&["hub", "spoke1"]), quiet.clone()];
+    lab.server.set_uses(uses.clone().into(), lab.now);
+    for report in lab.server.take_reports(lab.now) {
+        let less =
+            matches!(&report, Report::View(view, plan) if *view == first && !plan.forwarding);
+        assert!(!less, "ports take it still");
+        lab.note(report);
+    }
+    assert!(!lab.assigned.contains_key(&uses[0]), "nothing was told yet");
+    lab.settle();
+    assert_ne!(lab.assigned[&uses[0]], first);
+    assert!(!lab.plans[&first].forwarding);
+}
+
 fn spokes() -> Surroundings {
     let mut around = around();
     around.spaces.extend([
