@@ -42,7 +42,12 @@ impl RouteServer {
             .reclassify(|session| kind::class(preference, session.kind));
         self.rib.set_options(decision_options(config));
         let space = self.zones.number(surroundings);
+        let moved = space != self.rules.space;
         self.apply_rules(import_rules(config, space));
+        if moved || without_dynamic_peers(&before) != without_dynamic_peers(config) {
+            self.known_zones.clear();
+        }
+        self.known_zones.extend(self.expected_zones());
         self.apply_custom_routes();
         self.apply_limits(now);
         self.apply_outbound_limits();
@@ -170,6 +175,13 @@ impl RouteServer {
             self.ask_for_refused(&id, now);
         }
     }
+}
+
+/// What the operator has written: peers that connect from a range come and go by themselves.
+fn without_dynamic_peers(config: &config::RouteServer) -> config::RouteServer {
+    let mut written = config.clone();
+    written.peers.retain(|peer| !peer.dynamic);
+    written
 }
 
 /// Whether it is the same peer, perhaps with other settings.
