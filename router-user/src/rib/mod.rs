@@ -22,7 +22,8 @@
 //! - `decision`: which path wins, and why the others lose.
 //! - `learned`: what subnets learn, in each of several views; `next_hops`: the route of one prefix.
 //! - `view`, `local`, `policy`, `export`, `outbound`: which paths a group of peers is sent, and as
-//!   what; `pack`, `path_id`, `shape`, `adj_rib_out`: how; `lag`: those that do not keep up.
+//!   what; `pack`, `path_id`, `shape`, `adj_rib_out`: how; `lag`: those that do not keep up; `fit`,
+//!   `limited`: those that may be sent only so many.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -44,6 +45,7 @@ mod export;
 mod fit;
 mod lag;
 mod learned;
+mod limited;
 mod local;
 mod next_hops;
 mod outbound;
@@ -78,7 +80,7 @@ pub use types::{
     AdvertisedView, LearnedChange, LearnedNextHop, LearnedRoute, LearnedView, LearnedViewId,
     PathView, PrefixView, Step, Verdict,
 };
-pub use view::{SourceKinds, View};
+pub use view::{SourceKinds, Until, View};
 
 /// The RIB of one route server.
 #[derive(Default)]
@@ -460,7 +462,11 @@ impl Rib {
     /// Whole BGP messages for sessions, in order, since last asked.
     pub fn take_messages(&mut self) -> Vec<(SessionIndex, Bytes)> {
         self.flush();
-        self.out.outbox.take()
+        let Self {
+            tables, core, out, ..
+        } = self;
+        out.hand_out_limited(&mut core.sessions, core.options, tables);
+        out.outbox.take()
     }
 
     /// Counts of a session; what it was sent is as of the last flush.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, net::Ipv4Addr, num::NonZeroU8, syn
 
 use smallvec::SmallVec;
 
-use super::{LocalSource, decision::Rank};
+use super::{LocalSource, decision::Rank, limited::Holding};
 use crate::bgp::{
     SessionId,
     wire::{NextHop, PathAttributes},
@@ -254,6 +254,8 @@ pub(super) struct Session {
     pub(super) totals: SessionTotals,
     /// The update group that it belongs to, while it is sent routes.
     pub(super) group: Option<usize>,
+    /// What it holds, if it may be sent only so many routes.
+    pub(super) holding: Option<Holding>,
 }
 
 /// Counts of one session.
@@ -279,6 +281,7 @@ impl Sessions {
             info,
             totals: SessionTotals::default(),
             group: None,
+            holding: None,
         };
         let free = self.0.iter().position(Option::is_none);
         let place = free.unwrap_or_else(|| {
@@ -293,6 +296,15 @@ impl Sessions {
 
     pub(super) fn remove(&mut self, index: SessionIndex) {
         self.0[usize::from(index.0)] = None;
+    }
+
+    /// The sessions with a limit that are to be told something.
+    pub(super) fn with_pending(&self) -> Vec<SessionIndex> {
+        let sessions = (0..).map(SessionIndex).zip(&self.0);
+        let is_pending =
+            |session: &Session| session.holding.as_ref().is_some_and(Holding::is_pending);
+        let pending = sessions.filter(|(_, session)| session.as_ref().is_some_and(is_pending));
+        pending.map(|(index, _)| index).collect()
     }
 
     pub(super) fn info(&self, index: SessionIndex) -> &SessionInfo {

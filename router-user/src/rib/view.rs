@@ -53,9 +53,33 @@ pub struct View {
     /// (RFC 4456); without one it is not.
     pub cluster_id: Option<Ipv4Addr>,
     /// Learned routes beyond these prefixes, in their order, are not sent: IPv4, IPv6.
-    pub until: [Option<IpNet>; 2],
+    pub until: [Until; 2],
     /// The outbound route map.
     pub policy: Option<Arc<dyn ExportPolicy>>,
+}
+
+/// How far learned routes are sent, in the order of their prefixes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Until {
+    /// All are.
+    #[default]
+    End,
+    /// Those up to this prefix, which is one of them.
+    Prefix(IpNet),
+    /// None is.
+    Nothing,
+}
+
+impl Until {
+    /// Whether routes of a prefix are sent.
+    #[must_use]
+    pub fn admits(self, prefix: IpNet) -> bool {
+        match self {
+            Self::End => true,
+            Self::Prefix(last) => prefix <= last,
+            Self::Nothing => false,
+        }
+    }
 }
 
 /// A set of [`SourceKind`]s.
@@ -215,7 +239,7 @@ impl<'v> FamilyView<'v> {
             && export.permits(&path.attributes)
             && sources.contains(source.kind)
             && (external || source.ebgp || cluster_id.is_some())
-            && until[self.family as usize].is_none_or(|until| prefix <= until)
+            && until[self.family as usize].admits(prefix)
             && member.is_none_or(|member| source.identity != member.identity)
             && !has(community::NO_ADVERTISE)
             && !(external && !long_lived && has(community::LLGR_STALE))
