@@ -6,7 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{RouteServer, SessionCommand, SessionId, SessionIndex, Up, kind, limit};
+use super::{
+    LimitLevel, LimitNotice, RouteServer, SessionCommand, SessionId, SessionIndex, Up, kind, limit,
+    notice::{self, LimitWatch},
+};
 use crate::{
     bgp::wire::{Family, Negotiated, Notification},
     config::{LimitAction, Peer, PeerPolicy},
@@ -23,8 +26,8 @@ const SELDOM: Duration = Duration::from_secs(64);
 /// What the limit of what a session is sent has led to, in one family.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Outbound {
-    /// The warning has been logged.
-    warned: bool,
+    /// How near the limit is that was told last.
+    watch: LimitWatch,
     /// How far learned routes are sent; the others are kept back.
     pub(super) until: Until,
     /// There is room since: when it is filled.
@@ -126,9 +129,20 @@ impl RouteServer {
         for family in Family::ALL {
             let count = advertised[family as usize];
             let outbound = &mut up.outbound[family as usize];
-            if limit::is_near(count, max) && !outbound.warned {
-                outbound.warned = true;
-                tracing::warn!(session = %id, %family, count, max, "near its limit of advertised routes");
+            if let Some(level) = outbound.watch.rises_to(count, max) {
+                if level < LimitLevel::Over {
+                    tracing::warn!(session = %id, %family, count, max, "near its limit of advertised routes");
+                }
+                self.notices.push(LimitNotice {
+                    id: id.clone(),
+                    peer: session.peer.name.clone(),
+                    family,
+                    advertised: true,
+                    level,
+                    count,
+                    max,
+                    effect: notice::effect_on_advertised(level, &session.peer),
+                });
             }
             match action {
                 LimitAction::Warn => {}
@@ -240,7 +254,7 @@ impl RouteServer {
             let outbound = &mut up.outbound[family as usize];
             let Some(limit) = limit else {
                 *outbound = Outbound {
-                    warned: outbound.warned,
+                    watch: outbound.watch,
                     ..Outbound::default()
                 };
                 continue;
