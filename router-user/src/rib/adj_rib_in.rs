@@ -63,7 +63,7 @@ impl Zones {
 #[cfg(test)]
 thread_local! {
     /// How many slots were looked at to import paths again.
-    pub(super) static WALKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    pub(crate) static WALKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 impl Core {

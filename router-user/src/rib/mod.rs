@@ -69,6 +69,8 @@ use path::{Path, Standing};
 use table::{Address, Table};
 use view::FamilyView;
 
+#[cfg(test)]
+pub(crate) use adj_rib_in::WALKED;
 pub use decision::DecisionOptions;
 pub use export::Export;
 pub use local::{LocalSet, LocalSource};

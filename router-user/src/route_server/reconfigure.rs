@@ -132,6 +132,8 @@ impl RouteServer {
 
     pub(super) fn apply_rules(&mut self, rules: ImportRules) {
         let all = rules != self.rules;
+        // Networks elsewhere change no more than the reasons of next hops that are not reached.
+        let reasons_alone = all && within(&rules) == within(&self.rules);
         self.rules = rules;
         for (index, id) in &self.up {
             let Some(session) = self.sessions.get_mut(id) else {
@@ -146,7 +148,9 @@ impl RouteServer {
             let before = std::mem::replace(rules, now);
             self.rib
                 .set_may_blackhole(*index, now.policy.allow_blackhole);
-            if all || before != now {
+            let totals = self.rib.totals(*index);
+            let all_count = totals.received.iter().sum::<usize>() == totals.accepted;
+            if all && !(reasons_alone && all_count) || before != now {
                 // Paths with the same attributes follow each other often.
                 let mut last: Option<(Arc<PathAttributes>, Family, Imported)> = None;
                 self.rib.reimport(*index, |prefix, received| {
@@ -174,6 +178,14 @@ impl RouteServer {
             self.enforce_limit(&id, &[], now);
             self.ask_for_refused(&id, now);
         }
+    }
+}
+
+/// What decides whether a path counts.
+fn within(rules: &ImportRules) -> ImportRules {
+    ImportRules {
+        space: rules.space.within(),
+        ..rules.clone()
     }
 }
 

@@ -134,6 +134,14 @@ impl Space {
         }))
     }
 
+    /// The same without what says why next hops are not reached.
+    pub(super) fn within(&self) -> Self {
+        Self {
+            beyond: Prefixes::default(),
+            ..self.clone()
+        }
+    }
+
     /// The network in which an address lies, if next hops are reached there.
     pub(super) fn zone(&self, address: IpAddr) -> Option<Zone> {
         self.within.longest(address).copied()

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU8;
 
-use super::{super::adj_rib_in::WALKED, *};
+use super::*;
 use crate::bgp::wire::community;
 
 const NET: &str = "10.250.0.0/16";

@@ -235,6 +235,35 @@ fn a_table_that_ports_leave_stays_whole_until_their_new_one_is_and_then_tells_ma
     assert!(!lab.plans[&first].forwarding);
 }
 
+#[test]
+fn a_network_elsewhere_is_looked_at_by_sessions_with_paths_that_do_not_count_alone() {
+    let mut lab = with_spokes();
+    lab.both_up("fw");
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], SDWAN));
+    lab.announce_to_both("fw", &[OTHER], &route(&[65020], "10.4.0.4"));
+    lab.settle();
+    let mut around = spokes();
+    around
+        .beyond
+        .push(("elsewhere".into(), vec![prefix("10.4.0.0/16")]));
+    let before = crate::rib::WALKED.get();
+    lab.server.reconfigure(&config(), &around, lab.now);
+    assert!(
+        crate::rib::WALKED.get() - before <= 4,
+        "two sessions of one peer"
+    );
+    let (_, reason) = lab.state("fw", 1, OTHER);
+    assert!(reason.contains("network \"elsewhere\""), "{reason}");
+    lab.server.reconfigure(&config(), &spokes(), lab.now);
+    for instance in [1, 2] {
+        lab.down("fw", instance);
+    }
+    lab.settle();
+    let before = crate::rib::WALKED.get();
+    lab.server.reconfigure(&config(), &around, lab.now);
+    assert_eq!(crate::rib::WALKED.get(), before, "all paths count");
+}
+
 fn withdraw(lab: &mut Lab, instance: u8, net: &str) {
     let nlri = vec![prefix(net).into()];
     let malformed = None;
