@@ -9,14 +9,13 @@
 use std::{collections::VecDeque, net::Ipv4Addr, net::Ipv6Addr};
 
 use bytes::{Bytes, BytesMut};
-use ipnet::IpNet;
 
 use super::{
     decision::{Decision, DecisionOptions},
     lag::Laggard,
     limited::Holding,
     pack::{Outbox, Packer},
-    path::{Path, Session, SessionIndex, Sessions},
+    path::{Session, SessionIndex, Sessions},
     shape::Shape,
     table::{Address, Changed, Table},
     view::{FamilyView, Members, View},
@@ -35,20 +34,6 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// The paths of a prefix.
-    pub(super) fn paths(&self, prefix: IpNet) -> &[Path] {
-        match prefix {
-            IpNet::V4(net) => {
-                let slot = self.v4.find(net.addr(), net.prefix_len());
-                slot.map_or(&[], |slot| self.v4.paths(slot))
-            }
-            IpNet::V6(net) => {
-                let slot = self.v6.find(net.addr(), net.prefix_len());
-                slot.map_or(&[], |slot| self.v6.paths(slot))
-            }
-        }
-    }
-
     fn len(&self, family: Family) -> usize {
         match family {
             Family::Ipv4Unicast => self.v4.len(),
@@ -616,14 +601,6 @@ impl AdjRibOut {
         }
     }
 
-    /// What follows routes.
-    fn push_end(&mut self, sessions: &mut Sessions, session: SessionIndex, message: Bytes) {
-        match &mut sessions.get_mut(session).holding {
-            Some(holding) => holding.end(message),
-            None => self.outbox.push(session, message),
-        }
-    }
-
     /// A session has another view, by which it has been sent what it has.
     pub(super) fn put_in_group(
         &mut self,
@@ -649,8 +626,7 @@ impl AdjRibOut {
                     position,
                 }),
                 None => {
-                    let group = self.groups[to].as_mut();
-                    let group = group.expect("looked up above");
+                    let group = self.groups[to].as_mut().expect("looked up above");
                     group.members.insert(sessions, session);
                 }
             }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
 use super::{
     Rib, SessionIndex,
@@ -131,7 +132,36 @@ impl Rib {
     }
 }
 
+impl Tables {
+    /// The paths of a prefix.
+    pub(super) fn paths(&self, prefix: IpNet) -> &[Path] {
+        match prefix {
+            IpNet::V4(net) => {
+                let slot = self.v4.find(net.addr(), net.prefix_len());
+                slot.map_or(&[], |slot| self.v4.paths(slot))
+            }
+            IpNet::V6(net) => {
+                let slot = self.v6.find(net.addr(), net.prefix_len());
+                slot.map_or(&[], |slot| self.v6.paths(slot))
+            }
+        }
+    }
+}
+
 impl AdjRibOut {
+    /// What follows routes.
+    pub(super) fn push_end(
+        &mut self,
+        sessions: &mut Sessions,
+        session: SessionIndex,
+        message: Bytes,
+    ) {
+        match &mut sessions.get_mut(session).holding {
+            Some(holding) => holding.end(message),
+            None => self.outbox.push(session, message),
+        }
+    }
+
     fn narrow(
         &mut self,
         sessions: &mut Sessions,
