@@ -1,14 +1,14 @@
 //! `[[route_server.learned]]` and `[[route_server.advertised]]`: routes given by hand.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
 };
 
 use ipnet::IpNet;
 
 use super::{
-    CommunityValue, PeerKind,
+    CommunityValue, Gateway, PeerKind,
     claims::Claims,
     fault::Report,
     networks::Networks,
@@ -110,6 +110,7 @@ pub(super) fn read_learned(
 pub(super) fn read_advertised(
     server: &Section<'_, '_>,
     recipients: &HashSet<PeerName>,
+    gateways: &[(usize, Gateway)],
     networks: &Networks,
     network: Option<usize>,
     report: &mut Report,
@@ -117,11 +118,14 @@ pub(super) fn read_advertised(
     let sections = server.subsections("advertised", &schema::ADVERTISED, report);
     let mut reader = AdvertisedReader {
         recipients,
+        gateways,
         originated: match network {
             Some(network) if !sections.is_empty() => originated(networks, network),
             _ => HashMap::new(),
         },
         taken: HashMap::new(),
+        named: HashMap::new(),
+        sets: HashSet::new(),
     };
     sections
         .iter()
@@ -141,11 +145,19 @@ fn originated(networks: &Networks, network: usize) -> HashMap<IpNet, &str> {
         .collect()
 }
 
+/// Most distinct sets of recipients, one of which those with `default_originate` are.
+const MOST_SETS: usize = 254;
+
 struct AdvertisedReader<'r> {
     recipients: &'r HashSet<PeerName>,
+    gateways: &'r [(usize, Gateway)],
     originated: HashMap<IpNet, &'r str>,
     /// Who is sent which prefix already, and the place that says so.
     taken: HashMap<(IpNet, Recipient), usize>,
+    /// The first peer or gateway of a kind that is sent a prefix by name.
+    named: HashMap<(IpNet, PeerKind), (PeerName, usize)>,
+    /// Those whom a route goes to.
+    sets: HashSet<BTreeSet<Recipient>>,
 }
 
 impl AdvertisedReader<'_> {
@@ -180,7 +192,23 @@ impl AdvertisedReader<'_> {
         communities.sort();
         communities.dedup();
         let prefix = own?;
+        self.refuse_overlap(prefix, &to, &owner, report);
+        let set = to.iter().map(|to| to.value.clone()).collect();
+        if self.sets.insert(set) && self.sets.len() == MOST_SETS + 1 {
+            report.fault(
+                section.at,
+                format!(
+                    "advertised routes have more than {MOST_SETS} different sets of recipients"
+                ),
+                "name kinds instead of peers",
+            );
+        }
         for Located { value, at } in &to {
+            if let Recipient::Peer(name) = value {
+                let kind = self.kind_of(name);
+                let named = self.named.entry((prefix, kind));
+                named.or_insert_with(|| (name.clone(), *at));
+            }
             if let Some(first) = self.taken.insert((prefix, value.clone()), *at) {
                 let line = report.line_of(first);
                 report.fault(
@@ -197,6 +225,48 @@ impl AdvertisedReader<'_> {
             med: med.map(|med| med.value),
             communities,
         })
+    }
+
+    /// One prefix is sent to a peer by one section only: which of two would count?
+    fn refuse_overlap(
+        &self,
+        prefix: IpNet,
+        to: &[Located<Recipient>],
+        owner: &str,
+        report: &mut Report,
+    ) {
+        for Located { value, at } in to {
+            let other = match value {
+                Recipient::Kind(kind) => {
+                    let named = self.named.get(&(prefix, *kind));
+                    named.map(|(name, first)| (name.as_str(), first))
+                }
+                Recipient::Peer(name) => {
+                    let kind = self.kind_of(name);
+                    let first = self.taken.get(&(prefix, Recipient::Kind(kind)));
+                    first.map(|first| (kind.word(), first))
+                }
+            };
+            if let Some((other, first)) = other {
+                let line = report.line_of(*first);
+                report.fault(
+                    *at,
+                    format!(
+                        "{owner} goes to {} and to {other} (line {line}), of which one is a part of \
+                         the other",
+                        value.word()
+                    ),
+                    "keep one of the two, or name the others of the kind one by one",
+                );
+            }
+        }
+    }
+
+    /// What the peer or gateway of this name is.
+    fn kind_of(&self, name: &PeerName) -> PeerKind {
+        let mut gateways = self.gateways.iter().map(|(_, gateway)| gateway);
+        let gateway = gateways.find(|gateway| gateway.name.as_str() == name.as_str());
+        gateway.map_or(PeerKind::Nva, |gateway| gateway.kind)
     }
 
     fn recipients_of(

@@ -140,6 +140,9 @@ impl PeerReader<'_> {
                 "give a VPN gateway two active members",
             );
         }
+        if let Some(settings) = &settings {
+            self.warn_of_ebgp_settings(section.at, &owner, settings, report);
+        }
         let name = GatewayName::from(name?.value.0);
         let range = matches!(members, GatewayMembers::Range { .. });
         let settings = settings?;
@@ -159,6 +162,27 @@ impl PeerReader<'_> {
             members,
             template,
         })
+    }
+
+    /// Settings of eBGP sessions mean nothing to a gateway in the route server's own AS.
+    fn warn_of_ebgp_settings(&self, at: usize, owner: &str, settings: &Peer, report: &mut Report) {
+        let idle = [
+            ("as_override", settings.policy.as_override),
+            ("transparent", settings.policy.transparent),
+            ("role", settings.role.is_some()),
+        ];
+        let idle = idle.into_iter().filter(|(_, is_set)| *is_set);
+        let idle: Vec<&str> = idle.map(|(word, _)| word).collect();
+        if settings.asn == self.common.local_asn && !idle.is_empty() {
+            report.warning(
+                at,
+                format!(
+                    "{owner} is in the route server's own AS, where {} has no effect",
+                    idle.join(", ")
+                ),
+                "leave it out, or give the gateway an asn of its own",
+            );
+        }
     }
 
     fn members(

@@ -120,8 +120,14 @@ impl<'r> Reader<'r> {
         let route_maps = RouteMapsRead::read(section, &recipients, report);
         let route_maps = route_maps.finish(&uses, report);
         let learned = custom::read_learned(section, self.networks, network, report);
-        let advertised =
-            custom::read_advertised(section, &recipients, self.networks, network, report);
+        let advertised = custom::read_advertised(
+            section,
+            &recipients,
+            &gateways,
+            self.networks,
+            network,
+            report,
+        );
         if name.is_some() {
             let configured = peers.iter().map(|(at, peer)| (peer.name.clone(), *at));
             let dynamic = dynamic_peers.iter();

@@ -60,6 +60,12 @@ impl Zones {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many slots were looked at to import paths again.
+    pub(crate) static WALKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 impl Core {
     pub(super) fn intern(
         &mut self,
@@ -250,12 +256,19 @@ impl Core {
     ) {
         let class = self.sessions.info(session).class;
         let mut known = Reimported::default();
+        let mut left = self.sessions[session].totals.received[A::FAMILY as usize];
         for slot in 0..table.len() {
+            if left == 0 {
+                break;
+            }
+            #[cfg(test)]
+            WALKED.set(WALKED.get() + 1);
             for place in 0..table.paths(slot).len() {
                 let path = &table.paths(slot)[place];
                 if path.session != session {
                     continue;
                 }
+                left = left.saturating_sub(1);
                 let received = match path.standing.is_changed() {
                     true => self.attributes.received(&path.attributes).clone(),
                     false => path.attributes.clone(),

@@ -18,8 +18,9 @@ use super::{
     aggregates::Audience,
     decision::{Decision, DecisionOptions},
     lag::Laggard,
+    limited::Holding,
     pack::{Outbox, Packer},
-    path::{SessionIndex, Sessions},
+    path::{Session, SessionIndex, Sessions},
     shape::Shape,
     table::{Address, Changed, Table},
     view::{FamilyView, Members, View},
@@ -152,7 +153,13 @@ impl AdjRibOut {
         }
         self.outbox.forget(session);
         self.drop_unused_groups();
-        sessions.get_mut(session).totals.advertised = [0; 2];
+        let Session {
+            totals, holding, ..
+        } = sessions.get_mut(session);
+        totals.advertised = [0; 2];
+        if let Some(holding) = holding {
+            *holding = Holding::default();
+        }
     }
 
     /// A session asked for a family again.
@@ -308,7 +315,7 @@ impl AdjRibOut {
         self.free_told(table, told);
         if laggard.is_level(A::FAMILY) && laggard.unended.contains(A::FAMILY) {
             laggard.unended = laggard.unended.without(A::FAMILY);
-            self.outbox.push(laggard.session, end_of_rib(A::FAMILY));
+            self.push_end(sessions, laggard.session, end_of_rib(A::FAMILY));
         }
     }
 
@@ -503,7 +510,7 @@ impl AdjRibOut {
                 }
                 let end_of_rib = end_of_rib(family);
                 for &member in dump.members.all() {
-                    self.outbox.push(member, end_of_rib.clone());
+                    self.push_end(sessions, member, end_of_rib.clone());
                 }
             }
             match family {
@@ -540,7 +547,10 @@ impl AdjRibOut {
         }
         if refresh.marked && slot == 0 {
             let begin = refresh_message(family, RefreshKind::Begin);
-            self.outbox.push(refresh.session, begin);
+            match &mut sessions.get_mut(refresh.session).holding {
+                Some(holding) => holding.begin(begin),
+                None => self.outbox.push(refresh.session, begin),
+            }
         }
         let members = Members::new(sessions, &[refresh.session]);
         let advertised = sessions[refresh.session].totals.advertised;
@@ -559,7 +569,7 @@ impl AdjRibOut {
         }
         if refresh.marked {
             let end = refresh_message(family, RefreshKind::End);
-            self.outbox.push(refresh.session, end);
+            self.push_end(sessions, refresh.session, end);
         }
         if refresh.again {
             self.refresh(refresh.session, family, refresh.marked);
@@ -603,6 +613,39 @@ impl AdjRibOut {
                 }
             }
         }
+    }
+
+    /// A session has another view, by which it has been sent what it has.
+    pub(super) fn put_in_group(
+        &mut self,
+        sessions: &mut Sessions,
+        session: SessionIndex,
+        view: View,
+    ) {
+        let to = self.group(view);
+        if sessions.get_mut(session).group.replace(to) == Some(to) {
+            return;
+        }
+        let mut laggards = self.laggards.iter_mut();
+        if let Some(laggard) = laggards.find(|laggard| laggard.session == session) {
+            laggard.group = to;
+        } else {
+            let position = self.position(session);
+            self.take_member(sessions, session);
+            let members = Members::new(sessions, &[session]);
+            match position {
+                Some(position) => self.dumps.push_back(Dump {
+                    group: to,
+                    members,
+                    position,
+                }),
+                None => {
+                    let group = self.groups[to].as_mut().expect("looked up above");
+                    group.members.insert(sessions, session);
+                }
+            }
+        }
+        self.drop_unused_groups();
     }
 
     /// The group with this view, made if there is none.

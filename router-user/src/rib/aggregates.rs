@@ -27,7 +27,7 @@ use super::{
     decision::Rank,
     path::{Path, Sessions},
     table::{Address, Changed, Table},
-    view::FamilyView,
+    view::{FamilyView, Until},
 };
 use crate::bgp::{
     InstanceId, SessionId,
@@ -86,7 +86,7 @@ impl Aggregates {
             return Audience::EVERYBODY;
         }
         let wanted = |audience| View {
-            until: [None; 2],
+            until: [Until::End; 2],
             audience,
             ..view.clone()
         };

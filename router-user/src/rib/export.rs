@@ -36,16 +36,11 @@ impl Export {
         if let Some(peer) = self.replaced_asn.filter(|_| !planted!(NoAsOverride)) {
             sent.as_path.replace(peer, asn);
         }
-        if self.remove_private_as && !planted!(PrivateAsnsStay) {
-            let segments = &mut sent.as_path.segments;
-            for segment in segments.iter_mut() {
-                let stays = |other: &mut Asn| *other == asn || !is_private(*other);
-                segment.asns.retain(stays);
-            }
-            segments.retain(|segment| !segment.asns.is_empty());
-        }
-        // What the route server originates has no path without its own ASN.
-        if originated || !self.transparent || planted!(TransparentPrepends) {
+        self.remove_private(asn, sent);
+        // What the route server originates has no path without its own ASN; nor is any path empty
+        // outside the AS.
+        let own = originated || sent.as_path.is_empty();
+        if own || !self.transparent || planted!(TransparentPrepends) {
             sent.as_path.prepend(asn, 1);
         }
         let downwards = matches!(
@@ -56,11 +51,34 @@ impl Export {
             // RFC 9234 §5, egress rule 1.
             sent.only_to_customer.get_or_insert(asn);
         }
+        self.tag(sent);
+    }
+
+    /// Makes of attributes those that are sent by iBGP within `asn`.
+    pub(super) fn apply_within(&self, asn: Asn, sent: &mut PathAttributes) {
+        self.remove_private(asn, sent);
         if self.graceful_shutdown {
-            let tag = community::GRACEFUL_SHUTDOWN;
-            if let Err(place) = sent.communities.binary_search(&tag) {
-                sent.communities.insert(place, tag);
-            }
+            // RFC 8326 §4.2: those who do not know the community go by this.
+            sent.local_pref = Some(0);
+        }
+        self.tag(sent);
+    }
+
+    fn remove_private(&self, asn: Asn, sent: &mut PathAttributes) {
+        if !self.remove_private_as || planted!(PrivateAsnsStay) {
+            return;
+        }
+        let segments = &mut sent.as_path.segments;
+        for segment in segments.iter_mut() {
+            let stays = |other: &mut Asn| *other == asn || !is_private(*other);
+            segment.asns.retain(stays);
+        }
+        segments.retain(|segment| !segment.asns.is_empty());
+    }
+
+    fn tag(&self, sent: &mut PathAttributes) {
+        if self.graceful_shutdown {
+            sent.add_community(community::GRACEFUL_SHUTDOWN);
         }
     }
 }
@@ -85,6 +103,7 @@ mod tests {
             ..Export::default()
         };
         assert_eq!(sent(transparent, &[65010]), [65010]);
+        assert_eq!(sent(transparent, &[]), [RS], "no path is empty by eBGP");
         let mut originated = PathAttributes::default();
         transparent.apply(RS, true, &mut originated);
         assert_eq!(originated.as_path, AsPath::sequence([RS]));
@@ -131,9 +150,10 @@ mod tests {
             ..export
         };
         transparent.apply(RS, false, &mut nothing_left);
-        assert!(
-            nothing_left.as_path.is_empty(),
-            "no segment without numbers"
+        assert_eq!(
+            nothing_left.as_path,
+            AsPath::sequence([RS]),
+            "no segment without numbers, and no path without a segment"
         );
     }
 
@@ -183,6 +203,30 @@ mod tests {
             sent.communities,
             [1, community::GRACEFUL_SHUTDOWN, u32::MAX]
         );
+    }
+
+    #[test]
+    fn rfc8326_4_2_within_the_as_drained_routes_are_the_last_choice_and_private_asns_go_as_well() {
+        let export = Export {
+            graceful_shutdown: true,
+            remove_private_as: true,
+            ..Export::default()
+        };
+        let mut sent = PathAttributes {
+            as_path: AsPath::sequence([65010, 64511, RS]),
+            local_pref: Some(200),
+            ..PathAttributes::default()
+        };
+        export.apply_within(RS, &mut sent);
+        let expected = PathAttributes {
+            as_path: AsPath::sequence([64511, RS]),
+            local_pref: Some(0),
+            communities: vec![community::GRACEFUL_SHUTDOWN],
+            ..PathAttributes::default()
+        };
+        assert_eq!(sent, expected);
+        Export::default().apply_within(RS, &mut sent);
+        assert_eq!(sent, expected, "nothing else is touched");
     }
 
     fn sent(export: Export, path: &[Asn]) -> Vec<Asn> {

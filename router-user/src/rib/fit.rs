@@ -1,12 +1,12 @@
 //! How much of what a session may be sent fits into a limit.
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
 use super::{
     Audience, Rib, SessionIndex, View,
     path::Path,
     table::{Address, Table},
-    view::{FamilyView, is_sent_only},
+    view::{FamilyView, Until, is_sent_only},
 };
 use crate::bgp::wire::Family;
 
@@ -16,8 +16,7 @@ const SLACK: usize = 4096;
 impl Rib {
     /// Beyond which prefix learned routes are to be kept back from a session with this view
     /// ([`View::until`]), so that it is sent the first ones in order and at most `most` routes of a
-    /// family in all; `None`: all fit. What is originated here is never kept back, nor is the default
-    /// route if nothing fits. A walk over the table.
+    /// family in all. What is originated here is never kept back. A walk over the table.
     #[must_use]
     pub fn last_that_fits(
         &self,
@@ -25,7 +24,7 @@ impl Rib {
         view: &View,
         family: Family,
         most: usize,
-    ) -> Option<IpNet> {
+    ) -> Until {
         let group = self.core.sessions[session].group;
         let audience = group.map_or(Audience::EVERYBODY, |group| self.out.view(group).audience);
         let view = View {
@@ -45,7 +44,7 @@ impl Rib {
             })
         };
         if !to.is_exchanged() {
-            return None;
+            return Until::End;
         }
         match family {
             Family::Ipv4Unicast => last_that_fits(&self.tables.v4, sent, most),
@@ -65,7 +64,7 @@ fn last_that_fits<A: Address>(
     table: &Table<A>,
     sent: impl Fn(IpNet, &[Path]) -> Option<Sent>,
     most: usize,
-) -> Option<IpNet> {
+) -> Until {
     let mut all = 0;
     let mut own = 0;
     let mut learned: Vec<(IpNet, usize)> = Vec::new();
@@ -89,7 +88,7 @@ fn last_that_fits<A: Address>(
         }
     }
     if all <= most {
-        return None;
+        return Until::End;
     }
     learned.sort_unstable();
     let mut room = most.saturating_sub(own);
@@ -99,13 +98,5 @@ fn last_that_fits<A: Address>(
         fits
     };
     let last = learned.iter().take_while(fits).last();
-    Some(last.map_or(everything(A::FAMILY), |(prefix, _)| *prefix))
-}
-
-/// The first prefix in order.
-fn everything(family: Family) -> IpNet {
-    match family {
-        Family::Ipv4Unicast => Ipv4Net::default().into(),
-        Family::Ipv6Unicast => Ipv6Net::default().into(),
-    }
+    last.map_or(Until::Nothing, |(prefix, _)| Until::Prefix(*prefix))
 }

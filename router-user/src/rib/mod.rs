@@ -23,7 +23,8 @@
 //! - `learned`: what subnets learn, in each of several views; `next_hops`: the route of one prefix.
 //! - `aggregates`: prefixes in the place of routes that route maps take out.
 //! - `view`, `local`, `policy`, `export`, `outbound`: which paths a group of peers is sent, and as
-//!   what; `pack`, `path_id`, `shape`, `adj_rib_out`: how; `lag`: those that do not keep up.
+//!   what; `pack`, `path_id`, `shape`, `adj_rib_out`: how; `lag`: those that do not keep up; `fit`,
+//!   `limited`: those that may be sent only so many.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -46,6 +47,7 @@ mod export;
 mod fit;
 mod lag;
 mod learned;
+mod limited;
 mod local;
 mod next_hops;
 mod outbound;
@@ -70,6 +72,8 @@ use path::{Path, Standing};
 use table::{Address, Table};
 use view::FamilyView;
 
+#[cfg(test)]
+pub(crate) use adj_rib_in::WALKED;
 pub use aggregates::Audience;
 pub use decision::DecisionOptions;
 pub use export::Export;
@@ -82,7 +86,7 @@ pub use types::{
     AdvertisedView, LearnedChange, LearnedNextHop, LearnedRoute, LearnedView, LearnedViewId,
     PathView, PrefixView, Step, Verdict,
 };
-pub use view::{SourceKinds, View};
+pub use view::{SourceKinds, Until, View};
 
 /// The RIB of one route server. A clone shares the attributes, which the
 /// original keeps until it [sweeps](Rib::sweep) after the clone is gone.
@@ -511,7 +515,11 @@ impl Rib {
     /// Whole BGP messages for sessions, in order, since last asked.
     pub fn take_messages(&mut self) -> Vec<(SessionIndex, Bytes)> {
         self.flush();
-        self.out.outbox.take()
+        let Self {
+            tables, core, out, ..
+        } = self;
+        out.hand_out_limited(&mut core.sessions, core.options, tables);
+        out.outbox.take()
     }
 
     /// Frees attributes that were held from outside when their last path gave them back.

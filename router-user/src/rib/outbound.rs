@@ -72,6 +72,7 @@ impl View {
                 } else {
                     sent.local_pref = sent.local_pref.or(Some(DEFAULT_LOCAL_PREF));
                 }
+                self.export.apply_within(self.asn, &mut sent);
             }
         }
         sent

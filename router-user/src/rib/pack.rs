@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::{
     decision::{Choice, Decision, Ranking},
     outbound::{Outgoing, Provenance},
-    path::{Path, SessionIndex, Sessions},
+    path::{Path, Session, SessionIndex, Sessions},
     path_id,
     view::{FamilyView, Members, SessionSet},
 };
@@ -209,7 +209,7 @@ impl<'a> Packer<'a> {
     /// Encodes what was gathered, once for each set of recipients.
     pub(super) fn finish(self, sessions: &mut Sessions, outbox: &mut Outbox) {
         for (recipients, stream) in &self.streams {
-            let recipients: Vec<SessionIndex> = match recipients {
+            let mut recipients: Vec<SessionIndex> = match recipients {
                 Recipients::Only(member) => vec![*member],
                 Recipients::AllBut(excluded) => {
                     let all = self.members.all().iter();
@@ -218,18 +218,63 @@ impl<'a> Packer<'a> {
                         .collect()
                 }
             };
-            for &member in &recipients {
-                let advertised = &mut sessions.get_mut(member).totals.advertised;
-                let advertised = &mut advertised[self.after.family as usize];
-                advertised.add_assign(stream.newly_announced);
-                *advertised -= stream.withdrawn.len();
+            let family = self.after.family;
+            recipients.retain(|member| {
+                let Session {
+                    totals, holding, ..
+                } = sessions.get_mut(*member);
+                let advertised = &mut totals.advertised[family as usize];
+                let Some(holding) = holding else {
+                    advertised.add_assign(stream.newly_announced);
+                    *advertised -= stream.withdrawn.len();
+                    return true;
+                };
+                for nlri in &stream.withdrawn {
+                    holding.withdraw(family, *nlri);
+                }
+                for nlri in stream.announced.iter().flat_map(|same| &same.nlri) {
+                    holding.announce(family, *nlri);
+                }
+                *advertised = holding.len(family);
+                false
+            });
+            if recipients.is_empty() {
+                continue;
             }
-            stream.encode(self.after, |messages| {
+            // With ADD-PATH what comes goes out before what goes: who loses one path of a prefix and
+            // gets another one is never without.
+            let withdraws_first = !self.after.sends_several();
+            stream.encode(self.after, withdraws_first, |messages| {
                 for &member in &recipients {
                     outbox.push(member, messages.clone());
                 }
             });
         }
+    }
+
+    /// A route for a member with a limit.
+    pub(super) fn announce_to(
+        &mut self,
+        sessions: &Sessions,
+        member: SessionIndex,
+        nlri: Nlri,
+        path: &Path,
+    ) {
+        self.announce(sessions, Recipients::Only(member), nlri, path, false);
+    }
+
+    /// A route that goes from a member with a limit.
+    pub(super) fn withdraw_from(&mut self, member: SessionIndex, nlri: Nlri) {
+        self.withdraw(Recipients::Only(member), nlri);
+    }
+
+    /// What was gathered for one member, withdrawals first.
+    pub(super) fn into_messages(self) -> Vec<Bytes> {
+        let mut messages = Vec::new();
+        for stream in self.streams.values() {
+            stream.encode(self.after, true, |message| messages.push(message));
+        }
+        messages
     }
 
     fn change_several(
@@ -406,12 +451,9 @@ impl Stream {
         max / in_a_message
     }
 
-    fn encode(&self, to: &FamilyView<'_>, mut send: impl FnMut(Bytes)) {
+    fn encode(&self, to: &FamilyView<'_>, withdraws_first: bool, mut send: impl FnMut(Bytes)) {
         let FamilyView { view, family, .. } = *to;
         let mut buffer = BytesMut::new();
-        // With ADD-PATH what comes goes out before what goes: who loses one path of a prefix and
-        // gets another one is never without.
-        let withdraws_first = !to.sends_several();
         if withdraws_first && !self.withdrawn.is_empty() {
             encode_withdraw(&view.context, self.withdrawn.iter().copied(), &mut buffer);
         }

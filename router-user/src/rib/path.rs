@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, net::Ipv4Addr, num::NonZeroU8, syn
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use super::{LocalSource, decision::Rank};
+use super::{LocalSource, decision::Rank, limited::Holding};
 use crate::bgp::{
     SessionId,
     wire::{Aggregator, NextHop, PathAttributes},
@@ -271,6 +271,8 @@ pub(super) struct Session {
     pub(super) aggregator: Option<Aggregator>,
     /// It has nothing but aggregates of another session's routes.
     pub(super) is_shadow: bool,
+    /// What it holds, if it may be sent only so many routes.
+    pub(super) holding: Option<Holding>,
 }
 
 /// Counts of one session.
@@ -298,6 +300,7 @@ impl Sessions {
             group: None,
             aggregator: None,
             is_shadow: false,
+            holding: None,
         });
         index.expect("a route server has fewer than 65,535 sessions")
     }
@@ -310,6 +313,7 @@ impl Sessions {
             group: None,
             aggregator: None,
             is_shadow: true,
+            holding: None,
         })
     }
 
@@ -327,6 +331,15 @@ impl Sessions {
 
     pub(super) fn remove(&mut self, index: SessionIndex) {
         self.0[usize::from(index.0)] = None;
+    }
+
+    /// The sessions with a limit that are to be told something.
+    pub(super) fn with_pending(&self) -> Vec<SessionIndex> {
+        let sessions = (0..).map(SessionIndex).zip(&self.0);
+        let is_pending =
+            |session: &Session| session.holding.as_ref().is_some_and(Holding::is_pending);
+        let pending = sessions.filter(|(_, session)| session.as_ref().is_some_and(is_pending));
+        pending.map(|(index, _)| index).collect()
     }
 
     pub(super) fn info(&self, index: SessionIndex) -> &SessionInfo {

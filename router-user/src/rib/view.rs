@@ -54,13 +54,37 @@ pub struct View {
     /// (RFC 4456); without one it is not.
     pub cluster_id: Option<Ipv4Addr>,
     /// Learned routes beyond these prefixes, in their order, are not sent: IPv4, IPv6.
-    pub until: [Option<IpNet>; 2],
+    pub until: [Until; 2],
     /// The outbound route map.
     pub policy: Option<Arc<dyn ExportPolicy>>,
     /// Who aggregates what the route map says.
     pub aggregator: Option<Aggregator>,
     /// By which the RIB tells for whom aggregates are: it is set there.
     pub audience: Audience,
+}
+
+/// How far learned routes are sent, in the order of their prefixes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Until {
+    /// All are.
+    #[default]
+    End,
+    /// Those up to this prefix, which is one of them.
+    Prefix(IpNet),
+    /// None is.
+    Nothing,
+}
+
+impl Until {
+    /// Whether routes of a prefix are sent.
+    #[must_use]
+    pub fn admits(self, prefix: IpNet) -> bool {
+        match self {
+            Self::End => true,
+            Self::Prefix(last) => prefix <= last,
+            Self::Nothing => false,
+        }
+    }
 }
 
 /// A set of [`SourceKind`]s.
@@ -242,7 +266,7 @@ impl<'v> FamilyView<'v> {
         let until = self.view.until[self.family as usize];
         let source = sessions.info(path.session);
         (self.carries_aggregate(sessions, path)
-            || self.may_leave(sessions, path) && until.is_none_or(|until| prefix <= until))
+            || self.may_leave(sessions, path) && until.admits(prefix))
             && (member.is_none_or(|member| source.identity != member.identity)
                 || planted!(BackToThePeerItCameFrom))
             && self.can_be_sent(sessions, prefix, path, member)

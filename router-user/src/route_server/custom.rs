@@ -93,10 +93,9 @@ impl StaticRoutes {
         if let Some(known) = self.routes.get(&(prefix, next_hop)) {
             return *known;
         }
-        let of_prefix = self
-            .routes
-            .iter()
-            .filter(|((other, _), _)| *other == prefix);
+        let first = (prefix, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let of_prefix = self.routes.range(first..);
+        let of_prefix = of_prefix.take_while(|((other, _), _)| *other == prefix);
         let last = of_prefix.map(|(_, path_id)| *path_id).max();
         let path_id = last.map_or(0, |last| last + 1);
         self.routes.insert((prefix, next_hop), path_id);

@@ -57,10 +57,8 @@ impl RouteServer {
         }
         let before = std::mem::replace(&mut self.members.told, now);
         let now = self.members.told.iter();
-        let changed = now.filter(|(name, now)| match before.get(*name) {
-            Some(before) => before != *now,
-            None => !now.is_empty(),
-        });
+        // Of one that had no range before, the networks may know members of the range before that.
+        let changed = now.filter(|(name, now)| before.get(*name) != Some(*now));
         let reports =
             changed.map(|(gateway, members)| Report::Members(gateway.clone(), members.clone()));
         reports.collect()

@@ -99,8 +99,8 @@ pub struct RouteServer {
     views: Views,
     /// They are to be grouped anew.
     regroup: bool,
-    /// The networks that held next hops when they were last grouped.
-    zones_in_use: ZoneSet,
+    /// The networks that have held next hops since the configuration changed, or are to.
+    known_zones: ZoneSet,
     members: Members,
     /// What was last said of the number of peers.
     many_peers_told: Option<String>,
@@ -189,7 +189,7 @@ impl RouteServer {
             uses: BTreeSet::new(),
             views: Views::default(),
             regroup: false,
-            zones_in_use: ZoneSet::new(),
+            known_zones: ZoneSet::new(),
             members: Members::default(),
             many_peers_told: None,
             rib: Rib::new(decision_options(config)),
@@ -206,6 +206,7 @@ impl RouteServer {
         };
         this.maps.apply(config);
         this.configure_sessions();
+        this.known_zones = this.expected_zones();
         this.apply_custom_routes();
         this
     }

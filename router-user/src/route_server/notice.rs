@@ -84,6 +84,29 @@ pub(super) fn effect(level: LimitLevel, peer: &Peer) -> &'static str {
     }
 }
 
+/// The same of what it is sent.
+pub(super) fn effect_on_advertised(level: LimitLevel, peer: &Peer) -> &'static str {
+    match (level, peer.advertised_limit_action, peer.limit_restart) {
+        (LimitLevel::Over, LimitAction::Teardown, true) => {
+            "the session is closed, and tried again after a rest (advertised_limit_action)"
+        }
+        (LimitLevel::Over, LimitAction::Teardown, false) => {
+            "the session is closed until it is started (advertised_limit_action, limit_restart)"
+        }
+        (LimitLevel::Over, LimitAction::Discard, _) => {
+            "what is beyond is not sent (advertised_limit_action)"
+        }
+        (LimitLevel::Over, LimitAction::Warn, _) => {
+            "none but this warning (advertised_limit_action)"
+        }
+        (_, LimitAction::Teardown, _) => {
+            "none yet; one beyond it closes the session (max_advertised)"
+        }
+        (_, LimitAction::Discard, _) => "none yet; what is beyond it is not sent (max_advertised)",
+        (_, LimitAction::Warn, _) => "none but this warning (max_advertised)",
+    }
+}
+
 impl RouteServer {
     /// What is to be told of limits, since last asked.
     pub fn take_notices(&mut self) -> Vec<LimitNotice> {

@@ -6,28 +6,34 @@
 
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-
-use super::{RouteServer, SessionCommand, SessionId, Up, kind, limit};
+use super::{
+    LimitLevel, LimitNotice, RouteServer, SessionCommand, SessionId, SessionIndex, Up, kind, limit,
+    notice::{self, LimitWatch},
+};
 use crate::{
     bgp::wire::{Aggregator, Family, Negotiated, Notification},
     config::{LimitAction, Peer, PeerPolicy},
-    rib::{Audience, Export, View},
+    rib::{Audience, Export, Until, View},
 };
 
 /// A session that is kept from routes by its limit is looked at this often, whether there is room for
 /// some of them.
 const FILLED_AGAIN: Duration = Duration::from_secs(1);
 
+/// One for which there was no room when it was last looked at waits for twice as long, up to this.
+const SELDOM: Duration = Duration::from_secs(64);
+
 /// What the limit of what a session is sent has led to, in one family.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Outbound {
-    /// The warning has been logged.
-    warned: bool,
-    /// Learned routes beyond this prefix are kept back.
-    pub(super) until: Option<IpNet>,
+    /// How near the limit is that was told last.
+    watch: LimitWatch,
+    /// How far learned routes are sent; the others are kept back.
+    pub(super) until: Until,
     /// There is room since: when it is filled.
     fill_at: Option<Instant>,
+    /// How long nothing was done the last time, because there was no room for anything.
+    fruitless: Option<Duration>,
 }
 
 impl RouteServer {
@@ -37,6 +43,7 @@ impl RouteServer {
             return;
         };
         let index = up.index;
+        self.rib.set_limited(index, self.discards(id));
         self.fit(id, &Family::ALL);
         let Some(view) = self.view(id) else { return };
         self.rib.join(index, view);
@@ -123,26 +130,42 @@ impl RouteServer {
         let max = limit as usize;
         let action = session.peer.advertised_limit_action;
         let advertised = self.rib.totals(up.index).advertised;
+        let mut trimmed = false;
         let mut refit = Vec::new();
         for family in Family::ALL {
             let count = advertised[family as usize];
             let outbound = &mut up.outbound[family as usize];
-            if limit::is_near(count, max) && !outbound.warned {
-                outbound.warned = true;
-                tracing::warn!(session = %id, %family, count, max, "near its limit of advertised routes");
+            if let Some(level) = outbound.watch.rises_to(count, max) {
+                if level < LimitLevel::Over {
+                    tracing::warn!(session = %id, %family, count, max, "near its limit of advertised routes");
+                }
+                self.notices.push(LimitNotice {
+                    id: id.clone(),
+                    peer: session.peer.name.clone(),
+                    family,
+                    advertised: true,
+                    level,
+                    count,
+                    max,
+                    effect: notice::effect_on_advertised(level, &session.peer),
+                });
             }
             match action {
                 LimitAction::Warn => {}
-                LimitAction::Discard if count > max => refit.push(family),
+                LimitAction::Discard if count > max => {
+                    if outbound.until == Until::Nothing {
+                        // The rest is originated here.
+                        continue;
+                    }
+                    let last = self.rib.last_held_that_fits(up.index, family, max);
+                    outbound.keep_back(id, family, limit, last);
+                    outbound.fruitless = None;
+                    trimmed = true;
+                }
                 LimitAction::Discard => {
-                    let has_room = outbound.until.is_some() && count < max;
-                    let due = outbound.fill_at.is_some_and(|at| at <= now);
-                    match (has_room, due) {
-                        (true, true) => refit.push(family),
-                        (true, false) => {
-                            outbound.fill_at.get_or_insert(now + FILLED_AGAIN);
-                        }
-                        (false, _) => outbound.fill_at = None,
+                    if count < max && outbound.fill_at.is_some_and(|at| at <= now) {
+                        outbound.fill_at = None;
+                        refit.push(family);
                     }
                 }
                 LimitAction::Teardown if count <= max => {}
@@ -166,13 +189,56 @@ impl RouteServer {
                 }
             }
         }
-        if !refit.is_empty() {
-            let index = up.index;
-            self.fit(id, &refit);
-            if let Some(view) = self.view(id) {
-                self.rib.set_views(vec![(index, view)]);
-            }
+        let index = up.index;
+        if trimmed {
+            let until = up.outbound.map(|outbound| outbound.until);
+            self.rib.narrow(index, until);
         }
+        if !refit.is_empty() {
+            self.fill(id, index, &refit);
+        }
+        self.schedule_fill(id, index, max, now);
+    }
+
+    /// Where routes are kept back, and there is room, it is filled after a while.
+    fn schedule_fill(&mut self, id: &SessionId, index: SessionIndex, max: usize, now: Instant) {
+        let advertised = self.rib.totals(index).advertised;
+        let up = self.sessions.get_mut(id).and_then(|it| it.up.as_mut());
+        for (outbound, count) in up
+            .into_iter()
+            .flat_map(|up| up.outbound.iter_mut().zip(advertised))
+        {
+            let has_room = outbound.until != Until::End && count < max;
+            let wait = outbound.fruitless.unwrap_or(FILLED_AGAIN);
+            let at = has_room.then(|| outbound.fill_at.unwrap_or(now + wait));
+            outbound.fill_at = at;
+        }
+    }
+
+    /// Sends a session routes that were kept back, as far as there is room.
+    fn fill(&mut self, id: &SessionId, index: SessionIndex, families: &[Family]) {
+        let before = self.rib.totals(index).advertised;
+        self.fit(id, families);
+        if let Some(view) = self.view(id) {
+            self.rib.set_views(vec![(index, view)]);
+        }
+        let after = self.rib.totals(index).advertised;
+        let up = self.sessions.get_mut(id).and_then(|it| it.up.as_mut());
+        let Some(up) = up else { return };
+        for &family in families {
+            let outbound = &mut up.outbound[family as usize];
+            let fruitless = before[family as usize] == after[family as usize];
+            let waited = outbound.fruitless.unwrap_or(FILLED_AGAIN);
+            outbound.fruitless = fruitless.then(|| (2 * waited).min(SELDOM));
+        }
+    }
+
+    /// Whether what is beyond its limit is kept back from a session.
+    fn discards(&self, id: &SessionId) -> bool {
+        self.sessions.get(id).is_some_and(|session| {
+            let action = session.peer.advertised_limit_action;
+            session.peer.max_advertised.is_some() && action == LimitAction::Discard
+        })
     }
 
     /// Works out beyond which prefix a session's learned routes are kept back, so that the first ones in
@@ -180,7 +246,7 @@ impl RouteServer {
     fn fit(&mut self, id: &SessionId, families: &[Family]) {
         let Some(view) = self.view(id) else { return };
         let unlimited = View {
-            until: [None; 2],
+            until: [Until::End; 2],
             ..view
         };
         let Some(session) = self.sessions.get_mut(id) else {
@@ -191,19 +257,17 @@ impl RouteServer {
         let limit = peer.max_advertised.filter(|_| discards);
         let Some(up) = &mut session.up else { return };
         for &family in families {
-            let until = limit.and_then(|limit| {
-                let max = limit as usize;
-                self.rib.last_that_fits(up.index, &unlimited, family, max)
-            });
             let outbound = &mut up.outbound[family as usize];
-            if until.is_some() && outbound.until.is_none() {
-                tracing::warn!(
-                    session = %id, %family, ?limit,
-                    "more routes than it may be sent: what is beyond is kept back"
-                );
-            }
-            outbound.until = until;
-            outbound.fill_at = None;
+            let Some(limit) = limit else {
+                *outbound = Outbound {
+                    watch: outbound.watch,
+                    ..Outbound::default()
+                };
+                continue;
+            };
+            let max = limit as usize;
+            let last = self.rib.last_that_fits(up.index, &unlimited, family, max);
+            outbound.keep_back(id, family, limit, last);
         }
     }
 
@@ -211,6 +275,9 @@ impl RouteServer {
     pub(super) fn apply_outbound_limits(&mut self) {
         let ids: Vec<SessionId> = self.up.values().cloned().collect();
         for id in ids {
+            if let Some(index) = self.index(&id) {
+                self.rib.set_limited(index, self.discards(&id));
+            }
             self.fit(&id, &self.kept_back(&id));
         }
     }
@@ -218,8 +285,9 @@ impl RouteServer {
     /// The families in which a session is kept from routes.
     fn kept_back(&self, id: &SessionId) -> Vec<Family> {
         let up = self.sessions.get(id).and_then(|it| it.up.as_ref());
-        let kept_back =
-            |family: &Family| up.is_some_and(|up| up.outbound[*family as usize].until.is_some());
+        let kept_back = |family: &Family| {
+            up.is_some_and(|up| up.outbound[*family as usize].until != Until::End)
+        };
         Family::ALL.into_iter().filter(kept_back).collect()
     }
 
@@ -249,7 +317,7 @@ impl RouteServer {
             let count = advertised[family as usize];
             let name = super::text::family(family);
             let over = count > max as usize;
-            if up.outbound[family as usize].until.is_some() {
+            if up.outbound[family as usize].until != Until::End {
                 Some(format!(
                     "is sent the first {count} {name} routes only: at most {max} are allowed \
                      (`max_advertised`)"
@@ -265,6 +333,20 @@ impl RouteServer {
             }
         });
         warnings.collect()
+    }
+}
+
+impl Outbound {
+    /// Learned routes are sent as far as this from now on.
+    fn keep_back(&mut self, id: &SessionId, family: Family, limit: u32, until: Until) {
+        if until != Until::End && self.until == Until::End {
+            tracing::warn!(
+                session = %id, %family, limit,
+                "more routes than it may be sent: what is beyond is kept back"
+            );
+        }
+        self.until = until;
+        self.fill_at = None;
     }
 }
 

@@ -44,7 +44,12 @@ impl RouteServer {
             .reclassify(|session| kind::class(preference, session.kind));
         self.rib.set_options(decision_options(config));
         let space = self.zones.number(surroundings);
+        let moved = space != self.rules.space;
         self.apply_rules(import_rules(config, space));
+        if moved || without_dynamic_peers(&before) != without_dynamic_peers(config) {
+            self.known_zones.clear();
+        }
+        self.known_zones.extend(self.expected_zones());
         self.apply_custom_routes();
         self.apply_limits(now);
         self.apply_outbound_limits();
@@ -129,6 +134,8 @@ impl RouteServer {
 
     pub(super) fn apply_rules(&mut self, rules: ImportRules) {
         let all = rules != self.rules;
+        // Networks elsewhere change no more than the reasons of next hops that are not reached.
+        let reasons_alone = all && within(&rules) == within(&self.rules);
         self.rules = rules;
         for (index, id) in &self.up {
             let Some(session) = self.sessions.get_mut(id) else {
@@ -143,7 +150,9 @@ impl RouteServer {
             let before = std::mem::replace(rules, now.clone());
             self.rib
                 .set_may_blackhole(*index, now.policy.allow_blackhole);
-            if all || before != now {
+            let totals = self.rib.totals(*index);
+            let all_count = totals.received.iter().sum::<usize>() == totals.accepted;
+            if all && !(reasons_alone && all_count) || before != now {
                 let mut known = Known::default();
                 self.rib.reimport(*index, |prefix, received| {
                     known.import(&self.rules, &now, prefix, received)
@@ -159,6 +168,21 @@ impl RouteServer {
             self.ask_for_refused(&id, now);
         }
     }
+}
+
+/// What decides whether a path counts.
+fn within(rules: &ImportRules) -> ImportRules {
+    ImportRules {
+        space: rules.space.within(),
+        ..rules.clone()
+    }
+}
+
+/// What the operator has written: peers that connect from a range come and go by themselves.
+fn without_dynamic_peers(config: &config::RouteServer) -> config::RouteServer {
+    let mut written = config.clone();
+    written.peers.retain(|peer| !peer.dynamic);
+    written
 }
 
 /// Whether it is the same peer, perhaps with other settings.

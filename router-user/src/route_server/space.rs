@@ -125,13 +125,26 @@ pub(super) struct Space {
 impl Space {
     /// Where an address lies.
     pub(super) fn place(&self, address: IpAddr) -> Place {
-        if let Some(zone) = self.within.longest(address) {
-            return Place::Within(*zone);
+        if let Some(zone) = self.zone(address) {
+            return Place::Within(zone);
         }
         let beyond = self.beyond.longest(address).cloned();
         Place::Beyond(beyond.unwrap_or_else(|| {
             "next hop is outside the virtual network and those peered with it (vnet.peering)".into()
         }))
+    }
+
+    /// The same without what says why next hops are not reached.
+    pub(super) fn within(&self) -> Self {
+        Self {
+            beyond: Prefixes::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The network in which an address lies, if next hops are reached there.
+    pub(super) fn zone(&self, address: IpAddr) -> Option<Zone> {
+        self.within.longest(address).copied()
     }
 
     /// Whether it is an address of the gateway host in a subnet.

@@ -1,8 +1,10 @@
 //! What the networks are told: routes of views, who takes which view, members of gateways.
 //!
 //! In: the uses of what is learned, and what the RIB has worked out. Out: [`Report`]s. Uses are grouped
-//! anew when they change, when the configuration does, and when another network holds next hops: only
-//! networks that do tell users apart.
+//! anew when they change, when the configuration does, and when one network more holds next hops: only
+//! networks that do tell users apart. One that held some tells them apart until the configuration
+//! changes, so that a route that comes and goes moves nobody between tables; so does one that is to
+//! hold some, for a peer, a gateway's member or the next hop of a static route lies in it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +17,7 @@ use super::{
     space::{OWN, Zones},
     views::Sight,
 };
-use crate::{fnv::Fnv, names::VnetName, rib::ZoneSet};
+use crate::{config::GatewayMembers, fnv::Fnv, names::VnetName, rib::ZoneSet};
 
 impl RouteServer {
     /// Who uses what is learned.
@@ -41,8 +43,14 @@ impl RouteServer {
             reports.push(Report::Changes(changes));
         }
         self.note_told();
-        let assigned = self.views.assign().into_iter();
+        let assigned = self.views.assign();
+        if !assigned.is_empty() && self.views.are_settled() {
+            // What nobody forwards by any more is told less from now on.
+            self.regroup = true;
+        }
+        let assigned = assigned.into_iter();
         reports.extend(assigned.map(|(of, view)| Report::Assign(of, view)));
+        reports.extend(self.group_uses());
         for view in self.views.drop_unused() {
             self.rib.remove_learned_view(view);
             reports.push(Report::Drop(view));
@@ -62,11 +70,11 @@ impl RouteServer {
     fn group_uses(&mut self) -> Vec<Report> {
         self.rib.flush();
         let in_use = self.rib.zones_in_use();
-        if !self.regroup && in_use == self.zones_in_use {
+        if !self.regroup && in_use.is_subset(&self.known_zones) {
             return Vec::new();
         }
         self.regroup = false;
-        self.zones_in_use = in_use;
+        self.known_zones.extend(in_use);
         // Users far outnumber the networks within which they differ.
         let mut reaches: BTreeMap<&BTreeSet<VnetName>, ZoneSet> = BTreeMap::new();
         let uses: Vec<(LearnedUse, Sight)> = self
@@ -95,6 +103,22 @@ impl RouteServer {
         plans
     }
 
+    /// The networks that are to hold next hops as configured.
+    pub(super) fn expected_zones(&self) -> ZoneSet {
+        let peers = self.config.peers.iter().map(|peer| peer.address);
+        let gateways = self.config.gateways.iter();
+        let members = gateways.flat_map(|gateway| match &gateway.members {
+            GatewayMembers::Addresses(addresses) => addresses.clone(),
+            GatewayMembers::Range { prefix, .. } => vec![prefix.addr()],
+        });
+        let routes = self.config.learned.iter();
+        let next_hops = routes.flat_map(|route| route.next_hops.iter().copied());
+        let addresses = peers.chain(members).chain(next_hops);
+        addresses
+            .filter_map(|address| self.rules.space.zone(address))
+            .collect()
+    }
+
     /// What a use comes to.
     pub(super) fn sight(&self, of: &LearnedUse) -> Sight {
         Sight {
@@ -103,12 +127,12 @@ impl RouteServer {
         }
     }
 
-    /// The networks in which a user reaches next hops, as far as there are any, and the route server's
-    /// own.
+    /// The networks in which a user reaches next hops, as far as they are known to hold any, and the
+    /// route server's own.
     fn reach(&self, of: &LearnedUse) -> ZoneSet {
         let zones = of.reach.iter().filter_map(|name| self.zones.zone(name));
         zones
-            .filter(|zone| *zone == OWN || self.zones_in_use.contains(zone))
+            .filter(|zone| *zone == OWN || self.known_zones.contains(zone))
             .collect()
     }
 }

@@ -5,7 +5,8 @@
 //! and which views nobody takes any more. Pure.
 //!
 //! A user whose view changes keeps the old one until all routes of the new one have been told: at no
-//! time does it have half a table.
+//! time does it have half a table. Whoever asks by another use than before may still take the view of
+//! the former one: while anybody waits, no view is told less, and none goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,12 +88,16 @@ impl Views {
             }
             self.uses.insert(of, Taken { wanted, assigned });
         }
+        let settled = self.are_settled();
         let mut changed = Vec::new();
         for (id, forwarding) in forwarding {
             let Some(view) = self.views.get_mut(&id) else {
                 continue;
             };
             let marks_only = !forwarding;
+            if marks_only && view.marks_only == Some(false) && !settled {
+                continue;
+            }
             if view.marks_only.replace(marks_only) != Some(marks_only) {
                 // To tell less from now on takes no time.
                 view.told &= marks_only;
@@ -139,8 +144,12 @@ impl Views {
         assigned
     }
 
-    /// Forgets the views that nobody takes or is to take; which ones these were.
+    /// Forgets the views that nobody takes or is to take, once all users take what they are to; which
+    /// ones these were.
     pub(super) fn drop_unused(&mut self) -> Vec<LearnedViewId> {
+        if !self.are_settled() {
+            return Vec::new();
+        }
         let uses = self.uses.values();
         let used: BTreeSet<LearnedViewId> = uses
             .flat_map(|taken| [Some(taken.wanted), taken.assigned])
@@ -277,6 +286,57 @@ mod tests {
         views.retain(|_| false);
         assert_eq!(group(&mut views, &[("a", &[0])]), []);
         assert_eq!(assigned(&mut views), ["a 0"]);
+    }
+
+    #[test]
+    fn no_view_is_told_less_while_somebody_waits_for_another_one() {
+        let mut views = Views::default();
+        let quiet = LearnedUse {
+            forwarding: false,
+            ..of("quiet")
+        };
+        let sight = |reach: &[u16]| Sight {
+            sources: kind::all(),
+            reach: zones(reach),
+        };
+        let first = views.group([(of("a"), sight(&[0])), (quiet.clone(), sight(&[0]))])[0].0;
+        views.told(first);
+        assert_eq!(views.assign().len(), 2);
+
+        // Its network is peered with another one from now on: it is another use.
+        views.retain(|of| *of == quiet);
+        let uses = || [(of("b"), sight(&[0, 1])), (quiet.clone(), sight(&[0]))];
+        let second = match &views.group(uses())[..] {
+            [(second, _, false)] => *second,
+            other => panic!("{other:?}"),
+        };
+        assert_ne!(second, first);
+        assert_eq!(
+            views.group(uses()),
+            [],
+            "its ports take the first one still"
+        );
+        views.told(second);
+        assert_eq!(assigned(&mut views), ["b 1"]);
+        assert_eq!(views.group(uses()), [(first, sight(&[0]), true)]);
+    }
+
+    #[test]
+    fn no_view_goes_while_somebody_waits_for_another_one() {
+        let mut views = Views::default();
+        let first = group(&mut views, &[("a", &[0])])[0].0;
+        views.told(first);
+        assigned(&mut views);
+        views.retain(|_| false);
+        let second = group(&mut views, &[("b", &[0, 1])])[0].0;
+        assert_eq!(
+            views.drop_unused(),
+            [],
+            "its ports take the first one still"
+        );
+        views.told(second);
+        assert_eq!(assigned(&mut views), ["b 1"]);
+        assert_eq!(views.drop_unused(), [first]);
     }
 
     fn group(views: &mut Views, uses: &[(&str, &[u16])]) -> Vec<(LearnedViewId, Sight, bool)> {

@@ -58,8 +58,15 @@ impl RouteServer {
 
     /// The session of the same peer with the other instance.
     fn sibling(&self, id: &SessionId) -> Option<(&SessionId, &Session)> {
-        let mut others = self.sessions.iter();
-        others.find(|(other, _)| other.peer == id.peer && other.instance != id.instance)
+        let instances = self.config.instances.iter();
+        let mut others = instances.filter(|instance| instance.id != id.instance);
+        others.find_map(|instance| {
+            let other = SessionId {
+                instance: instance.id,
+                ..id.clone()
+            };
+            self.sessions.get_key_value(&other)
+        })
     }
 
     fn one_instance_only(&self, id: &SessionId, session: &Session) -> Option<String> {

@@ -396,6 +396,13 @@ fn addressed(
     peer: &Peer,
     transparent: bool,
 ) -> Route {
+    if peer.policy.remove_private_as {
+        let private = |asn: &u32| matches!(asn, 64512..=65534 | 4_200_000_000..=4_294_967_294);
+        // The own one stays, wherever it stands.
+        route
+            .as_path
+            .retain(|asn| *asn == server.asn || !private(asn));
+    }
     if peer.asn == server.asn {
         route.local_pref = Some(local_pref(&route));
         if route.communities.contains(&LLGR_STALE) {
@@ -412,13 +419,6 @@ fn addressed(
     route.local_pref = None;
     route.originator = None;
     route.clusters.clear();
-    if peer.policy.remove_private_as {
-        let private = |asn: &u32| matches!(asn, 64512..=65534 | 4_200_000_000..=4_294_967_294);
-        // The own one stays, wherever it stands.
-        route
-            .as_path
-            .retain(|asn| *asn == server.asn || !private(asn));
-    }
     if peer.policy.as_override {
         for asn in &mut route.as_path {
             if *asn == peer.asn {
@@ -426,7 +426,7 @@ fn addressed(
             }
         }
     }
-    if !transparent {
+    if !transparent || route.as_path.is_empty() {
         route.as_path.insert(0, server.asn);
     }
     route

@@ -288,6 +288,20 @@ fn faults_of_peers_in_peered_networks_are_told() {
 }
 
 #[test]
+fn settings_of_ebgp_are_warned_of_where_a_gateway_is_in_the_own_as() {
+    let members = "[\"10.1.3.4\", \"10.1.3.5\"]";
+    let with = |settings: &str| changed(HUB, members, &format!("{members}\n{settings}"));
+    let text = with("as_override = true\ntransparent = true");
+    let told = warnings(&text);
+    assert_eq!(told.len(), 1, "{told:?}");
+    let expected =
+        "gateway er1 is in the route server's own AS, where as_override, transparent has no effect";
+    assert!(told[0].contains(expected), "{told:?}");
+    let external = with("as_override = true\ntransparent = true\nasn = 65099");
+    assert!(warnings(&external).is_empty());
+}
+
+#[test]
 fn a_vpn_gateway_with_one_member_and_many_peers_are_warnings() {
     let single = "gateway vpn1 has a single member: when it fails, so does the gateway; give";
     let told = warnings(&changed(HUB, "max_members = 2", "max_members = 1"));

@@ -1,6 +1,6 @@
 //! Route maps, and routes given by hand.
 
-use super::{HUB, changed, each_is_told, warnings};
+use super::{HUB, changed, each_is_told, faults, warnings};
 use crate::config::{
     AsPathPattern, AsPathRegex, CommunityValue, CustomAdvertised, CustomLearned, Match, PeerKind,
     Recipient, RouteChanges, RouteMapAction, RouteMapRule, RouteMaps, SourcePattern, parse,
@@ -369,6 +369,18 @@ fn faults_of_routes_given_by_hand_are_told() {
                 "advertised route 10.99.0.0/16 goes to er1 twice (line 179); keep one",
             ),
             (
+                "[[route_server.learned]]",
+                "[[route_server.advertised]]\nprefix = \"10.99.0.0/16\"\nto_peer = [\"sdwan\"]\n\n[[route_server.learned]]",
+                "to = [\"nva\", \"vpn\"]",
+                "advertised route 10.99.0.0/16 goes to nva and to sdwan (line 179), of which one is a part of the other; keep one",
+            ),
+            (
+                "[[route_server.learned]]",
+                "[[route_server.advertised]]\nprefix = \"10.99.0.0/16\"\nto = [\"express_route\"]\n\n[[route_server.learned]]",
+                "to_peer = [\"er1\"]\nnext_hop",
+                "advertised route 10.99.0.0/16 goes to er1 and to express_route (line 179), of which one is a part of the other; keep one",
+            ),
+            (
                 "next_hop = \"10.1.10.4\"\nmed = 10",
                 "next_hop = \"::1\"\nmed = 10",
                 "::1",
@@ -382,6 +394,35 @@ fn faults_of_routes_given_by_hand_are_told() {
             ),
         ],
     );
+}
+
+#[test]
+fn routes_by_hand_have_no_more_than_254_different_sets_of_recipients() {
+    let with = |count: usize| {
+        let mut text = HUB.to_owned();
+        for number in 0..8 {
+            text += &format!(
+                "\n[[route_server.peer]]\nname = \"p{number}\"\naddress = \"10.1.10.{}\"\nasn = {}\n",
+                100 + number,
+                65100 + number
+            );
+        }
+        for set in 1..=count {
+            let named = (0..8).filter(|number| set >> number & 1 != 0);
+            let named: Vec<String> = named.map(|number| format!("\"p{number}\"")).collect();
+            text += &format!(
+                "\n[[route_server.advertised]]\nprefix = \"172.20.{set}.0/24\"\nto_peer = [{}]\n",
+                named.join(", ")
+            );
+        }
+        text
+    };
+    let most = with(253);
+    parse(&most, "x.toml").expect("and one more stands in the file");
+    let faults = faults(&with(254));
+    assert_eq!(faults.lines().count(), 1, "{faults}");
+    let expected = "advertised routes have more than 254 different sets of recipients; name kinds";
+    assert!(faults.contains(expected), "{faults}");
 }
 
 #[test]

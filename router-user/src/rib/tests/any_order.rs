@@ -388,7 +388,14 @@ impl World {
             },
             locals: carried.fold(LocalSet::default(), LocalSet::with),
             cluster_id: reflects.then_some(Ipv4Addr::new(10, 1, 255, 4)),
-            until: [(until < 6).then(|| numbered(until)), None],
+            until: [
+                match until {
+                    0..6 => Until::Prefix(numbered(until)),
+                    6 => Until::Nothing,
+                    _ => Until::End,
+                },
+                Until::End,
+            ],
             policy: (policy > 0).then(|| Arc::new(Map(policy)) as Arc<dyn ExportPolicy>),
             ..view()
         }

@@ -175,3 +175,30 @@ fn shown(lab: &Lab, peer: usize) -> PathView {
         .find(|path| path.session == *session)
         .expect("its path")
 }
+
+#[test]
+fn importing_the_paths_of_a_session_again_ends_with_the_last_of_them() {
+    let mut lab = Lab::new();
+    let [few, many] = [4, 5].map(|host| lab.source(info(host)));
+    lab.announce(few, "10.250.0.0/16", attributes(&[65010], 4));
+    for number in 0..100 {
+        lab.announce(
+            many,
+            &format!("10.9.{number}.0/24"),
+            attributes(&[65020], 5),
+        );
+    }
+    lab.settle();
+    let index = lab.peers[few].index;
+    let before = WALKED.get();
+    let mut imported = 0;
+    lab.rib.reimport(index, |_, received| {
+        imported += 1;
+        Imported {
+            judgement: Judgement::Rejected("no more".into()),
+            attributes: received.clone(),
+            weight: None,
+        }
+    });
+    assert_eq!((imported, WALKED.get() - before), (1, 1));
+}

@@ -249,7 +249,7 @@ fn view() -> View {
         next_hop_v6: None,
         locals: LocalSet::NETWORKS,
         cluster_id: None,
-        until: [None; 2],
+        until: [Until::End; 2],
         policy: None,
         aggregator: None,
         audience: Audience::default(),

@@ -242,7 +242,7 @@ fn learned_routes_beyond_the_last_one_are_kept_back_and_counts_go_by_family() {
     lab.settle();
     assert_eq!(lab.rib.totals(index).advertised, [5, 2]);
     let limited = |v4: &str| View {
-        until: [Some(prefix(v4)), None],
+        until: [Until::Prefix(prefix(v4)), Until::End],
         ..view()
     };
     lab.rib.set_views(vec![(index, limited("10.2.0.0/16"))]);

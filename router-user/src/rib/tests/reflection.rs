@@ -63,6 +63,29 @@ fn nothing_of_reflection_nor_what_is_not_transitive_reaches_an_ebgp_peer() {
 }
 
 #[test]
+fn rfc8326_4_2_a_gateway_of_the_own_as_that_is_drained_is_told_so() {
+    let mut lab = Lab::new();
+    let nva = lab.source(info(4));
+    let drained = gateway(&mut lab, 5, Some(CLUSTER));
+    lab.announce(nva, NET, attributes(&[65010], 4));
+    lab.settle();
+    let view = internal_view(Some(CLUSTER));
+    let export = Export {
+        graceful_shutdown: true,
+        ..view.export
+    };
+    let index = lab.peers[drained].index;
+    lab.rib.set_views(vec![(index, View { export, ..view })]);
+    lab.settle();
+    let expected = PathAttributes {
+        local_pref: Some(0),
+        communities: vec![community::GRACEFUL_SHUTDOWN],
+        ..attributes(&[65010], 4)
+    };
+    assert_eq!(lab.holds(drained, NET), Some(&expected));
+}
+
+#[test]
 fn what_an_ebgp_peer_announced_is_passed_on_without_a_mark_of_reflection() {
     let mut lab = Lab::new();
     let nva = lab.source(info(4));

@@ -248,6 +248,103 @@ fn beyond_its_outbound_limit_a_session_is_sent_the_first_routes_in_order() {
 }
 
 #[test]
+fn a_peer_with_an_outbound_limit_never_holds_more_not_even_for_one_message() {
+    let mut lab = limited(LimitAction::Discard);
+    let send = |lab: &mut Lab, nets: &[&str]| {
+        lab.announce_to_both("sdwan", nets, &route(&[65010], SDWAN));
+        lab.settle();
+    };
+    send(&mut lab, &["10.5.0.0/16", "10.6.0.0/16"]);
+    assert_eq!(lab.far("fw", 1).holds.len(), 2);
+    send(&mut lab, &["10.4.0.0/16"]);
+    send(&mut lab, &["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"]);
+    lab.originate(&["10.9.0.0/16"]);
+    lab.settle();
+    let far = lab.far("fw", 1);
+    assert_eq!(far.most, 2);
+    let held = far.holds.keys().map(|nlri| nlri.prefix);
+    assert!(held.eq([prefix("10.1.0.0/16"), prefix("10.9.0.0/16")]));
+    // The same where a limit that only warned becomes one.
+    let mut config = lab.server.config.clone();
+    config.peers[1].max_advertised = Some(1);
+    lab.reload(&config);
+    lab.settle();
+    assert_eq!(lab.far("fw", 1).holds.len(), 1);
+    config.peers[1].max_advertised = None;
+    lab.reload(&config);
+    lab.settle();
+    assert_eq!(lab.far("fw", 1).holds.len(), 7);
+    config.peers[1].max_advertised = Some(2);
+    lab.reload(&config);
+    lab.settle();
+    assert_eq!(lab.far("fw", 1).holds.len(), 2);
+    assert_eq!(lab.far("fw", 1).ended.len(), 2, "of both families, once");
+    let id = lab.id("fw", 1);
+    lab.server.refresh(&id, Family::Ipv4Unicast);
+    lab.server.schedule(lab.now);
+    lab.far_mut("fw", 1).announced = 0;
+    lab.settle();
+    assert_eq!(lab.far("fw", 1).announced, 2, "it is sent both again");
+}
+
+#[test]
+fn where_the_networks_prefixes_alone_exceed_a_limit_nothing_learned_is_sent_and_work_ends() {
+    let mut lab = limited(LimitAction::Discard);
+    lab.announce_to_both(
+        "sdwan",
+        &["0.0.0.0/0", "10.5.0.0/16"],
+        &route(&[65010], SDWAN),
+    );
+    lab.settle();
+    lab.originate(&["10.7.0.0/16", "10.8.0.0/16", "10.9.0.0/16"]);
+    lab.settle();
+    let held = lab.far("fw", 1).holds.keys().map(|nlri| nlri.prefix);
+    let own = ["10.7.0.0/16", "10.8.0.0/16", "10.9.0.0/16"].map(prefix);
+    assert!(held.eq(own), "not even the default route");
+    assert_eq!(lab.server.next_fill(), None);
+    let withdrawn = lab.far("fw", 1).withdrawn;
+    lab.announce_to_both("sdwan", &["10.6.0.0/16"], &route(&[65010], SDWAN));
+    lab.settle();
+    assert_eq!(lab.far("fw", 1).withdrawn, withdrawn);
+    lab.originate(&["10.7.0.0/16"]);
+    lab.settle();
+    lab.now = lab.server.next_fill().expect("there is room");
+    lab.settle();
+    assert!(lab.holds("fw", 1, "0.0.0.0/0").is_some());
+}
+
+#[test]
+fn room_that_nothing_fits_into_is_looked_at_ever_less_often() {
+    let mut config = config();
+    config.peers[1].max_advertised = Some(3);
+    config.peers[1].advertised_limit_action = LimitAction::Discard;
+    config.peers[1].add_path.send = 2;
+    let mut lab = Lab::new(&config);
+    lab.both_up("sdwan");
+    lab.both_up("vpn");
+    let (id, negotiated) = lab.negotiated("fw", 1);
+    let negotiated = Negotiated {
+        add_path_send: vec![Family::Ipv4Unicast],
+        ..negotiated
+    };
+    lab.up_with(id, negotiated);
+    // Two paths each: one prefix is sent, and there is room for half of the next one.
+    let nets = ["10.5.0.0/16", "10.6.0.0/16", "10.7.0.0/16"];
+    lab.announce_to_both("sdwan", &nets, &route(&[65010], SDWAN));
+    lab.announce_to_both("vpn", &nets, &route(&[65030], "10.1.30.4"));
+    lab.settle();
+    assert_eq!(lab.far("fw", 1).holds.len(), 2);
+    for wait in [1, 2, 4, 8, 16, 32, 64, 64] {
+        let at = lab.server.next_fill().expect("there is room");
+        assert_eq!(at - lab.now, Duration::from_secs(wait));
+        lab.now = at;
+        lab.settle();
+    }
+    assert_eq!(lab.far("fw", 1).holds.len(), 2);
+    assert_eq!(lab.far("fw", 1).most, 2);
+}
+
+#[test]
 fn an_outbound_limit_that_only_warns_warns() {
     let mut lab = limited(LimitAction::Warn);
     let nets = ["10.5.0.0/16", "10.6.0.0/16", "10.7.0.0/16"];

@@ -362,11 +362,11 @@ fn the_live_members_of_a_range_are_told_to_the_networks() {
     }];
     let mut lab = Lab::new(&config);
     lab.settle();
-    assert!(lab.members.is_empty(), "nothing to tell");
     let told = |lab: &Lab| -> Vec<String> {
         let members = &lab.members[&GatewayName::from("vpn1")];
         members.iter().map(ToString::to_string).collect()
     };
+    assert_eq!(told(&lab), NOBODY);
     lab.both_up("vpn1-10.1.4.4");
     lab.settle();
     assert_eq!(told(&lab), [VPN]);
@@ -377,7 +377,19 @@ fn the_live_members_of_a_range_are_told_to_the_networks() {
     lab.down("vpn1-10.1.4.4", 2);
     lab.settle();
     assert_eq!(told(&lab), [VPN2]);
+
+    // A list for a while, during which the last one leaves.
+    let range = lab.server.config.clone();
+    let mut list = range.clone();
+    list.gateways[0].members = GatewayMembers::Addresses(vec![VPN.parse().unwrap()]);
+    lab.reload(&list);
+    lab.down("vpn1-10.1.4.5", 1);
+    lab.settle();
+    lab.reload(&range);
+    assert_eq!(told(&lab), NOBODY);
 }
+
+const NOBODY: [&str; 0] = [];
 
 #[test]
 fn a_peer_that_becomes_a_gateways_member_is_closed_and_starts_anew() {

@@ -68,6 +68,8 @@ struct Far {
     refreshed: (usize, usize),
     announced: usize,
     withdrawn: usize,
+    /// The most routes that it has held between two messages.
+    most: usize,
     ended: Vec<Family>,
 }
 
@@ -261,6 +263,11 @@ impl Lab {
         &self.sessions[&self.id(peer, instance)]
     }
 
+    fn far_mut(&mut self, peer: &str, instance: u8) -> &mut Far {
+        let id = self.id(peer, instance);
+        self.sessions.get_mut(&id).expect("a session that is up")
+    }
+
     fn warnings(&self, peer: &str, instance: u8) -> String {
         let rows = self.server.peer_rows(self.now);
         let mut rows = rows.into_iter();
@@ -343,6 +350,7 @@ impl Far {
                     for change in update.into_changes() {
                         self.apply(change);
                     }
+                    self.most = self.most.max(self.holds.len());
                 }
                 Ok(Message::RouteRefresh(refresh)) => {
                     let family = refresh.family().expect("a family of ours");

@@ -60,19 +60,71 @@ fn uses_share_a_view_until_a_network_that_tells_them_apart_holds_a_next_hop() {
     );
     assert_eq!(lab.plans.len(), 2, "those that nobody takes are gone");
 
-    let nlri = vec![prefix(SITE).into()];
-    for instance in [1, 2] {
-        let nlri = nlri.clone();
-        let malformed = None;
-        lab.send(
-            "sdwan",
-            instance,
-            vec![RouteChange::Withdraw { nlri, malformed }],
-        );
-    }
+    withdraw_from_both(&mut lab, SITE);
+    lab.settle();
+    assert_eq!(views(&lab).len(), 2, "until the configuration changes");
+    lab.server.reconfigure(&config(), &spokes(), lab.now);
+    lab.settle();
+    assert_eq!(views(&lab).len(), 2, "which it did not");
+    let config = config::RouteServer {
+        max_paths: 2,
+        ..config()
+    };
+    lab.server.reconfigure(&config, &spokes(), lab.now);
     lab.settle();
     assert_eq!(views(&lab).len(), 1);
     assert_eq!(lab.plans.len(), 1);
+}
+
+#[test]
+fn a_route_that_comes_and_goes_in_a_peered_network_moves_nobody_between_tables() {
+    let mut lab = with_spokes();
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], FAR));
+    lab.settle();
+    for _ in 0..3 {
+        for instance in [1, 2] {
+            withdraw(&mut lab, instance, SITE);
+            expect_changes_alone(&mut lab);
+        }
+        lab.announce_to_both("sdwan", &[SITE], &route(&[65010], FAR));
+        expect_changes_alone(&mut lab);
+    }
+    let learned = lab.learned_by(&by(&["hub", "spoke1"])).unwrap();
+    assert!(learned.contains_key(&prefix(SITE)));
+}
+
+#[test]
+fn networks_with_peers_members_or_next_hops_tell_users_apart_from_the_start() {
+    let far: IpAddr = FAR.parse().unwrap();
+    let with_peer = config::RouteServer {
+        peers: vec![peer("far", [10, 2, 10, 4], 65050)],
+        ..config()
+    };
+    let with_member = config::RouteServer {
+        gateways: vec![config::Gateway {
+            name: "vpn1".into(),
+            kind: config::PeerKind::Vpn,
+            members: config::GatewayMembers::Addresses(vec![far]),
+            template: peer("vpn1", [10, 2, 10, 4], 65515),
+        }],
+        ..config()
+    };
+    let with_route = config::RouteServer {
+        learned: vec![config::CustomLearned {
+            prefix: prefix(SITE),
+            next_hops: vec![far],
+        }],
+        ..config()
+    };
+    for config in [with_peer, with_member, with_route] {
+        let mut lab = Lab::new(&config);
+        lab.server.reconfigure(&config, &spokes(), lab.now);
+        let uses = [by(&["hub"]), by(&["hub", "spoke1"]), by(&["hub", "spoke2"])];
+        lab.server.set_uses(uses.into(), lab.now);
+        lab.settle();
+        let views: BTreeSet<LearnedViewId> = lab.assigned.values().copied().collect();
+        assert_eq!(views.len(), 2, "spoke 1 is another one");
+    }
 }
 
 #[test]
@@ -153,6 +205,87 @@ fn with_spokes() -> Lab {
     lab.both_up("sdwan");
     lab.settle();
     lab
+}
+
+#[test]
+fn a_table_that_ports_leave_stays_whole_until_their_new_one_is_and_then_tells_marks_only() {
+    let mut lab = with_spokes();
+    let quiet = LearnedUse {
+        forwarding: false,
+        ..by(&["hub"])
+    };
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], FAR));
+    lab.announce_to_both("sdwan", &[OTHER], &route(&[65010], SDWAN));
+    lab.settle();
+    lab.server
+        .set_uses([by(&["hub"]), quiet.clone()].into(), lab.now);
+    lab.settle();
+    let first = lab.assigned[&quiet];
+    let uses = [by(&["hub", "spoke1"]), quiet.clone()];
+    lab.server.set_uses(uses.clone().into(), lab.now);
+    for report in lab.server.take_reports(lab.now) {
+        let less =
+            matches!(&report, Report::View(view, plan) if *view == first && !plan.forwarding);
+        assert!(!less, "ports take it still");
+        lab.note(report);
+    }
+    assert!(!lab.assigned.contains_key(&uses[0]), "nothing was told yet");
+    lab.settle();
+    assert_ne!(lab.assigned[&uses[0]], first);
+    assert!(!lab.plans[&first].forwarding);
+}
+
+#[test]
+fn a_network_elsewhere_is_looked_at_by_sessions_with_paths_that_do_not_count_alone() {
+    let mut lab = with_spokes();
+    lab.both_up("fw");
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], SDWAN));
+    lab.announce_to_both("fw", &[OTHER], &route(&[65020], "10.4.0.4"));
+    lab.settle();
+    let mut around = spokes();
+    around
+        .beyond
+        .push(("elsewhere".into(), vec![prefix("10.4.0.0/16")]));
+    let before = crate::rib::WALKED.get();
+    lab.server.reconfigure(&config(), &around, lab.now);
+    assert!(
+        crate::rib::WALKED.get() - before <= 4,
+        "two sessions of one peer"
+    );
+    let (_, reason) = lab.state("fw", 1, OTHER);
+    assert!(reason.contains("network \"elsewhere\""), "{reason}");
+    lab.server.reconfigure(&config(), &spokes(), lab.now);
+    for instance in [1, 2] {
+        lab.down("fw", instance);
+    }
+    lab.settle();
+    let before = crate::rib::WALKED.get();
+    lab.server.reconfigure(&config(), &around, lab.now);
+    assert_eq!(crate::rib::WALKED.get(), before, "all paths count");
+}
+
+fn withdraw(lab: &mut Lab, instance: u8, net: &str) {
+    let nlri = vec![prefix(net).into()];
+    let malformed = None;
+    lab.send(
+        "sdwan",
+        instance,
+        vec![RouteChange::Withdraw { nlri, malformed }],
+    );
+}
+
+fn withdraw_from_both(lab: &mut Lab, net: &str) {
+    withdraw(lab, 1, net);
+    withdraw(lab, 2, net);
+}
+
+/// The networks are told of routes, and of nothing else.
+fn expect_changes_alone(lab: &mut Lab) {
+    for report in lab.server.take_reports(lab.now) {
+        assert!(matches!(report, Report::Changes(_)), "{report:?}");
+        lab.note(report);
+    }
+    lab.settle();
 }
 
 fn spokes() -> Surroundings {

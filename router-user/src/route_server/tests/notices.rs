@@ -41,6 +41,59 @@ fn each_level_of_a_limit_is_told_once_with_what_is_done_about_it() {
 }
 
 #[test]
+fn each_level_of_an_outbound_limit_is_told_and_again_after_the_number_has_fallen_well_below() {
+    for (action, over) in [
+        (
+            LimitAction::Warn,
+            "none but this warning (advertised_limit_action)",
+        ),
+        (
+            LimitAction::Discard,
+            "what is beyond is not sent (advertised_limit_action)",
+        ),
+        (
+            LimitAction::Teardown,
+            "the session is closed, and tried again after a rest (advertised_limit_action)",
+        ),
+    ] {
+        let mut settings = config();
+        settings.peers[1].max_advertised = Some(5);
+        settings.peers[1].advertised_limit_action = action;
+        let mut lab = Lab::new(&settings);
+        lab.up("fw", 1);
+        let mut originate = |nets: &[&str]| {
+            lab.originate(nets);
+            lab.settle();
+            let notices = lab.server.take_notices().into_iter();
+            let told = notices.map(|notice| {
+                assert!(notice.advertised);
+                assert_eq!((notice.peer.as_str(), notice.max), ("fw", 5));
+                (notice.level, notice.count, notice.effect)
+            });
+            told.collect::<Vec<_>>()
+        };
+        let nets: Vec<String> = (2..9).map(|net| format!("10.{net}.0.0/16")).collect();
+        let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
+        assert_eq!(originate(&nets[..3]), []);
+        for _ in 0..2 {
+            let [(LimitLevel::Warned, 4, _)] = originate(&nets[..4])[..] else {
+                panic!("80 %");
+            };
+            assert_eq!(originate(&nets[..3]), []);
+        }
+        let [(LimitLevel::Warned, 4, _)] = originate(&nets[..4])[..] else {
+            panic!("80 % again");
+        };
+        let [(LimitLevel::Reached, 5, effect)] = originate(&nets[..5])[..] else {
+            panic!("as many as may be");
+        };
+        assert!(effect.ends_with("(max_advertised)"), "{effect}");
+        assert_eq!(originate(&nets[..7]), [(LimitLevel::Over, 7, over)]);
+        assert_eq!(originate(&nets[..6]), [], "it is told already");
+    }
+}
+
+#[test]
 fn a_limit_that_closes_the_session_is_told_before_it_is_closed() {
     let mut settings = config();
     settings.peers[0].max_prefixes = 1;
