@@ -81,8 +81,6 @@ impl LearnedTable {
             self.pending.clear();
             self.anew = Some(0);
             self.complete = false;
-            let marks = |_: &IpNet, why: &mut Dropping| *why == Dropping::Unresolvable;
-            self.dropping.retain(marks);
         }
     }
 

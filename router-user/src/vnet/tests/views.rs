@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{hub, ip, lab::Lab, learned, net, peerings::hub_and_spokes, route_server, subnet};
+use super::{
+    hub, ip, lab::Lab, learned, net, peerings::hub_and_spokes, route_server, subnet, withdrawn,
+};
 use crate::{
     bgp::wire::Asn,
     config::{Gateway, GatewayMembers, Peer, PeerKind, Propagate, RouteTable},
@@ -278,7 +280,7 @@ fn a_view_that_is_told_marks_only_stands_while_ports_take_it() {
 }
 
 #[test]
-fn a_view_that_tells_marks_only_knows_of_no_blackhole() {
+fn a_view_that_tells_marks_only_knows_of_blackholes_until_they_are_gone() {
     let mut lab = Lab::new(&hub());
     let mut change = learned("10.250.0.0/16", &[]);
     change.route.as_mut().unwrap().blackhole = true;
@@ -288,9 +290,14 @@ fn a_view_that_tells_marks_only_knows_of_no_blackhole() {
         forwarding: false,
     };
     lab.say(vec![Report::View(LearnedViewId(0), plan)]);
-    let rows = super::apps(&lab.vnets, &[]);
-    let of = |prefix: &str| rows.iter().filter(|row| row.prefix == net(prefix)).count();
-    assert_eq!((of("10.250.0.0/16"), of("10.251.0.0/16")), (0, 1));
+    let dropped = |lab: &Lab| {
+        let rows = super::apps(&lab.vnets, &[]);
+        let of = |prefix: &str| rows.iter().filter(|row| row.prefix == net(prefix)).count();
+        (of("10.250.0.0/16"), of("10.251.0.0/16"))
+    };
+    assert_eq!(dropped(&lab), (1, 1));
+    lab.learn(vec![withdrawn("10.250.0.0/16")]);
+    assert_eq!(dropped(&lab), (0, 1));
 }
 
 #[test]
