@@ -232,7 +232,8 @@ impl RouteServer {
                 Some(self.why_excluded(*exclusion, of, session).to_owned()),
             ),
         };
-        if prefix.originated && *verdict == Verdict::Best {
+        // Whoever takes routes does not ask what is advertised.
+        if prefix.originated && *verdict == Verdict::Best && of.is_none() {
             reason = reason.map(|why| {
                 format!("{why}; not advertised: the route server originates this prefix")
             });
