@@ -7,7 +7,9 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{LearnedUse, RouteServer, Session, custom, kind, restart::Keeping, text};
+use super::{
+    LearnedUse, RouteServer, Session, custom, kind, restart::Keeping, text, warnings::Others,
+};
 use crate::{
     api::types::{AdvertisedRow, LearnedRow, PeerRow, Stale, StaleRoutes},
     bgp::{
@@ -41,8 +43,9 @@ impl RouteServer {
     pub fn peer_rows_of(&self, filter: &Filter, now: Instant) -> Vec<PeerRow> {
         let sessions = self.sessions.iter();
         let sessions = sessions.filter(|(id, _)| self.matches(filter, id));
+        let others = self.others();
         sessions
-            .map(|(id, session)| self.peer_row(id, session, now))
+            .map(|(id, session)| self.peer_row(id, session, &others, now))
             .collect()
     }
 
@@ -141,7 +144,13 @@ impl RouteServer {
         session.map_or_else(custom::static_name, |session| session.peer.name.clone())
     }
 
-    pub(super) fn peer_row(&self, id: &SessionId, session: &Session, now: Instant) -> PeerRow {
+    pub(super) fn peer_row(
+        &self,
+        id: &SessionId,
+        session: &Session,
+        others: &Others<'_>,
+        now: Instant,
+    ) -> PeerRow {
         let SessionStatus {
             state,
             since,
@@ -181,7 +190,7 @@ impl RouteServer {
             last_error: last_error.clone(),
             shutdown: session.operator.shutdown.clone(),
             drained: session.operator.drained,
-            warnings: self.warnings(id, session),
+            warnings: self.warnings(id, session, others),
         }
     }
 
