@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    CommunityValue, Gateway, PeerKind,
+    CommunityValue, DynamicPeers, Gateway, Peer, PeerKind,
     claims::Claims,
     fault::Report,
     networks::Networks,
@@ -18,7 +18,7 @@ use super::{
     special::{all_special, refuse_next_hop},
     values::{Address, Name, Prefix},
 };
-use crate::names::PeerName;
+use crate::{bgp::wire::Family, names::PeerName};
 
 /// `[[route_server.learned]]`: a static route, learned as if an NVA had announced it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,12 +105,29 @@ pub(super) fn read_learned(
     all
 }
 
+/// Those with `default_originate`, by name.
+pub(super) fn default_originators<'r>(
+    peers: &'r [(usize, Peer)],
+    dynamic_peers: &'r [(usize, DynamicPeers)],
+    gateways: &'r [(usize, Gateway)],
+) -> Vec<(&'r str, &'r Peer)> {
+    let peers = peers.iter().map(|(_, peer)| (peer.name.as_str(), peer));
+    let dynamic = dynamic_peers.iter();
+    let dynamic = dynamic.map(|(_, section)| (section.name.as_str(), &section.template));
+    let gateways = gateways.iter();
+    let gateways = gateways.map(|(_, gateway)| (gateway.name.as_str(), &gateway.template));
+    let all = peers.chain(dynamic).chain(gateways);
+    all.filter(|(_, peer)| peer.policy.default_originate)
+        .collect()
+}
+
 /// Reads `[[route_server.advertised]]` of a route server in network `network`, which has these peers
 /// and gateways.
 pub(super) fn read_advertised(
     server: &Section<'_, '_>,
     recipients: &HashSet<PeerName>,
     gateways: &[(usize, Gateway)],
+    default_originators: &[(&str, &Peer)],
     networks: &Networks,
     network: Option<usize>,
     report: &mut Report,
@@ -119,6 +136,7 @@ pub(super) fn read_advertised(
     let mut reader = AdvertisedReader {
         recipients,
         gateways,
+        default_originators,
         originated: match network {
             Some(network) if !sections.is_empty() => originated(networks, network),
             _ => HashMap::new(),
@@ -151,6 +169,8 @@ const MOST_SETS: usize = 254;
 struct AdvertisedReader<'r> {
     recipients: &'r HashSet<PeerName>,
     gateways: &'r [(usize, Gateway)],
+    /// Who is sent the default routes anyway.
+    default_originators: &'r [(&'r str, &'r Peer)],
     originated: HashMap<IpNet, &'r str>,
     /// Who is sent which prefix already, and the place that says so.
     taken: HashMap<(IpNet, Recipient), usize>,
@@ -193,6 +213,7 @@ impl AdvertisedReader<'_> {
         communities.dedup();
         let prefix = own?;
         self.refuse_overlap(prefix, &to, &owner, report);
+        self.refuse_second_default(prefix, &to, &owner, report);
         let set = to.iter().map(|to| to.value.clone()).collect();
         if self.sets.insert(set) && self.sets.len() == MOST_SETS + 1 {
             report.fault(
@@ -257,6 +278,41 @@ impl AdvertisedReader<'_> {
                         value.word()
                     ),
                     "keep one of the two, or name the others of the kind one by one",
+                );
+            }
+        }
+    }
+
+    /// A default route is sent to a peer by this or by `default_originate`: which of two would count?
+    fn refuse_second_default(
+        &self,
+        prefix: IpNet,
+        to: &[Located<Recipient>],
+        owner: &str,
+        report: &mut Report,
+    ) {
+        if prefix.prefix_len() != 0 {
+            return;
+        }
+        for Located { value, at } in to {
+            let mut has_one = self.default_originators.iter().filter(|(name, peer)| {
+                let is_meant = match value {
+                    Recipient::Kind(kind) => peer.kind() == *kind,
+                    Recipient::Peer(wanted) => wanted.as_str() == *name,
+                };
+                is_meant && peer.families.contains(Family::of(&prefix))
+            });
+            if let Some((name, _)) = has_one.next() {
+                report.fault(
+                    *at,
+                    format!(
+                        "{owner} goes to {}, but {name} is sent a default route by default_originate",
+                        value.word()
+                    ),
+                    format!(
+                        "remove default_originate of {name}, or name in to_peer only those that have \
+                         none"
+                    ),
                 );
             }
         }

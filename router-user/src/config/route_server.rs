@@ -124,6 +124,7 @@ impl<'r> Reader<'r> {
             section,
             &recipients,
             &gateways,
+            &custom::default_originators(&peers, &dynamic_peers, &gateways),
             self.networks,
             network,
             report,

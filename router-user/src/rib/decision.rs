@@ -10,16 +10,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use smallvec::SmallVec;
 
 use super::{
-    LocalSource, Step, Verdict,
+    Exclusion, LocalSource, Step, Verdict,
     learned::Scope,
     path::{Judgement, Path, Reasons, Sessions},
 };
 use crate::bgp::wire::{Asn, PathAttributes, community};
-
-/// Why a path does not count in a view.
-const OTHER_SOURCE: &str = "routes of its kind of source do not come here (propagate_routes)";
-const OUT_OF_REACH: &str =
-    "its next hop lies in a network that is not peered with this one (peering)";
 
 /// LOCAL_PREF of a path that carries none.
 pub(super) const DEFAULT_LOCAL_PREF: u32 = 100;
@@ -255,8 +250,8 @@ impl Decision<'_> {
                     let excluded = scope.filter(|_| !path.is_local() && !is_candidate(path));
                     if let Some(scope) = excluded {
                         return Verdict::Excluded(match scope.takes_source(self.sessions, path) {
-                            true => OUT_OF_REACH,
-                            false => OTHER_SOURCE,
+                            true => Exclusion::Reach,
+                            false => Exclusion::Source,
                         });
                     }
                     let step = best.and_then(|best| path.rank.differs_in(best));

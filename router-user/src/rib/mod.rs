@@ -83,8 +83,8 @@ pub use path::{
 };
 pub use policy::{Evaluation, ExportPolicy, Source};
 pub use types::{
-    AdvertisedView, LearnedChange, LearnedNextHop, LearnedRoute, LearnedView, LearnedViewId,
-    PathView, PrefixView, Step, Verdict,
+    AdvertisedView, Exclusion, LearnedChange, LearnedNextHop, LearnedRoute, LearnedView,
+    LearnedViewId, PathView, PrefixView, Step, Verdict,
 };
 pub use view::{SourceKinds, Until, View};
 

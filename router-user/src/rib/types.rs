@@ -118,10 +118,19 @@ pub enum Verdict {
     Lost(Step),
     /// Equal to the best, but the ECMP set is full or has this next hop already.
     NotNeeded(&'static str),
-    /// Eligible, but outside the view that was asked for; why.
-    Excluded(&'static str),
+    /// Eligible, but outside the view that was asked for.
+    Excluded(Exclusion),
     /// Not eligible: looped, bad next hop, over the limit …; why.
     Rejected(Arc<str>),
+}
+
+/// What of a path lies outside a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exclusion {
+    /// Its source is none of the view's.
+    Source,
+    /// Its next hop lies in none of the view's zones.
+    Reach,
 }
 
 /// Steps of the decision process, in order.

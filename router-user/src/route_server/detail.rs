@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Filter, RouteServer, Session};
+use super::{Filter, RouteServer, Session, warnings::Others};
 use crate::{
     api::types::{PeerDetail, SessionTerms, SessionTimers},
     bgp::{
@@ -19,8 +19,9 @@ impl RouteServer {
     pub fn peer_details(&self, filter: &Filter, now: Instant) -> Vec<PeerDetail> {
         let sessions = self.sessions.iter();
         let wanted = sessions.filter(|(id, _)| self.matches(filter, id));
+        let others = self.others();
         wanted
-            .map(|(id, session)| self.peer_detail(id, session, now))
+            .map(|(id, session)| self.peer_detail(id, session, &others, now))
             .collect()
     }
 
@@ -43,7 +44,13 @@ impl RouteServer {
         }
     }
 
-    fn peer_detail(&self, id: &SessionId, session: &Session, now: Instant) -> PeerDetail {
+    fn peer_detail(
+        &self,
+        id: &SessionId,
+        session: &Session,
+        others: &Others<'_>,
+        now: Instant,
+    ) -> PeerDetail {
         let Session { peer, status, .. } = session;
         let up = session.up.as_ref();
         let totals = session.place().map(|index| self.rib.totals(index));
@@ -56,7 +63,7 @@ impl RouteServer {
         let negotiated = up.map(|up| &*up.negotiated);
         let hold_time = negotiated.map(|terms| terms.hold_time);
         PeerDetail {
-            session: self.peer_row(id, session, now),
+            session: self.peer_row(id, session, others, now),
             local_address: addresses.find(same_family).copied(),
             terms: negotiated.map(terms),
             timers: SessionTimers {

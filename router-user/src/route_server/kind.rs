@@ -88,6 +88,25 @@ pub(super) fn taken_by(config: &config::RouteServer, of: &LearnedUse) -> SourceK
     sources
 }
 
+/// Why a user takes no routes of a source that is none of those that it takes.
+pub(super) fn why_not_taken(of: &LearnedUse, source: SourceKind) -> &'static str {
+    match of.gateway {
+        None => "routes of its kind of source do not come here (propagate_routes)",
+        Some(PeerKind::ExpressRoute) if source == EXPRESS_ROUTE => {
+            "a gateway's port takes only what the gateway is sent, and no ExpressRoute gateway is \
+             sent routes of ExpressRoute gateways, its own included (kind)"
+        }
+        Some(PeerKind::Vpn) if source == VPN => {
+            "a gateway's port takes only what the gateway is sent, and no VPN gateway is sent routes \
+             of VPN gateways, its own included (kind)"
+        }
+        Some(_) => {
+            "a gateway's port takes only what the gateway is sent, and that is nothing learned \
+             (branch_to_branch)"
+        }
+    }
+}
+
 /// All of them.
 pub(super) fn all() -> SourceKinds {
     ALL.into_iter()

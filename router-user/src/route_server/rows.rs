@@ -7,7 +7,9 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{LearnedUse, RouteServer, Session, custom, restart::Keeping, text};
+use super::{
+    LearnedUse, RouteServer, Session, custom, kind, restart::Keeping, text, warnings::Others,
+};
 use crate::{
     api::types::{AdvertisedRow, LearnedRow, PeerRow, Stale, StaleRoutes},
     bgp::{
@@ -15,7 +17,7 @@ use crate::{
         wire::{Family, NextHop, PathAttributes},
     },
     names::PeerName,
-    rib::{LearnedView, PathView, PrefixView, Rib, SessionIndex, Step, Verdict},
+    rib::{Exclusion, PathView, PrefixView, Rib, SessionIndex, Step, Verdict},
 };
 
 /// Which rows are wanted; everything by default.
@@ -41,8 +43,9 @@ impl RouteServer {
     pub fn peer_rows_of(&self, filter: &Filter, now: Instant) -> Vec<PeerRow> {
         let sessions = self.sessions.iter();
         let sessions = sessions.filter(|(id, _)| self.matches(filter, id));
+        let others = self.others();
         sessions
-            .map(|(id, session)| self.peer_row(id, session, now))
+            .map(|(id, session)| self.peer_row(id, session, &others, now))
             .collect()
     }
 
@@ -61,24 +64,24 @@ impl RouteServer {
         filter: &Filter,
         now: Instant,
     ) -> Vec<LearnedRow> {
-        let view = self.sight(of).as_learned(false);
-        self.rows_under(Some(&view), filter, now)
+        self.rows_under(Some(of), filter, now)
     }
 
     fn rows_under(
         &self,
-        view: Option<&LearnedView>,
+        of: Option<&LearnedUse>,
         filter: &Filter,
         now: Instant,
     ) -> Vec<LearnedRow> {
+        let view = of.map(|of| self.sight(of).as_learned(false));
         let mut rows: Vec<LearnedRow> = Vec::new();
-        for prefix in self.rib.prefixes(filter.prefix, view) {
+        for prefix in self.rib.prefixes(filter.prefix, view.as_ref()) {
             for path in prefix
                 .paths
                 .iter()
                 .filter(|path| self.matches(filter, &path.session))
             {
-                rows.push(self.learned_row(&prefix, path, now));
+                rows.push(self.learned_row(&prefix, path, of, now));
             }
         }
         rows.sort_by(|a, b| {
@@ -141,7 +144,13 @@ impl RouteServer {
         session.map_or_else(custom::static_name, |session| session.peer.name.clone())
     }
 
-    pub(super) fn peer_row(&self, id: &SessionId, session: &Session, now: Instant) -> PeerRow {
+    pub(super) fn peer_row(
+        &self,
+        id: &SessionId,
+        session: &Session,
+        others: &Others<'_>,
+        now: Instant,
+    ) -> PeerRow {
         let SessionStatus {
             state,
             since,
@@ -181,7 +190,7 @@ impl RouteServer {
             last_error: last_error.clone(),
             shutdown: session.operator.shutdown.clone(),
             drained: session.operator.drained,
-            warnings: self.warnings(id, session),
+            warnings: self.warnings(id, session, others),
         }
     }
 
@@ -192,7 +201,28 @@ impl RouteServer {
         Some(stale(keeping, now))
     }
 
-    fn learned_row(&self, prefix: &PrefixView, path: &PathView, now: Instant) -> LearnedRow {
+    /// Why a user does not take a path.
+    fn why_excluded(
+        &self,
+        exclusion: Exclusion,
+        of: Option<&LearnedUse>,
+        from: &SessionId,
+    ) -> &'static str {
+        let session = self.sessions.get(from);
+        let source = session.map_or(kind::STATIC, |session| kind::source(session.peer.kind()));
+        match (exclusion, of) {
+            (Exclusion::Source, Some(of)) => kind::why_not_taken(of, source),
+            _ => "its next hop lies in a network that is not peered with this one (vnet.peering)",
+        }
+    }
+
+    fn learned_row(
+        &self,
+        prefix: &PrefixView,
+        path: &PathView,
+        of: Option<&LearnedUse>,
+        now: Instant,
+    ) -> LearnedRow {
         let PathView {
             attributes,
             session,
@@ -206,9 +236,13 @@ impl RouteServer {
             Verdict::Lost(step) => ("lost", Some(step.loses().to_owned())),
             Verdict::NotNeeded(why) => ("lost", Some(format!("equal to the best path, but {why}"))),
             Verdict::Rejected(why) => ("rejected", Some(why.to_string())),
-            Verdict::Excluded(why) => ("excluded", Some((*why).to_owned())),
+            Verdict::Excluded(exclusion) => (
+                "excluded",
+                Some(self.why_excluded(*exclusion, of, session).to_owned()),
+            ),
         };
-        if prefix.originated && *verdict == Verdict::Best {
+        // Whoever takes routes does not ask what is advertised.
+        if prefix.originated && *verdict == Verdict::Best && of.is_none() {
             reason = reason.map(|why| {
                 format!("{why}; not advertised: the route server originates this prefix")
             });

@@ -1,24 +1,69 @@
 //! What an operator should know of a session: the warnings of `show peers`.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
 use super::{Operator, RouteServer, Session, Up, kind, limit, text};
 use crate::{
-    bgp::{SessionId, wire::Family},
-    config::PeerKind,
+    bgp::{
+        SessionId,
+        wire::{Asn, Family},
+    },
+    config::{Peer, PeerKind},
+    names::GatewayName,
 };
 
+/// Most peers that a warning names.
+const MOST_NAMED: usize = 5;
+
+/// What a session's warnings say of others, looked up once for all sessions of an answer.
+pub(super) struct Others<'a> {
+    /// The peers of an ASN and kind.
+    by_asn: BTreeMap<(Asn, PeerKind), Vec<&'a Peer>>,
+    /// Members of VPN gateways that have a session.
+    live: BTreeMap<&'a GatewayName, BTreeSet<IpAddr>>,
+    /// Says so if the NVAs are too many.
+    many_peers: Option<String>,
+}
+
 impl RouteServer {
-    pub(super) fn warnings(&self, id: &SessionId, session: &Session) -> Vec<String> {
+    pub(super) fn others(&self) -> Others<'_> {
+        let mut by_asn: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for peer in &self.config.peers {
+            let alike = by_asn.entry((peer.asn, peer.kind()));
+            alike.or_default().push(peer);
+        }
+        let mut live: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (id, session) in self.sessions.iter().filter(|(_, it)| it.up.is_some()) {
+            let own = session.peer.membership.as_ref();
+            if let Some(own) = own.filter(|own| own.kind == PeerKind::Vpn) {
+                live.entry(&own.gateway).or_default().insert(id.peer);
+            }
+        }
+        Others {
+            by_asn,
+            live,
+            many_peers: self.many_peers(),
+        }
+    }
+
+    pub(super) fn warnings(
+        &self,
+        id: &SessionId,
+        session: &Session,
+        others: &Others<'_>,
+    ) -> Vec<String> {
         let mut warnings = Vec::new();
         warnings.extend(operators_wish(&session.operator));
         warnings.extend(self.one_instance_only(id, session));
-        warnings.extend(self.shared_asn(session));
-        warnings.extend(self.single_member(session));
+        warnings.extend(self.shared_asn(session, others));
+        warnings.extend(single_member(session, others));
         if session.peer.membership.is_none() {
-            warnings.extend(self.many_peers());
+            warnings.extend(others.many_peers.clone());
         }
         warnings.extend(session.overfed.map(|(family, count)| {
             format!(
@@ -108,42 +153,33 @@ impl RouteServer {
 
     /// Peers whose routes it is sent and that have its ASN: it drops these. In the route server's own AS
     /// that is as it should be.
-    fn shared_asn(&self, session: &Session) -> Option<String> {
+    fn shared_asn(&self, session: &Session, others: &Others<'_>) -> Option<String> {
         let own = &session.peer;
+        if own.asn == self.config.asn || own.policy.as_override {
+            return None;
+        }
         let sent = kind::sent_to(&self.config, own.kind());
-        let same = self.config.peers.iter().filter(|peer| {
-            let same_gateway = own.membership.is_some() && own.membership == peer.membership;
-            peer.asn == own.asn
-                && peer.address != own.address
-                && !same_gateway
-                && sent.contains(kind::source(peer.kind()))
-        });
-        let names: Vec<&str> = same.map(|peer| peer.name.as_str()).collect();
-        let told = own.asn != self.config.asn && !own.policy.as_override;
-        (told && !names.is_empty()).then(|| {
+        // None of its own gateway: these are sent nothing of each other's.
+        let kinds = PeerKind::ALL.into_iter();
+        let kinds = kinds.filter(|kind| sent.contains(kind::source(*kind)));
+        let alike = kinds.filter_map(|kind| others.by_asn.get(&(own.asn, kind)));
+        let count: usize = alike.clone().map(Vec::len).sum();
+        let itself = usize::from(sent.contains(kind::source(own.kind())));
+        let same = alike.flatten().filter(|peer| peer.address != own.address);
+        let named: Vec<&str> = same
+            .take(MOST_NAMED)
+            .map(|peer| peer.name.as_str())
+            .collect();
+        let more = match count.saturating_sub(itself + named.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        (!named.is_empty()).then(|| {
             format!(
-                "shares ASN {} with {}: it drops what is reflected to it from there, unless it \
+                "shares ASN {} with {}{more}: it drops what is reflected to it from there, unless it \
                  accepts its own ASN in a path or has `as_override`",
                 own.asn,
-                names.join(", ")
-            )
-        })
-    }
-
-    /// A VPN gateway has two active members: with one alone, its tunnels go down with it.
-    fn single_member(&self, session: &Session) -> Option<String> {
-        let own = session.peer.membership.as_ref()?;
-        let sessions = self.sessions.iter();
-        let live: BTreeSet<IpAddr> = sessions
-            .filter(|(_, other)| other.peer.membership.as_ref() == Some(own))
-            .filter(|(_, other)| other.up.is_some())
-            .map(|(id, _)| id.peer)
-            .collect();
-        (own.kind == PeerKind::Vpn && live.len() == 1).then(|| {
-            format!(
-                "VPN gateway {} has a single live member: if that fails, so does the gateway; let a \
-                 second one connect",
-                own.gateway
+                named.join(", ")
             )
         })
     }
@@ -237,4 +273,17 @@ fn operators_wish(operator: &Operator) -> Option<String> {
         ),
         (None, false) => None,
     }
+}
+
+/// A VPN gateway has two active members: with one alone, its tunnels go down with it.
+fn single_member(session: &Session, others: &Others<'_>) -> Option<String> {
+    let own = session.peer.membership.as_ref()?;
+    let live = others.live.get(&own.gateway)?;
+    (live.len() == 1).then(|| {
+        format!(
+            "VPN gateway {} has a single live member: if that fails, so does the gateway; let a \
+             second one connect",
+            own.gateway
+        )
+    })
 }

@@ -150,7 +150,7 @@ impl Subnet<'_> {
         let table = self.table.filter(|_| self.gateway.is_none());
         if let Some(table) = table.filter(|table| table.propagate == Propagate::NONE) {
             return Some(format!(
-                "route table \"{}\" keeps learned routes out [propagate_routes]",
+                "route table \"{}\" keeps learned routes out (propagate_routes)",
                 table.name
             ));
         }
@@ -166,7 +166,7 @@ impl Subnet<'_> {
             let let_in = let_in.filter(|kind| table.propagate.from(*kind));
             let words: Vec<&str> = let_in.map(PeerKind::word).collect();
             format!(
-                "route table \"{}\" lets in only what comes from {} [propagate_routes]",
+                "route table \"{}\" lets in only what comes from {} (propagate_routes)",
                 table.name,
                 words.join(", ")
             )
@@ -184,7 +184,7 @@ impl Subnet<'_> {
         let there = others.find(|other| other.own.contains(next_hop))?;
         Some(format!(
             "next hop lies in network \"{}\", which is not peered with \"{}\" from both sides \
-             [vnet.peering]",
+             (vnet.peering)",
             there.name(),
             self.network.name()
         ))
@@ -469,7 +469,7 @@ impl Hop {
             Self::Peering(peer) => Some(format!("network \"{peer}\" is peered with this one")),
             Self::Gateway(members) if members.is_empty() => Some(
                 "the route server in use has no VPN gateway with a member that can be reached: \
-                 packets are dropped [route_server.gateway]"
+                 packets are dropped (route_server.gateway)"
                     .to_owned(),
             ),
             _ => None,

@@ -101,7 +101,7 @@ fn user_defined(
             if vnet.is_none() {
                 fault = Some(format!(
                     "next hop {address} lies neither in network \"{}\" nor in one that is peered \
-                     with it both ways [next_hop of route table \"{}\", or vnet.peering]",
+                     with it both ways (next_hop of route table \"{}\", or vnet.peering)",
                     network.name(),
                     table.name
                 ));

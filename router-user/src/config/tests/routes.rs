@@ -381,6 +381,18 @@ fn faults_of_routes_given_by_hand_are_told() {
                 "advertised route 10.99.0.0/16 goes to er1 and to express_route (line 179), of which one is a part of the other; keep one",
             ),
             (
+                "prefix = \"10.99.0.0/16\"",
+                "prefix = \"0.0.0.0/0\"",
+                "[\"nva\", \"vpn\"]\nto_peer",
+                "advertised route 0.0.0.0/0 goes to nva, but sdwan is sent a default route by default_originate; remove default_originate of sdwan, or name in to_peer",
+            ),
+            (
+                "[[route_server.learned]]",
+                "[[route_server.advertised]]\nprefix = \"::/0\"\nto_peer = [\"spoke-nva\", \"sdwan\"]\n\n[[route_server.learned]]",
+                "[\"spoke-nva\", \"sdwan\"]",
+                "advertised route ::/0 goes to sdwan, but sdwan is sent a default route by default_originate",
+            ),
+            (
                 "next_hop = \"10.1.10.4\"\nmed = 10",
                 "next_hop = \"::1\"\nmed = 10",
                 "::1",
@@ -393,6 +405,34 @@ fn faults_of_routes_given_by_hand_are_told() {
                 "community: \"65010:x\" is no community; write",
             ),
         ],
+    );
+}
+
+#[test]
+fn default_routes_by_hand_go_to_those_who_are_not_sent_one_of_that_family_anyway() {
+    let by_hand = |to: &str, families: &str| {
+        let own = format!("default_originate = true\n{families}");
+        let text = HUB.replacen("default_originate = true\n", &own, 1);
+        text + &format!("\n[[route_server.advertised]]\nprefix = \"::/0\"\n{to}\n")
+    };
+    for (to, families) in [
+        ("to = [\"vpn\", \"express_route\"]", ""),
+        ("to_peer = [\"spoke-nva\"]", ""),
+        ("to = [\"nva\"]", "families = [\"ipv4\"]\n"),
+    ] {
+        parse(&by_hand(to, families), "x.toml").unwrap_or_else(|why| panic!("{to}: {why}"));
+    }
+    let second = HUB.replacen(
+        "asn = 65040\n",
+        "asn = 65040\ndefault_originate = true\n",
+        1,
+    );
+    let second = second.replacen("default_originate = true\n", "", 1);
+    let second = second.replacen("prefix = \"10.99.0.0/16\"", "prefix = \"0.0.0.0/0\"", 1);
+    let faults = faults(&second);
+    assert!(
+        faults.contains("but branch is sent a default route"),
+        "{faults}"
     );
 }
 

@@ -275,6 +275,39 @@ fn a_gateways_port_learns_exactly_what_its_gateway_is_sent() {
 }
 
 #[test]
+fn what_a_gateway_s_port_does_not_take_says_which_setting_keeps_it_out() {
+    let mut lab = branches(false);
+    let port = |kind| LearnedUse {
+        gateway: Some(kind),
+        propagate: Propagate::NONE,
+        ..of_hub()
+    };
+    let reason = |lab: &Lab, kind, net: &str| {
+        let only = Filter {
+            prefix: Some(prefix(net)),
+            ..Filter::default()
+        };
+        let rows = lab.server.learned_rows_for(&port(kind), &only, lab.now);
+        (rows[0].state.clone(), rows[0].reason.clone().unwrap())
+    };
+    for branch_to_branch in [false, true] {
+        lab.toggle(branch_to_branch);
+        let (state, why) = reason(&lab, PeerKind::Vpn, BRANCH);
+        assert_eq!(state, "excluded");
+        assert!(
+            why.ends_with("routes of VPN gateways, its own included (kind)"),
+            "{why}"
+        );
+        let (state, why) = reason(&lab, PeerKind::ExpressRoute, BRANCH);
+        assert_eq!(state == "excluded", !branch_to_branch, "{why}");
+        assert_eq!(
+            why.ends_with("nothing learned (branch_to_branch)"),
+            !branch_to_branch
+        );
+    }
+}
+
+#[test]
 fn a_vpn_gateway_with_a_single_live_member_is_flagged() {
     let mut lab = Lab::new(&with_gateways());
     lab.both_up("vpn1-10.1.4.4");

@@ -37,6 +37,28 @@ fn a_next_hop_in_a_peered_network_is_one_for_those_who_reach_it() {
 }
 
 #[test]
+fn that_a_route_is_not_advertised_is_said_of_what_is_learned_and_not_to_those_who_take_it() {
+    let mut lab = with_spokes();
+    lab.originate(&[SITE]);
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], SDWAN));
+    lab.settle();
+    let reason = |rows: Vec<crate::api::types::LearnedRow>| {
+        let best = rows.into_iter().find(|row| row.state == "best");
+        best.unwrap().reason.unwrap()
+    };
+    let learned = lab.server.learned_rows(&of_sdwan(SITE), lab.now);
+    let taken = lab
+        .server
+        .learned_rows_for(&by(&["hub"]), &of_sdwan(SITE), lab.now);
+    let taken = reason(taken);
+    assert_eq!(
+        reason(learned),
+        format!("{taken}; not advertised: the route server originates this prefix")
+    );
+    assert_eq!(taken, "the only usable path");
+}
+
+#[test]
 fn uses_share_a_view_until_a_network_that_tells_them_apart_holds_a_next_hop() {
     let mut lab = with_spokes();
     let views = |lab: &Lab| -> BTreeSet<LearnedViewId> { lab.assigned.values().copied().collect() };

@@ -117,6 +117,27 @@ fn nvas_of_one_asn_are_still_sent_each_others_routes_and_it_is_said_that_they_dr
 }
 
 #[test]
+fn of_many_peers_of_one_asn_each_is_told_a_few_and_how_many_more_there_are() {
+    let mut config = config();
+    config.peers.clear();
+    for number in 0..60 {
+        let name = format!("nva{number:02}");
+        config
+            .peers
+            .push(peer(&name, [10, 1, 10, 4 + number], 65020));
+    }
+    let lab = Lab::new(&config);
+    let shares = "shares ASN 65020 with nva01, nva02, nva03, nva04, nva05 and 54 more:";
+    assert!(lab.warnings("nva00", 1).contains(shares));
+    let shares = "shares ASN 65020 with nva00, nva01, nva02, nva03, nva04 and 54 more:";
+    assert!(lab.warnings("nva59", 2).contains(shares));
+    config.peers.truncate(6);
+    let lab = Lab::new(&config);
+    let shares = "shares ASN 65020 with nva01, nva02, nva03, nva04, nva05:";
+    assert!(lab.warnings("nva00", 1).contains(shares));
+}
+
+#[test]
 fn without_reflection_nvas_are_sent_the_networks_prefixes_only() {
     let mut lab = Lab::new(&config::RouteServer {
         reflect_between_nvas: false,

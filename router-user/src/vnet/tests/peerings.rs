@@ -268,7 +268,7 @@ fn a_next_hop_in_a_network_that_is_not_peered_is_not_used_and_the_reason_names_b
         assert_eq!(
             reason(row),
             "next hop lies in network \"spoke1\", which is not peered with \"spoke2\" from both \
-             sides [vnet.peering]"
+             sides (vnet.peering)"
         );
     }
 }

@@ -78,7 +78,7 @@ fn an_appliance_in_a_network_that_is_not_peered_makes_the_row_invalid_and_nothin
     assert_eq!(
         reason(invalid),
         "next hop 10.101.1.4 lies neither in network \"hub\" nor in one that is peered with it both \
-         ways [next_hop of route table \"t\", or vnet.peering]"
+         ways (next_hop of route table \"t\", or vnet.peering)"
     );
     assert_eq!(row(&rows, "0.0.0.0/0", "system").state, ACTIVE);
     assert_eq!(row(&rows, "10.0.0.0/8", "system").state, ACTIVE);
@@ -253,7 +253,7 @@ fn a_table_that_keeps_learned_routes_out_is_named() {
     assert_eq!(kept_out.state, INVALID);
     assert_eq!(
         reason(kept_out),
-        "route table \"t\" keeps learned routes out [propagate_routes]"
+        "route table \"t\" keeps learned routes out (propagate_routes)"
     );
 
     config.route_tables[0].propagate = Propagate {
@@ -264,7 +264,7 @@ fn a_table_that_keeps_learned_routes_out_is_named() {
     let rows = apps(&vnets, &[path("10.250.0.0/16", "10.1.10.4", "excluded")]);
     assert_eq!(
         reason(row(&rows, "10.250.0.0/16", "learned")),
-        "route table \"t\" lets in only what comes from express_route, vpn [propagate_routes]"
+        "route table \"t\" lets in only what comes from express_route, vpn (propagate_routes)"
     );
 }
 
