@@ -95,6 +95,11 @@ impl LearnedTable {
     /// All that stands has been told.
     pub(super) fn complete(&mut self) {
         self.complete = true;
+        self.complete_marks();
+    }
+
+    /// All that others depend on has been told.
+    pub(super) fn complete_marks(&mut self) {
         for prefix in std::mem::take(&mut self.outdated_marks) {
             self.dropping.remove(&prefix);
             self.defaults.note(&prefix, false);

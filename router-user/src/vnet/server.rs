@@ -240,8 +240,11 @@ impl Server {
             return Concerned::Nobody;
         };
         used.assigned = Some(Assigned { view, forwarding });
-        if forwarding && let Some(table) = self.views.get_mut(&view) {
-            table.complete();
+        if let Some(table) = self.views.get_mut(&view) {
+            match forwarding {
+                true => table.complete(),
+                false => table.complete_marks(),
+            }
         }
         Concerned::Networks(used.networks.clone())
     }

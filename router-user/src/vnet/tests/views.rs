@@ -301,6 +301,38 @@ fn a_view_that_tells_marks_only_knows_of_blackholes_until_they_are_gone() {
 }
 
 #[test]
+fn what_a_view_of_marks_does_not_tell_of_the_one_whose_name_it_takes_over_is_gone_once_it_is_assigned()
+ {
+    let mut lab = Lab::new(&hub());
+    lab.learn(vec![
+        learned("10.250.0.0/16", &[]),
+        learned("10.251.0.0/16", &[]),
+    ]);
+    let marks = ViewPlan {
+        label: "".into(),
+        forwarding: false,
+    };
+    let hub = LearnedUse {
+        forwarding: false,
+        ..of(&["hub"], Propagate::ALL, None)
+    };
+    let again = LearnedChange {
+        view: LearnedViewId(1),
+        ..learned("10.250.0.0/16", &[])
+    };
+    lab.say(vec![
+        Report::Drop(LearnedViewId(0)),
+        Report::View(LearnedViewId(1), marks),
+        Report::Changes(vec![again]),
+        Report::Assign(hub, LearnedViewId(1)),
+    ]);
+    let rows = super::apps(&lab.vnets, &[]);
+    let dropped = |prefix: &str| rows.iter().any(|row| row.prefix == net(prefix));
+    assert!(dropped("10.250.0.0/16"));
+    assert!(!dropped("10.251.0.0/16"));
+}
+
+#[test]
 fn a_network_that_changes_its_route_server_keeps_the_old_routes_until_the_new_ones_are_complete() {
     let mut config = hub_and_spokes();
     let mut lab = Lab::new(&config);
