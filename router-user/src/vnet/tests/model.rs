@@ -127,6 +127,13 @@ impl World {
                 let servers = &self.config.route_servers;
                 self.servers
                     .retain(|name, _| servers.iter().any(|server| server.name == *name));
+                let mut gateways = servers
+                    .iter()
+                    .filter(|server| server.name.as_str() == "rs1")
+                    .flat_map(|server| &server.gateways);
+                if !gateways.any(|gateway| gateway.name.as_str() == "vpn") {
+                    self.members.clear();
+                }
                 for (name, told) in &mut self.servers {
                     let uses = lab.vnets.uses(name);
                     told.uses.retain(|of, _| uses.contains(of));
