@@ -29,9 +29,9 @@ const LONGEST_RESTART: Duration = Duration::from_secs(60 * 60);
 /// How long a peer that is back may take until End-of-RIB (RFC 4724 §4.2, RFC 8538 §4.1).
 const SYNCHRONISATION: Duration = Duration::from_secs(180);
 
-/// The same for a family that it does not claim to have kept forwarding for, though it says too that it
-/// has not restarted: so do speakers whose connection broke and nothing else (BIRD). They announce anew
-/// within moments, and to sweep before would turn packets away from a box that never stopped.
+/// The same where it says neither that it has restarted nor that it has kept forwarding: so does a
+/// speaker whose connection broke and nothing else (BIRD). It announces anew within moments; to sweep
+/// before that would turn packets away from a box that never stopped.
 const PROMPT_SYNCHRONISATION: Duration = Duration::from_secs(5);
 
 /// The routes of a session that was lost.
@@ -271,9 +271,13 @@ impl RouteServer {
                     tracing::warn!(session = %id, %family, "the peer is not back; its routes are kept as last choice");
                     self.rib.make_long_lived(kept.index, family);
                 } else {
+                    let missing = match due.synchronised_by {
+                        Some(_) => "is back, but has not sent End-of-RIB in time",
+                        None => "has not come back in time",
+                    };
                     *keeping = None;
                     let swept = self.rib.sweep_stale(kept.index, family);
-                    tracing::warn!(session = %id, %family, swept, "the peer has not come back in time; its routes are gone");
+                    tracing::warn!(session = %id, %family, swept, "the peer {missing}; its stale routes are gone");
                 }
             }
             self.keep(&id, kept);
