@@ -6,7 +6,7 @@
 //! for it: what finds no room in the queue is counted, and the count is an event itself.
 //!
 //! - [`event`]: the types of events, which are those of the lines.
-//! - [`file`](self::file): two files, each at most half of the bound.
+//! - [`mod@file`]: two files, each at most half of the bound.
 //! - [`reader`]: who reads them, with a [`Filter`].
 //! - [`routes`]: which changes of routes are written one by one, and which are summed up.
 
