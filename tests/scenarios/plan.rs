@@ -1,8 +1,9 @@
 //! `waypost plan`, then `waypost reload`, on a live network: what the UPDATEs at the appliances say, and
-//! how the kernel's maps differ, is what the plan said, and nothing else.
+//! how `bpftool`'s dumps of the kernel's maps differ, is what the plan said, and nothing else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     net::IpAddr,
     thread,
     time::Duration,
@@ -11,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{
+    kernel_maps::{KernelMaps, Place, Way, dump},
     lab::{Host, capture::Capture, packet::protocol},
     network::{Cable, Nva, UPLINK},
     overview::{INSTANCES, Overview, Running, firewall_peer},
@@ -107,7 +109,7 @@ fn a_session_that_is_reset_comes_back_with_its_routes_and_only_it() -> Result<()
         let mut config = running.waypost.config().clone();
         let peers = config.peers();
         peers[0] = peers[0].clone().set("hold_time", 30);
-        let before = maps(&running)?;
+        let before = dump(&overview.gw)?;
         let counts = established(&running)?;
 
         let plan = running.waypost.plan(&config)?;
@@ -121,7 +123,7 @@ fn a_session_that_is_reset_comes_back_with_its_routes_and_only_it() -> Result<()
         for list in ["learned", "advertised", "effective"] {
             ensure!(plan[list] == Value::Array(vec![]), "{list}: {plan}");
         }
-        ensure!(established(&running)? == counts && maps(&running)? == before);
+        ensure!(established(&running)? == counts && dump(&overview.gw)? == before);
 
         running.waypost.reload(config)?;
         until(
@@ -137,7 +139,7 @@ fn a_session_that_is_reset_comes_back_with_its_routes_and_only_it() -> Result<()
                         "{session}: {found:?}, not {expected}"
                     );
                 }
-                ensure!(maps(&running)? == before, "the maps differ");
+                ensure!(dump(&overview.gw)? == before, "the maps differ");
                 Ok(())
             },
         )?;
@@ -151,7 +153,7 @@ fn a_plan_tells_faults_as_check_does_and_whether_anything_would_change() -> Resu
         let overview = Overview::build(lab, 1, Cable::Straight)?;
         let running = overview.start()?;
         let mut config = running.waypost.config().clone();
-        let before = maps(&running)?;
+        let before = dump(&overview.gw)?;
         let code = |config: &Config| -> Result<(Option<i32>, String)> {
             let file = running.waypost.planned(config)?;
             let socket = config.daemon.socket.display();
@@ -188,7 +190,7 @@ fn a_plan_tells_faults_as_check_does_and_whether_anything_would_change() -> Resu
             said.contains("planned.toml:") && said.contains("23456"),
             "{said}"
         );
-        ensure!(maps(&running)? == before, "a plan has changed the maps");
+        ensure!(dump(&overview.gw)? == before, "a plan has changed the maps");
         Ok(())
     })
 }
@@ -208,14 +210,11 @@ struct Step {
 /// An UPDATE's route to a session, `PEER/INSTANCE`, as text.
 type Sent = BTreeMap<String, BTreeSet<String>>;
 
-/// The kernel's maps: for a table and prefix where packets go, for `port` and an interface its tables.
-type Maps = BTreeMap<(String, String), String>;
-
 impl Watched {
     /// Plans, looks that nothing has happened, reloads, and looks that exactly the plan has.
     fn plan_and_reload(&mut self, what: &str, config: Config) -> Result<Step> {
         let Self { overview, running } = self;
-        let before = maps(running)?;
+        let before = dump(&overview.gw)?;
         let counts = established(running)?;
         let appliances: Vec<(&str, &Host)> = [("sdwan", overview.sdwan.host())]
             .into_iter()
@@ -237,7 +236,7 @@ impl Watched {
             "{what}: the plan has sent something"
         );
         ensure!(
-            maps(running)? == before,
+            dump(&overview.gw)? == before,
             "{what}: the plan has written something"
         );
 
@@ -253,7 +252,7 @@ impl Watched {
             &format!("{what}: what was planned happens"),
             PATIENCE,
             || {
-                let now = maps(running)?;
+                let now = dump(&overview.gw)?;
                 ensure!(
                     now == planned_maps,
                     "maps: {}",
@@ -273,7 +272,7 @@ impl Watched {
             "{what}: more was sent than planned"
         );
         ensure!(
-            maps(running)? == planned_maps,
+            dump(&overview.gw)? == planned_maps,
             "{what}: more was written than planned"
         );
         let mut counts = counts;
@@ -293,12 +292,12 @@ impl Watched {
         until("the network is quiet", PATIENCE, || {
             let before = (
                 self.running.waypost.rows("advertised")?,
-                maps(&self.running)?,
+                dump(&self.overview.gw)?,
             );
             thread::sleep(SILENCE);
             let now = (
                 self.running.waypost.rows("advertised")?,
-                maps(&self.running)?,
+                dump(&self.overview.gw)?,
             );
             ensure!(before == now, "not yet");
             Ok(())
@@ -332,7 +331,7 @@ fn text(told: Told) -> String {
 /// The same as planned.
 fn planned_updates(plan: &Value) -> Result<Sent> {
     let mut sent = Sent::new();
-    for change in plan["advertised"].as_array().context("a list")? {
+    for change in list(&plan["advertised"])? {
         let row = match &change["after"] {
             Value::Null => &change["before"],
             row => row,
@@ -349,91 +348,71 @@ fn planned_updates(plan: &Value) -> Result<Sent> {
     Ok(sent)
 }
 
-/// The routes of the kernel's maps.
-fn maps(running: &Running) -> Result<Maps> {
-    let fib = running.waypost.show("fib")?;
-    let list = |key: &str| fib[key].as_array().cloned().unwrap_or_default();
-    let groups: BTreeMap<String, String> = list("groups")
-        .iter()
-        .map(|group| {
-            let shares = group["shares"].as_object();
-            let names: Vec<String> = shares
-                .into_iter()
-                .flatten()
-                .map(|(name, _)| name.clone())
-                .collect();
-            (group["number"].to_string(), names.join(", "))
-        })
-        .collect();
-    let routes = list("routes").into_iter().map(|route| {
-        let word = |key: &str| route[key].as_str().unwrap_or_default().to_owned();
-        let way = groups
-            .get(&route["group"].to_string())
-            .cloned()
-            .unwrap_or_default();
-        let way = format!("{way}; {} {}", word("precedence"), route["overriding"]);
-        ((word("table"), word("prefix")), way)
-    });
-    let ports = list("ports").into_iter().map(|port| {
-        let interface = port["interface"].as_str().unwrap_or_default();
-        (("port".to_owned(), interface.to_owned()), place(&port))
-    });
-    Ok(routes.chain(ports).collect())
-}
-
-/// The tables that a port's packets meet.
-fn place(port: &Value) -> String {
-    format!(
-        "{} {} {}",
-        port["vnet"], port["own_table"], port["learned_table"]
-    )
-}
-
 /// What they are to hold once the plan has been carried out.
-fn planned_maps(before: &Maps, plan: &Value) -> Result<Maps> {
-    let way = |way: &Value| {
-        let names = way["next_hops"].as_array().into_iter().flatten();
-        let mut names: Vec<&str> = names.filter_map(Value::as_str).collect();
-        names.sort_unstable();
-        let precedence = way["precedence"].as_str().unwrap_or_default();
-        format!("{}; {precedence} {}", names.join(", "), way["overriding"])
+fn planned_maps(before: &KernelMaps, plan: &Value) -> Result<KernelMaps> {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let way = |way: &Value| -> Result<Way> {
+        let names = way["next_hops"].as_array().context("next hops")?;
+        Ok(Way {
+            next_hops: names.iter().map(word).collect(),
+            precedence: word(&way["precedence"]),
+            overriding: way["overriding"].as_bool().context("overriding")?,
+        })
+    };
+    let place = |place: &Value| {
+        Ok(Place {
+            vnet: word(&place["vnet"]),
+            own_table: word(&place["own_table"]),
+            learned_table: place["learned_table"].as_str().map(str::to_owned),
+        })
     };
     let mut maps = before.clone();
-    for route in plan["forwarding"]["routes"].as_array().context("a list")? {
-        let word = |key: &str| route[key].as_str().unwrap_or_default().to_owned();
-        let key = (word("table"), word("prefix"));
-        let known = match &route["before"] {
-            Value::Null => None,
-            before => Some(way(before)),
-        };
-        ensure!(
-            maps.get(&key) == known.as_ref(),
-            "{route}: {:?}",
-            maps.get(&key)
-        );
-        match &route["after"] {
-            Value::Null => maps.remove(&key),
-            after => maps.insert(key, way(after)),
-        };
+    for route in list(&plan["forwarding"]["routes"])? {
+        let key = (word(&route["table"]), word(&route["prefix"]));
+        change(&mut maps.routes, key, route, way)?;
     }
-    for port in plan["forwarding"]["ports"].as_array().context("a list")? {
-        let interface = port["interface"].as_str().unwrap_or_default();
-        let key = ("port".to_owned(), interface.to_owned());
-        let known = (!port["before"].is_null()).then(|| place(&port["before"]));
-        ensure!(
-            maps.get(&key) == known.as_ref(),
-            "{port}: {:?}",
-            maps.get(&key)
-        );
-        match &port["after"] {
-            Value::Null => maps.remove(&key),
-            after => maps.insert(key, place(after)),
-        };
+    for port in list(&plan["forwarding"]["ports"])? {
+        change(&mut maps.ports, word(&port["interface"]), port, place)?;
     }
     Ok(maps)
 }
 
-fn difference(planned: &Maps, now: &Maps) -> String {
+/// Changes an element as planned, which is now as the plan says.
+fn change<K: Ord, V: PartialEq + Debug>(
+    map: &mut BTreeMap<K, V>,
+    key: K,
+    planned: &Value,
+    read: impl Fn(&Value) -> Result<V>,
+) -> Result<()> {
+    let side = |name: &str| match &planned[name] {
+        Value::Null => Ok(None),
+        some => read(some).map(Some),
+    };
+    let found = map.get(&key);
+    ensure!(found == side("before")?.as_ref(), "{planned}: {found:?}");
+    match side("after")? {
+        Some(after) => map.insert(key, after),
+        None => map.remove(&key),
+    };
+    Ok(())
+}
+
+fn list(value: &Value) -> Result<&Vec<Value>> {
+    value.as_array().context("a list")
+}
+
+fn difference(planned: &KernelMaps, now: &KernelMaps) -> String {
+    format!(
+        "routes {}; ports {}",
+        differing(&planned.routes, &now.routes),
+        differing(&planned.ports, &now.ports)
+    )
+}
+
+fn differing<K: Ord + Debug, V: PartialEq + Debug>(
+    planned: &BTreeMap<K, V>,
+    now: &BTreeMap<K, V>,
+) -> String {
     let missing = planned
         .iter()
         .filter(|(key, way)| now.get(*key) != Some(way));
@@ -446,8 +425,7 @@ fn difference(planned: &Maps, now: &Maps) -> String {
 
 /// The sessions of which a plan says this, as `PEER/INSTANCE`.
 fn sessions(plan: &Value, change: &str) -> Result<BTreeSet<String>> {
-    let sessions = plan["sessions"].as_array().context("a list")?;
-    let sessions = sessions
+    let sessions = list(&plan["sessions"])?
         .iter()
         .filter(|session| session["change"] == change);
     let name = |it: &Value| {

@@ -25,6 +25,7 @@
 //! - [`internet`]: the table that they announce.
 //! - [`interop`]: what every BGP daemon must be able to do with Waypost.
 //! - [`mod@bench`]: the form that all benchmarks report in.
+//! - [`kernel_maps`]: what the kernel's maps hold, read with `bpftool`.
 //! - [`topology`]: worlds of many networks, and the topologies told as stories.
 //! - [`undisturbed`]: proof that an event left traffic and other sessions alone.
 //! - [`updates`]: what captured packets say that a BGP session was told.
@@ -35,6 +36,7 @@ pub mod daemon;
 pub mod injector;
 pub mod internet;
 pub mod interop;
+pub mod kernel_maps;
 pub mod lab;
 pub mod network;
 pub mod overview;
