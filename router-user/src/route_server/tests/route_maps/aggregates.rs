@@ -381,6 +381,11 @@ enum Event {
         peer: usize,
         instance: u8,
     },
+    /// The operator drains it, or does no longer.
+    Drain {
+        peer: usize,
+        drained: bool,
+    },
     /// It takes nothing for now, or does again.
     Hold {
         peer: usize,
@@ -398,6 +403,7 @@ struct Standing {
     up: BTreeSet<(usize, u8)>,
     routes: BTreeMap<(usize, u8, usize), usize>,
     originated: bool,
+    drained: [bool; 3],
     reload: usize,
 }
 
@@ -446,6 +452,7 @@ impl Standing {
                 self.up.insert((peer, instance));
             }
             Event::Originate(on) => self.originated = on,
+            Event::Drain { peer, drained } => self.drained[peer] = drained,
             Event::Reload(which) => self.reload = which,
             _ => {}
         }
@@ -464,12 +471,15 @@ impl Standing {
             net,
             next_hop,
         });
+        let drained = self.drained.iter().enumerate();
+        let drained = drained.map(|(peer, &drained)| Event::Drain { peer, drained });
         [
             Event::Reload(self.reload),
             Event::Originate(self.originated),
         ]
         .into_iter()
         .chain(up)
+        .chain(drained)
         .chain(routes)
         .collect()
     }
@@ -485,12 +495,13 @@ fn happen(lab: &mut Lab, event: &Event) {
         } => {
             let (name, asn, _) = PEERS[peer];
             if lab.sessions.contains_key(&lab.id(name, instance)) {
-                lab.announce(
-                    name,
-                    instance,
-                    &[NETS[net]],
-                    &route(&[asn], PEERS[next_hop].2),
-                );
+                let plain = route(&[asn], PEERS[next_hop].2);
+                let path = match (net + next_hop) % 4 {
+                    1 => carrying(plain, community::NO_EXPORT),
+                    2 => carrying(plain, community::GRACEFUL_SHUTDOWN),
+                    _ => plain,
+                };
+                lab.announce(name, instance, &[NETS[net]], &path);
             }
         }
         Event::Withdraw {
@@ -522,6 +533,10 @@ fn happen(lab: &mut Lab, event: &Event) {
                 false => lab.server.handle(SessionEvent::Drained { id }, lab.now),
             }
         }
+        Event::Drain { peer, drained } => {
+            let ids = lab.server.sessions_of(&PEERS[peer].0.into(), None);
+            lab.server.set_drained(&ids, drained, lab.now);
+        }
         Event::Originate(true) => lab.originate(&[SITE]),
         Event::Originate(false) => lab.originate(&[]),
         Event::Reload(which) => lab.reload(&settings(which)),
@@ -539,6 +554,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
             3 => peer().prop_map(|(peer, instance)| Event::Back { peer, instance }),
             2 => (peer(), any::<bool>()).prop_map(|((peer, instance), holds)| Event::Hold { peer, instance, holds }),
             1 => any::<bool>().prop_map(Event::Originate),
+            2 => (0..PEERS.len(), any::<bool>()).prop_map(|(peer, drained)| Event::Drain { peer, drained }),
             2 => (0..5_usize).prop_map(Event::Reload),
             3 => select(vec![Event::Deliver]),
         ],
