@@ -2,7 +2,10 @@
 
 use arbitrary::{Result, Unstructured};
 
-use super::model::{Prefix, SessionKey, State};
+use super::{
+    edge::Limits,
+    model::{Prefix, SessionKey, State},
+};
 use crate::pick;
 use maps::{by_hand, route_map};
 use networks::{hub_and_spokes, mend, network, peering, place, space, table, user_defined};
@@ -79,6 +82,12 @@ impl Case {
         };
         for _ in 0..bytes.int_in_range(0..=16)? {
             case.configure(bytes)?;
+        }
+        // Much of every other story happens where route maps apply.
+        if scope::ROUTE_MAPS && bytes.arbitrary()? {
+            for _ in 0..8 {
+                route_map(bytes, &mut case.state, &case.contested)?;
+            }
         }
         case.waiting = case.state.sessions().into_iter().map(Change::Up).collect();
         for key in case.state.sessions() {
@@ -197,6 +206,14 @@ impl Case {
         changes
     }
 
+    /// Which limit holds in a third world.
+    pub(super) fn limits(&self) -> Limits {
+        match self.order & 1 {
+            0 => Limits::Announced,
+            _ => Limits::Sent,
+        }
+    }
+
     fn shuffle(&self, changes: &mut [Change]) {
         let mut random = self.order | 1;
         for place in (1..changes.len()).rev() {
@@ -211,7 +228,7 @@ impl Case {
     fn configure(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let state = &mut self.state;
         match bytes.arbitrary::<u8>()? % 16 {
-            8..=10 if scope::ROUTE_MAPS => route_map(bytes, state)?,
+            8..=10 if scope::ROUTE_MAPS => route_map(bytes, state, &self.contested)?,
             11 if scope::CUSTOM_ROUTES => by_hand(bytes, state)?,
             0..=2 => setting(bytes, state)?,
             3 | 4 => {

@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use ipnet::IpNet;
 use router_user::{
+    api::types::LearnedRow,
     bgp::{
         InstanceId, SessionId,
         wire::{AsPath, NextHop, Origin, PathAttributes},
@@ -15,13 +16,26 @@ use router_user::{
 };
 
 use super::model::{
-    AsPath as AsPattern, Changes, Forward, Hop, Hops, Kind, Maps, Network, Peer, Preference,
-    Prefix, Route, RouteMap, Rule, Server, SessionKey, Source, State, Table, Way,
+    Advertised, AsPath as AsPattern, Changes, Fate, Forward, Hops, Kind, LARGE_COMMUNITY, Maps,
+    Network, Peer, Preference, Prefix, Route, RouteMap, Rule, Server, SessionKey, Source, Standing,
+    State, Step, Table, Way,
 };
 
 // -- To the product ----------------------------------------------------------------------------
 
-pub(super) fn config(state: &State) -> config::Config {
+/// Most routes that a session may announce, and be sent, of a family. Passed often. What the route
+/// server originates is sent in any case.
+pub(super) const MOST: usize = 2;
+
+/// Which of the two limits is kept to; passing the others is only said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Limits {
+    None,
+    Announced,
+    Sent,
+}
+
+pub(super) fn config(state: &State, limits: Limits) -> config::Config {
     let networks = state.networks.iter().enumerate();
     let tables = state.tables.iter().enumerate();
     let servers = state.servers.iter().enumerate();
@@ -38,7 +52,9 @@ pub(super) fn config(state: &State) -> config::Config {
         },
         vnets: networks.map(|(place, this)| network(place, this)).collect(),
         route_tables: tables.map(|(place, this)| table(place, this)).collect(),
-        route_servers: servers.map(|(place, this)| server(place, this)).collect(),
+        route_servers: servers
+            .map(|(place, this)| server(place, this, limits))
+            .collect(),
     }
 }
 
@@ -105,7 +121,7 @@ fn table(place: usize, table: &Table) -> config::RouteTable {
     }
 }
 
-fn server(place: usize, server: &Server) -> config::RouteServer {
+fn server(place: usize, server: &Server, limits: Limits) -> config::RouteServer {
     let [first, second] = &server.instances;
     let instance = |id, instance: &super::model::Instance| config::Instance {
         id: InstanceId(id),
@@ -129,7 +145,7 @@ fn server(place: usize, server: &Server) -> config::RouteServer {
                 name,
                 kind: membership.kind,
                 members: config::GatewayMembers::Addresses(vec![peer.address]),
-                template: product_peer(0, peer),
+                template: product_peer(0, peer, limits),
             }),
         }
     }
@@ -142,14 +158,10 @@ fn server(place: usize, server: &Server) -> config::RouteServer {
     let advertised = server.advertised.iter();
     let advertised = advertised.map(|(prefix, this)| config::CustomAdvertised {
         prefix: ip_net(*prefix),
-        to: this
-            .to
-            .iter()
-            .map(|kind| config::Recipient::Kind(peer_kind(*kind)))
-            .collect(),
+        to: recipients(server, this),
         next_hop: this.next_hop,
         med: this.med,
-        communities: standard(&this.communities),
+        communities: communities(&this.communities),
     });
     config::RouteServer {
         asn: server.asn,
@@ -173,7 +185,7 @@ fn server(place: usize, server: &Server) -> config::RouteServer {
         cluster_id: server.cluster_id.into(),
         peers: peers
             .filter(|(_, peer)| peer.configured)
-            .map(|(number, peer)| product_peer(number, peer))
+            .map(|(number, peer)| product_peer(number, peer, limits))
             .collect(),
         gateways,
         ..config::RouteServer::new(
@@ -199,10 +211,34 @@ fn peer_kind(kind: Kind) -> config::PeerKind {
     }
 }
 
-fn standard<'a>(communities: impl IntoIterator<Item = &'a u32>) -> Vec<config::CommunityValue> {
-    let communities = communities.into_iter().copied();
-    communities.map(config::CommunityValue::Standard).collect()
+fn recipients(server: &Server, advertised: &Advertised) -> Vec<config::Recipient> {
+    let kinds = advertised.to.iter();
+    let kinds = kinds.map(|kind| config::Recipient::Kind(peer_kind(*kind)));
+    let peers = advertised.to_peers.iter();
+    let mut recipients: Vec<_> = peers
+        .map(|place| config::Recipient::Peer(peer_or_gateway(server, *place).as_str().into()))
+        .chain(kinds)
+        .collect();
+    // Several places of one gateway.
+    recipients.dedup();
+    recipients
 }
+
+fn communities<'a>(numbers: impl IntoIterator<Item = &'a u32>) -> Vec<config::CommunityValue> {
+    let value = |number: &u32| match large(*number) {
+        Some(large) => config::CommunityValue::Large(large),
+        None => config::CommunityValue::Standard(*number),
+    };
+    numbers.into_iter().map(value).collect()
+}
+
+/// The large community that a number stands for, if it is one.
+fn large(number: u32) -> Option<[u32; 3]> {
+    let low = number & 0xffff;
+    (number & !0xffff == LARGE_COMMUNITY).then_some([LARGE_ADMINISTRATOR, 0, low])
+}
+
+const LARGE_ADMINISTRATOR: u32 = 65000;
 
 fn route_map_names(maps: Maps) -> config::RouteMaps {
     let name = |place: usize| map_name(place).as_str().into();
@@ -239,12 +275,7 @@ fn rule(server: &Server, place: usize, rule: &Rule) -> config::RouteMapRule {
         Source::Static => config::SourcePattern::Static,
         Source::Originated => config::SourcePattern::Originated,
         Source::Peer(place) => {
-            let peer = &server.peers[*place];
-            let name = match peer.kind {
-                Kind::Nva => peer_name(*place),
-                _ => gateway_name(peer),
-            };
-            config::SourcePattern::Peer(name.as_str().into())
+            config::SourcePattern::Peer(peer_or_gateway(server, *place).as_str().into())
         }
     };
     let matches = &rule.matches;
@@ -252,7 +283,7 @@ fn rule(server: &Server, place: usize, rule: &Rule) -> config::RouteMapRule {
         name: (place + 1).to_string(),
         matches: config::Match {
             prefixes: matches.prefixes.iter().map(prefix).collect(),
-            communities: standard(&matches.communities),
+            communities: communities(&matches.communities),
             as_paths: matches.as_paths.iter().map(as_path).collect(),
             sources: matches.sources.iter().map(source).collect(),
         },
@@ -268,9 +299,9 @@ fn route_changes(changes: &Changes) -> config::RouteChanges {
     config::RouteChanges {
         as_path_replace: changes.as_path_replace.clone(),
         as_path_prepend: changes.as_path_prepend.clone(),
-        community_replace: changes.community_replace.as_ref().map(standard),
-        community_remove: standard(&changes.community_remove),
-        community_add: standard(&changes.community_add),
+        community_replace: changes.community_replace.as_ref().map(communities),
+        community_remove: communities(&changes.community_remove),
+        community_add: communities(&changes.community_add),
         local_pref: changes.local_pref,
         med: changes.med,
         weight: changes.weight,
@@ -278,7 +309,12 @@ fn route_changes(changes: &Changes) -> config::RouteChanges {
     }
 }
 
-fn product_peer(number: usize, peer: &Peer) -> config::Peer {
+fn product_peer(number: usize, peer: &Peer, limits: Limits) -> config::Peer {
+    let action = |of| match limits == of {
+        true => config::LimitAction::Discard,
+        false => config::LimitAction::Warn,
+    };
+    let most = u32::try_from(MOST).expect("few");
     config::Peer {
         membership: membership(peer),
         policy: config::PeerPolicy {
@@ -293,11 +329,10 @@ fn product_peer(number: usize, peer: &Peer) -> config::Peer {
             ..config::PeerPolicy::default()
         },
         route_maps: route_map_names(peer.maps),
-        // Passed often, and only said to be.
-        max_prefixes: 2,
-        limit_action: config::LimitAction::Warn,
-        max_advertised: Some(2),
-        advertised_limit_action: config::LimitAction::Warn,
+        max_prefixes: most,
+        limit_action: action(Limits::Announced),
+        max_advertised: Some(most),
+        advertised_limit_action: action(Limits::Sent),
         ..config::Peer::new(peer_name(number).as_str().into(), peer.address, peer.asn)
     }
 }
@@ -310,13 +345,20 @@ pub(super) fn attributes(route: &Route) -> Arc<PathAttributes> {
             link_local: None,
         },
     };
+    let standard = route.communities.iter().copied();
+    let standard = standard.filter(|number| large(*number).is_none());
     Arc::new(PathAttributes {
         origin: [Origin::Igp, Origin::Egp, Origin::Incomplete][usize::from(route.origin)],
         as_path: AsPath::sequence(route.as_path.iter().copied()),
         next_hop: Some(next_hop),
         med: route.med,
         local_pref: route.local_pref,
-        communities: route.communities.iter().copied().collect(),
+        communities: standard.collect(),
+        large_communities: route
+            .communities
+            .iter()
+            .filter_map(|number| large(*number))
+            .collect(),
         originator_id: route.originator.map(Into::into),
         cluster_list: route.clusters.iter().map(|id| (*id).into()).collect(),
         ..PathAttributes::default()
@@ -359,6 +401,15 @@ fn gateway_name(peer: &Peer) -> String {
     format!("gateway{}", peer.gateway)
 }
 
+/// What a peer is called by others: a member of a gateway by the gateway's name.
+fn peer_or_gateway(server: &Server, place: usize) -> String {
+    let peer = &server.peers[place];
+    match peer.kind {
+        Kind::Nva => peer_name(place),
+        _ => gateway_name(peer),
+    }
+}
+
 fn map_name(place: usize) -> String {
     format!("map{place}")
 }
@@ -385,6 +436,7 @@ pub(super) fn route(attributes: &PathAttributes) -> Route {
         med: attributes.med,
         local_pref: attributes.local_pref,
         communities: attributes.communities.clone(),
+        large_communities: attributes.large_communities.clone(),
         originator_id: attributes.originator_id,
         cluster_list: attributes.cluster_list.clone(),
         ..PathAttributes::default()
@@ -400,7 +452,12 @@ pub(super) fn route(attributes: &PathAttributes) -> Route {
         },
         med: attributes.med,
         local_pref: attributes.local_pref,
-        communities: attributes.communities.iter().copied().collect(),
+        communities: attributes
+            .large_communities
+            .iter()
+            .map(|[.., low]| LARGE_COMMUNITY | low)
+            .chain(attributes.communities.iter().copied())
+            .collect(),
         originator: attributes.originator_id.map(u32::from),
         clusters: attributes
             .cluster_list
@@ -410,17 +467,62 @@ pub(super) fn route(attributes: &PathAttributes) -> Route {
     }
 }
 
+/// What a row says of a path, in its words for people.
+pub(super) fn standing(row: &LearnedRow) -> Standing {
+    let why = row.reason.as_deref().unwrap_or_default();
+    match row.state.as_str() {
+        "best" => Standing::Best,
+        "multipath" => Standing::Multipath,
+        "lost" => match why {
+            "equal to the best path, but a better path has the same next hop" => {
+                Standing::SameNextHop
+            }
+            "equal to the best path, but the ECMP set is full" => Standing::Full,
+            _ => Standing::Lost(match why {
+                "stale (LLGR_STALE)" => Step::Stale,
+                "being shut down (GRACEFUL_SHUTDOWN)" => Step::Shutdown,
+                "less preferred kind of source" => Step::Class,
+                "lower LOCAL_PREF" => Step::LocalPref,
+                "longer AS path" => Step::AsPath,
+                "higher origin" => Step::Origin,
+                "higher MED than another path of the same neighbour AS" => Step::Med,
+                "iBGP, the best path is eBGP" => Step::Internal,
+                _ => panic!("a step without a name: {row:?}"),
+            }),
+        },
+        "rejected" => {
+            let names = |setting| why.contains(setting);
+            Standing::Refused(if why.starts_with("loop: ") {
+                Fate::Looped
+            } else if names("(enforce_first_as)") {
+                Fate::FirstAs
+            } else if names("(max_as_path_length)") {
+                Fate::TooLong
+            } else if names("(vnet.peering)") {
+                Fate::OutOfReach
+            } else if why.starts_with("next hop is ") {
+                Fate::BadNextHop
+            } else if why.starts_with("dropped by rule ") {
+                Fate::Dropped
+            } else {
+                panic!("a reason that nothing gives: {row:?}")
+            })
+        }
+        _ => panic!("a state that no path has: {row:?}"),
+    }
+}
+
 pub(super) fn forward(group: &Group) -> Forward {
     let hops = |members: &[fib::Member]| -> Option<Hops> {
-        let hop = |member: &fib::Member| -> Option<(Hop, u32)> {
-            match &member.next_hop {
-                fib::NextHop::Via { vnet, address } => {
-                    Some(((place(vnet), *address), member.weight))
-                }
-                _ => None,
-            }
-        };
-        members.iter().map(hop).collect()
+        let mut hops = Hops::new();
+        for member in members {
+            let fib::NextHop::Via { vnet, address } = &member.next_hop else {
+                return None;
+            };
+            // One that stands there twice has twice its share.
+            *hops.entry((place(vnet), *address)).or_default() += member.weight;
+        }
+        Some(hops)
     };
     if let (Some(members), Some(backups)) = (hops(&group.members), hops(&group.backups)) {
         return Forward::To(members, backups);

@@ -12,11 +12,11 @@ mod route_map;
 mod state;
 
 pub(crate) use forwarding::Forward;
-pub(crate) use paths::{Hop, Hops};
+pub(crate) use paths::{Fate, Hops, Standing, Step};
 pub(crate) use route_map::{AsPath, Changes, Match, RouteMap, Rule, Source};
 pub(crate) use state::{
-    Advertised, Instance, Kind, Maps, Network, Peer, Peering, Policy, Port, PortKey, Preference,
-    Prefix, Route, Server, Session, SessionKey, State, Subnet, Table, Way,
+    Advertised, Instance, Kind, LARGE_COMMUNITY, Maps, Network, Peer, Peering, Policy, Port,
+    PortKey, Preference, Prefix, Route, Server, Session, SessionKey, State, Subnet, Table, Way,
 };
 
 /// What everybody ends up with.
@@ -24,8 +24,8 @@ pub(crate) use state::{
 pub(crate) struct Outcome {
     /// What each session is sent.
     pub(crate) sent: BTreeMap<SessionKey, BTreeMap<Prefix, Route>>,
-    /// Whether a path that was announced is taken.
-    pub(crate) taken: BTreeMap<(SessionKey, Prefix), bool>,
+    /// What becomes of each path that was announced.
+    pub(crate) standings: BTreeMap<(SessionKey, Prefix), Standing>,
     /// Where packets of each port to each address of interest go.
     pub(crate) forwarding: BTreeMap<PortKey, BTreeMap<IpAddr, Forward>>,
     /// Networks that take of a port that forwards only what comes from its network's own space.
@@ -42,14 +42,11 @@ pub(crate) fn outcome(state: &State) -> Outcome {
         let sent = paths::advertised(state, &paths[key.server], key);
         outcome.sent.insert(key, sent);
     }
-    for (prefix, path) in paths
-        .iter()
-        .flatten()
-        .flat_map(|(prefix, paths)| paths.iter().map(move |path| (*prefix, path)))
-    {
-        if let Some(from) = path.from {
-            let taken = matches!(path.fate, paths::Fate::Taken(_));
-            outcome.taken.insert((from, prefix), taken);
+    for (server, paths) in state.servers.iter().zip(&paths) {
+        for (prefix, paths) in paths {
+            let standings = paths::standings(server, paths).into_iter();
+            let standings = standings.map(|(from, standing)| ((from, *prefix), standing));
+            outcome.standings.extend(standings);
         }
     }
     let addresses = addresses_of_interest(state);
@@ -65,6 +62,16 @@ pub(crate) fn outcome(state: &State) -> Outcome {
         }
     }
     outcome
+}
+
+/// What a session is sent as the route server's own.
+pub(crate) fn own_prefixes(state: &State, key: SessionKey) -> BTreeSet<Prefix> {
+    if !state.is_up(key) {
+        return BTreeSet::new();
+    }
+    let own = paths::own_routes(state, key).into_iter();
+    own.filter_map(|(prefix, route)| route.map(|_| prefix))
+        .collect()
 }
 
 fn restricted(state: &State, key: PortKey) -> BTreeSet<usize> {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -17,13 +18,13 @@ use router_user::{
     config::Config,
     fib::{self, Change as FibChange, Fib},
     names::TableName,
-    route_server::{Filter, RouteServer, Surroundings},
+    route_server::{Filter, RouteServer, STATIC_PEER, Surroundings},
     vnet::Vnets,
 };
 
 use super::{
     case::Change,
-    edge,
+    edge::{self, Limits, MOST},
     model::{Forward, Outcome, PortKey, Prefix, Route, SessionKey, State},
 };
 
@@ -33,6 +34,7 @@ const QUIET: Duration = Duration::from_secs(1200);
 pub(super) struct World {
     now: Instant,
     config: Config,
+    limits: Limits,
     servers: Vec<RouteServer>,
     vnets: Vnets,
     fib: Fib,
@@ -45,23 +47,28 @@ pub(super) struct World {
 struct Link {
     context: Context,
     received: BTreeMap<Prefix, Route>,
+    /// Most routes that it may ever have been sent, of each family, where a limit holds: so many, or what
+    /// the route server originated.
+    most: [usize; 2],
 }
 
 impl World {
-    pub(super) fn new(state: &State) -> Self {
-        let config = edge::config(state);
+    pub(super) fn new(state: &State, limits: Limits) -> Self {
+        let config = edge::config(state, limits);
         let vnets = Vnets::new(&config);
         let now = Instant::now();
         let mut servers = Vec::new();
-        for (place, config) in config.route_servers.iter().enumerate() {
-            let mut server = RouteServer::new(config, &surroundings(state, place));
-            server.set_originated(vnets.advertised_prefixes(&config.name));
-            server.set_uses(vnets.uses(&config.name), now);
+        for desired in &config.route_servers {
+            let around = Surroundings::around(&config, &desired.vnet);
+            let mut server = RouteServer::new(desired, &around);
+            server.set_originated(vnets.advertised_prefixes(&desired.name));
+            server.set_uses(vnets.uses(&desired.name), now);
             servers.push(server);
         }
         Self {
             now,
             config,
+            limits,
             servers,
             vnets,
             fib: Fib::new(),
@@ -101,6 +108,7 @@ impl World {
         if self.steps.is_multiple_of(3) {
             self.due(state, self.now);
         }
+        self.assert_within_limits(state);
         if self.steps.is_multiple_of(5) {
             self.vnets.apply_to(&mut self.fib);
         }
@@ -139,6 +147,7 @@ impl World {
         let link = Link {
             context: negotiated.context(),
             received: BTreeMap::new(),
+            most: [MOST; 2],
         };
         self.links.insert(key, link);
         let event = SessionEvent::Up {
@@ -168,12 +177,13 @@ impl World {
     fn reconfigure(&mut self, state: &State) {
         // The speaker closes the sessions of peers that are gone.
         self.links.retain(|key, _| state.peer(*key).configured);
-        self.config = edge::config(state);
+        self.config = edge::config(state, self.limits);
         self.vnets.reconfigure(&self.config);
         for (place, config) in self.config.route_servers.iter().enumerate() {
             let server = &mut self.servers[place];
             server.set_uses(self.vnets.uses(&config.name), self.now);
-            server.reconfigure(config, &surroundings(state, place), self.now);
+            let around = Surroundings::around(&self.config, &config.vnet);
+            server.reconfigure(config, &around, self.now);
             server.set_originated(self.vnets.advertised_prefixes(&config.name));
         }
         self.flush(state);
@@ -258,8 +268,9 @@ impl World {
                     peer,
                     instance: usize::from(row.instance) - 1,
                 };
-                let taken = row.state != "rejected";
-                outcome.taken.insert((key, edge::prefix(row.prefix)), taken);
+                let standing = edge::standing(&row);
+                let prefix = edge::prefix(row.prefix);
+                outcome.standings.insert((key, prefix), standing);
             }
         }
         self.forwarding(state, &mut outcome);
@@ -321,24 +332,74 @@ impl World {
         matching.max_by_key(|(prefix, _)| prefix.prefix_len())
     }
 
+    /// No session has more paths here than it may announce, nor more than it may be sent.
+    fn assert_within_limits(&mut self, state: &State) {
+        match self.limits {
+            Limits::None => {}
+            Limits::Announced => {
+                let servers = self.servers.iter();
+                let rows =
+                    servers.flat_map(|server| server.learned_rows(&Filter::default(), self.now));
+                let mut held = BTreeMap::<_, Vec<_>>::new();
+                for row in rows.filter(|row| row.peer.as_str() != STATIC_PEER) {
+                    let session = (row.route_server, row.peer, row.instance);
+                    let prefixes = held.entry(session).or_default();
+                    prefixes.push(edge::prefix(row.prefix));
+                }
+                for (session, prefixes) in &held {
+                    assert_at_most(format_args!("{session:?}"), [MOST; 2], prefixes);
+                }
+            }
+            Limits::Sent => {
+                for (key, link) in &mut self.links {
+                    let own = by_family(&super::model::own_prefixes(state, *key));
+                    for (most, own) in link.most.iter_mut().zip(own) {
+                        *most = own.max(*most);
+                    }
+                    assert_at_most(format_args!("{key:?}"), link.most, link.received.keys());
+                }
+            }
+        }
+    }
+
     /// What people are shown of paths and subnets.
     pub(super) fn rows(&mut self) -> Vec<String> {
         let mut rows = Vec::new();
+        let mut learned = Vec::new();
         for server in &mut self.servers {
-            let learned = server.learned_rows(&Filter::default(), self.now);
-            rows.extend(learned.iter().map(|row| format!("{row:?}")));
+            learned.extend(server.learned_rows(&Filter::default(), self.now));
             let advertised = server.advertised_rows(&Filter::default());
             rows.extend(advertised.iter().map(|row| format!("{row:?}")));
-            for (vnet, subnet) in self.vnets.subnets() {
-                if self.vnets.route_server(vnet) == learned.first().map(|row| &row.route_server) {
-                    let effective = self.vnets.effective_routes(vnet, subnet, &learned);
-                    rows.extend(effective.iter().map(|row| format!("{row:?}")));
-                }
-            }
+        }
+        rows.extend(learned.iter().map(|row| format!("{row:?}")));
+        for (vnet, subnet) in self.vnets.subnets() {
+            // Of other route servers than the network's it takes nothing.
+            let effective = self.vnets.effective_routes(vnet, subnet, &learned);
+            rows.extend(effective.iter().map(|row| format!("{row:?}")));
         }
         rows.sort();
         rows
     }
+}
+
+/// Of each family there are no more than so many.
+fn assert_at_most<'a>(
+    what: fmt::Arguments<'_>,
+    most: [usize; 2],
+    prefixes: impl IntoIterator<Item = &'a Prefix>,
+) {
+    let count = by_family(prefixes);
+    let fits = count.iter().zip(most).all(|(count, most)| *count <= most);
+    assert!(fits, "{what} has {count:?} routes of at most {most:?}");
+}
+
+/// How many are of IPv4 and of IPv6.
+fn by_family<'a>(prefixes: impl IntoIterator<Item = &'a Prefix>) -> [usize; 2] {
+    let mut count = [0; 2];
+    for prefix in prefixes {
+        count[usize::from(prefix.address.is_ipv6())] += 1;
+    }
+    count
 }
 
 impl Link {
@@ -372,28 +433,5 @@ impl Link {
                 }
             }
         }
-    }
-}
-
-/// Where a route server's next hops can be resolved, and addresses there that are none.
-fn surroundings(state: &State, place: usize) -> Surroundings {
-    let home = state.servers[place].network;
-    let reach = state.reach(home);
-    let space = |network: usize| {
-        let prefixes = state.networks[network].prefixes.iter();
-        let prefixes = prefixes.copied().map(edge::ip_net).collect();
-        (edge::vnet_name(network), prefixes)
-    };
-    // Its own network first.
-    let mut within: Vec<_> = reach.iter().copied().collect();
-    within.sort_by_key(|network| *network != home);
-    let others = (0..state.networks.len()).filter(|network| !reach.contains(network));
-    let subnets = reach
-        .iter()
-        .flat_map(|network| &state.networks[*network].subnets);
-    Surroundings {
-        spaces: within.into_iter().map(space).collect(),
-        beyond: others.map(space).collect(),
-        gateways: subnets.flat_map(|subnet| subnet.host.clone()).collect(),
     }
 }

@@ -1,7 +1,7 @@
 //! Starts the owners of the stages, gives them another configuration, stops them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,10 +21,10 @@ use crate::{
         types::{Plan, ReloadReport},
     },
     bgp::{fsm::Restarted, speaker::Farewell, wire::Family},
-    config::{self, Config, DataplaneConfig, Parsed, Source, Vnet, host::Host},
+    config::{self, Config, DataplaneConfig, Parsed, Source, host::Host},
     dataplane::{self, Dataplane, Inherited},
     events::Events,
-    names::{RouteServerName, VnetName},
+    names::RouteServerName,
     route_server::Surroundings,
 };
 
@@ -234,74 +234,16 @@ pub(super) fn desired(config: &Config, server: &config::RouteServer, demands: &D
     let demand = demands.get(&server.name).cloned().unwrap_or_default();
     Desired {
         config: server.clone(),
-        surroundings: surroundings(config, &server.vnet),
+        surroundings: Surroundings::around(config, &server.vnet),
         port: config.daemon.bgp_port,
         originated: demand.originated,
         uses: demand.uses,
     }
 }
 
-/// The address space around a route server of this network: the network itself and those that are
-/// peered with it from both sides.
-fn surroundings(config: &Config, own: &VnetName) -> Surroundings {
-    let network = config.vnets.iter().find(|vnet| vnet.name == *own);
-    let peerings = network.into_iter().flat_map(|vnet| &vnet.peerings);
-    let ours: BTreeSet<&VnetName> = peerings.map(|peering| &peering.remote).collect();
-    let is_peered = |vnet: &&Vnet| {
-        let mut theirs = vnet.peerings.iter();
-        ours.contains(&vnet.name) && theirs.any(|peering| peering.remote == *own)
-    };
-    let others = config.vnets.iter().filter(|vnet| vnet.name != *own);
-    let (peered, beyond): (Vec<&Vnet>, Vec<&Vnet>) = others.partition(is_peered);
-    let within: Vec<&Vnet> = network.into_iter().chain(peered).collect();
-    let space = |vnet: &&Vnet| (vnet.name.clone(), vnet.prefixes.clone());
-    let subnets = within.iter().flat_map(|vnet| &vnet.subnets);
-    Surroundings {
-        spaces: within.iter().map(space).collect(),
-        beyond: beyond.iter().map(space).collect(),
-        gateways: subnets
-            .flat_map(|subnet| &subnet.gateways)
-            .copied()
-            .collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Peering, parse};
-
-    #[test]
-    fn next_hops_are_resolved_in_networks_that_are_peered_from_both_sides() {
-        let mut config = parse(include_str!("../../../docs/example.toml"), "example").unwrap();
-        let hub = config.vnets[0].clone();
-        let mut network = |name: &str, prefix: &str, from: bool, back: bool| {
-            let mut spoke = hub.clone();
-            spoke.name = name.into();
-            spoke.prefixes = vec![prefix.parse().unwrap()];
-            spoke.subnets.clear();
-            spoke.peerings.clear();
-            if from {
-                spoke.peerings.push(Peering::new(hub.name.clone()));
-            }
-            if back {
-                config.vnets[0].peerings.push(Peering::new(name.into()));
-            }
-            config.vnets.push(spoke);
-        };
-        network("both", "10.7.0.0/16", true, true);
-        network("from", "10.8.0.0/16", true, false);
-        network("back", "10.9.0.0/16", false, true);
-        let around = surroundings(&config, &hub.name);
-        let names = |networks: &[(VnetName, Vec<ipnet::IpNet>)]| {
-            let names = networks.iter().map(|(name, _)| name.to_string());
-            names.collect::<Vec<_>>()
-        };
-        assert_eq!(names(&around.spaces), [hub.name.as_str(), "both"]);
-        assert_eq!(names(&around.beyond), ["from", "back"]);
-        let gateways = hub.subnets.iter().map(|subnet| subnet.gateways.len());
-        assert_eq!(around.gateways.len(), gateways.sum::<usize>());
-    }
 
     #[test]
     fn rfc4724_4_1_forwarding_is_preserved_only_if_what_was_inherited_stays_a_while() {

@@ -63,7 +63,11 @@ impl Rank {
     /// The rank of a learned path from a source of this class.
     pub(super) fn learned(attributes: &PathAttributes, class: u8) -> Self {
         let has = |community| attributes.has_community(community);
-        let local_pref = attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
+        let absent = match planted!(NoLocalPrefIsLowest) {
+            true => 0,
+            false => DEFAULT_LOCAL_PREF,
+        };
+        let local_pref = attributes.local_pref.unwrap_or(absent);
         let value = |step| match step {
             Step::Originated => 1,
             Step::LlgrStale if planted!(StaleCounts) => 0,
@@ -213,7 +217,7 @@ impl Decision<'_> {
             if members.len() == self.options.max_paths + usize::from(planted!(MorePathsThanMax)) {
                 break;
             }
-            if !has_next_hop(&members, path) {
+            if !has_next_hop(&members, path) || planted!(NextHopsCountTwice) {
                 members.push(path);
             }
         }
@@ -317,16 +321,25 @@ impl Decision<'_> {
         paths: &mut Survivors<'p>,
         lost: &mut impl FnMut(&'p Path, Step),
     ) {
-        let group = |path: &Path| match self.options.always_compare_med
-            || planted!(MedCountsAcrossNeighbours)
-        {
+        let across = match self.options.always_compare_med {
+            true => !planted!(MedNeverCountsAcrossNeighbours),
+            false => planted!(MedCountsAcrossNeighbours),
+        };
+        let group = |path: &Path| match across {
             true => None,
             false => path.attributes.as_path.neighbour_as(),
         };
-        let med = |path: &Path| path.attributes.med.unwrap_or(0);
+        let absent = u32::from(planted!(NoMedIsHighest)) * u32::MAX;
+        let med = |path: &Path| path.attributes.med.unwrap_or(absent);
+        // With the one before only, instead of all that came before.
+        let compared = match planted!(MedCountsByPairs) {
+            true => 1,
+            false => usize::MAX,
+        };
         let mut lowest: SmallVec<[(Option<Asn>, u32); 8]> = SmallVec::new();
         for path in paths.iter() {
-            match lowest.iter_mut().find(|(asn, _)| *asn == group(path)) {
+            let mut known = lowest.iter_mut().rev().take(compared);
+            match known.find(|(asn, _)| *asn == group(path)) {
                 Some((_, lowest)) => *lowest = med(path).min(*lowest),
                 None => lowest.push((group(path), med(path))),
             }
@@ -368,7 +381,7 @@ impl Decision<'_> {
     /// address (RFC 4271 §9.1.2.2 f-g, RFC 4456 §9); then instance and path id, which only tell
     /// paths of one peer apart.
     fn tie_break(&self, path: &Path) -> (Ipv4Addr, usize, IpAddr, u8, u32) {
-        if path.is_local() {
+        if path.is_local() || planted!(OldestWins) {
             return (Ipv4Addr::UNSPECIFIED, 0, Ipv4Addr::UNSPECIFIED.into(), 0, 0);
         }
         let session = self.sessions.info(path.session);

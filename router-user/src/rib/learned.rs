@@ -348,7 +348,7 @@ impl Scope {
     /// Whether a prefix that has no candidate is learned nevertheless, without a next hop.
     pub(super) fn any_dead_end(&self, basis: &Basis<'_>, paths: &[Path]) -> bool {
         let is_dead_end = |path| self.bearing(basis, path) == Bearing::DeadEnd;
-        paths.iter().any(is_dead_end)
+        paths.iter().any(is_dead_end) && !planted!(DeadEndsVanish)
     }
 
     /// Whether other routes may depend on these paths.

@@ -103,7 +103,7 @@ pub(super) fn is_blackhole(basis: &Basis<'_>, path: &Path) -> bool {
 /// What a route map says; else the share that the path's bandwidth is of the largest one.
 fn weight(basis: &Basis<'_>, path: &Path, largest: Option<f32>) -> u32 {
     const MOST: f32 = 255.0;
-    let set = match path.standing.is_changed() {
+    let set = match path.standing.is_changed() && !planted!(WeightsDoNotCount) {
         true => basis.attributes.weight(&path.attributes),
         false => None,
     };

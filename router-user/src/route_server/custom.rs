@@ -218,7 +218,9 @@ impl LocalSources {
                     let mut words_of_peer = names.map(named).chain([of_kind(peer.kind())]);
                     words_of_peer.any(|word| words.contains(&word))
                 }
-                Recipients::DefaultOriginate => peer.policy.default_originate,
+                Recipients::DefaultOriginate => {
+                    peer.policy.default_originate && !planted!(DefaultRouteIsWithheld)
+                }
             });
         received.fold(LocalSet::NETWORKS, |set, (_, source)| set.with(*source))
     }

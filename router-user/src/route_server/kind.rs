@@ -42,6 +42,10 @@ pub(super) fn of_peer(kind: SourceKind) -> Option<PeerKind> {
 
 /// Class of a source in step 3 of the decision process; lower is preferred.
 pub(super) fn class(preference: RoutingPreference, source: SourceKind) -> u8 {
+    let source = match source {
+        STATIC if planted!(StaticRoutesAreOfAnotherClass) => EXPRESS_ROUTE,
+        source => source,
+    };
     let preferred = match preference {
         RoutingPreference::ExpressRoute => source == EXPRESS_ROUTE,
         RoutingPreference::VpnGateway => source != EXPRESS_ROUTE,

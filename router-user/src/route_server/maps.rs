@@ -72,6 +72,10 @@ impl Maps {
         let of_kind = self.of_kinds.get(&peer.kind());
         let of_kind = of_kind.cloned().unwrap_or_default();
         let own = peer.route_maps.clone();
+        let (own, of_kind) = match planted!(KindBeatsPeer) {
+            true => (of_kind, own),
+            false => (own, of_kind),
+        };
         RouteMaps {
             inbound: own.inbound.or(of_kind.inbound),
             outbound: own.outbound.or(of_kind.outbound),

@@ -13,7 +13,11 @@ use std::{
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
-use crate::{names::VnetName, rib::Zone};
+use crate::{
+    config::{Config, Vnet},
+    names::VnetName,
+    rib::Zone,
+};
 
 /// The route server's own network.
 pub(super) const OWN: Zone = Zone(0);
@@ -31,6 +35,34 @@ pub struct Surroundings {
     pub beyond: Vec<(VnetName, Vec<IpNet>)>,
     /// The gateway host's addresses in the subnets of `spaces`, which are no next hops.
     pub gateways: BTreeSet<IpAddr>,
+}
+
+impl Surroundings {
+    /// Those of a route server of this network: the network itself and those that are peered with it
+    /// from both sides.
+    #[must_use]
+    pub fn around(config: &Config, own: &VnetName) -> Self {
+        let network = config.vnets.iter().find(|vnet| vnet.name == *own);
+        let peerings = network.into_iter().flat_map(|vnet| &vnet.peerings);
+        let ours: BTreeSet<&VnetName> = peerings.map(|peering| &peering.remote).collect();
+        let is_peered = |vnet: &&Vnet| {
+            let mut theirs = vnet.peerings.iter();
+            ours.contains(&vnet.name) && theirs.any(|peering| peering.remote == *own)
+        };
+        let others = config.vnets.iter().filter(|vnet| vnet.name != *own);
+        let (peered, beyond): (Vec<&Vnet>, Vec<&Vnet>) = others.partition(is_peered);
+        let within: Vec<&Vnet> = network.into_iter().chain(peered).collect();
+        let space = |vnet: &&Vnet| (vnet.name.clone(), vnet.prefixes.clone());
+        let subnets = within.iter().flat_map(|vnet| &vnet.subnets);
+        Self {
+            spaces: within.iter().map(space).collect(),
+            beyond: beyond.iter().map(space).collect(),
+            gateways: subnets
+                .flat_map(|subnet| &subnet.gateways)
+                .copied()
+                .collect(),
+        }
+    }
 }
 
 /// The numbers of networks.
@@ -192,6 +224,39 @@ impl<T: Clone> Prefixes<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Peering, parse};
+
+    #[test]
+    fn next_hops_are_resolved_in_networks_that_are_peered_from_both_sides() {
+        let mut config = parse(include_str!("../../../docs/example.toml"), "example").unwrap();
+        let hub = config.vnets[0].clone();
+        let mut network = |name: &str, prefix: &str, from: bool, back: bool| {
+            let mut spoke = hub.clone();
+            spoke.name = name.into();
+            spoke.prefixes = vec![prefix.parse().unwrap()];
+            spoke.subnets.clear();
+            spoke.peerings.clear();
+            if from {
+                spoke.peerings.push(Peering::new(hub.name.clone()));
+            }
+            if back {
+                config.vnets[0].peerings.push(Peering::new(name.into()));
+            }
+            config.vnets.push(spoke);
+        };
+        network("both", "10.7.0.0/16", true, true);
+        network("from", "10.8.0.0/16", true, false);
+        network("back", "10.9.0.0/16", false, true);
+        let around = Surroundings::around(&config, &hub.name);
+        let names = |networks: &[(VnetName, Vec<IpNet>)]| {
+            let names = networks.iter().map(|(name, _)| name.to_string());
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(names(&around.spaces), [hub.name.as_str(), "both"]);
+        assert_eq!(names(&around.beyond), ["from", "back"]);
+        let gateways = hub.subnets.iter().map(|subnet| subnet.gateways.len());
+        assert_eq!(around.gateways.len(), gateways.sum::<usize>());
+    }
 
     #[test]
     fn an_address_lies_in_the_network_with_the_longest_prefix() {

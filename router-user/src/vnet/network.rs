@@ -258,7 +258,8 @@ impl<'a> Parts<'a> {
         let remote = peers
             .iter()
             .filter(|(ours, theirs, _)| {
-                ours.use_remote_route_server && theirs.allow_gateway_transit
+                ours.use_remote_route_server
+                    && (theirs.allow_gateway_transit || planted!(TransitIsNotAsked))
             })
             .find_map(|(ours, ..)| self.attached_to(&ours.remote));
         Network {

@@ -151,12 +151,17 @@ pub(super) fn select(mut rows: Vec<OwnRow>, learned: LearnedDefaults) -> Vec<Own
         {}
         let outer = around.last();
         // A user-defined route of exactly such a prefix inherits the mark, and so does all beneath.
-        let has = |roles: &[Role]| rows.iter().any(|row| roles.contains(&row.role));
+        let is_marked = |row: &OwnRow| match row.role {
+            Role::Space => !planted!(LearnedBeatsOwnSpace),
+            Role::Peering => !planted!(LearnedBeatsPeeredSpace),
+            Role::Platform => true,
+            Role::Ordinary | Role::Private => false,
+        };
+        let is_user_defined = rows[0].precedence == Precedence::UserDefined;
         let overriding = outer.is_some_and(|outer| outer.overriding)
-            || has(&[Role::Space]) && !planted!(LearnedBeatsOwnSpace)
-            || has(&[Role::Peering]) && !planted!(LearnedBeatsPeeredSpace)
-            || has(&[Role::Platform]);
-        let local = outer.is_some_and(|outer| outer.local) || has(&[Role::Space]);
+            || rows.iter().any(is_marked) && !(is_user_defined && planted!(MarkIsNotInherited));
+        let local = outer.is_some_and(|outer| outer.local)
+            || rows.iter().any(|row| row.role == Role::Space);
 
         let first = candidates.len();
         let mut winner: Option<usize> = None;
@@ -223,9 +228,10 @@ impl OwnCandidate {
     pub(super) fn spec(&self, vnet: &VnetName) -> Option<RouteSpec> {
         (self.is_valid() && !self.implied).then(|| RouteSpec {
             group: self.row.hop.group(vnet),
-            precedence: match planted!(LearnedBeatsUserDefined) {
-                true => Precedence::System,
-                false => self.row.precedence,
+            precedence: match self.row.precedence {
+                _ if planted!(LearnedBeatsUserDefined) => Precedence::System,
+                _ if planted!(SystemBeatsLearned) => Precedence::UserDefined,
+                precedence => precedence,
             },
             overriding: self.overriding,
             local: self.local,

@@ -133,16 +133,14 @@ pub(super) fn peering(bytes: &mut Unstructured<'_>, state: &mut State) -> Result
     Ok(())
 }
 
-/// What a configuration is refused for goes: remote route servers that may not be used.
+/// What a configuration is refused for goes: a second remote route server, and one where there is none.
+/// Whether the other side allows it is left to be asked.
 pub(super) fn mend(state: &mut State) {
     for place in 0..NETWORKS {
         let homes: Vec<_> = state.servers.iter().map(|server| server.network).collect();
         let mut may = !homes.contains(&place);
-        let valid: Vec<_> = (0..NETWORKS)
-            .filter(|other| homes.contains(other) && state.uses_remote(place, *other))
-            .collect();
         for (other, peering) in &mut state.networks[place].peerings {
-            peering.use_remote &= may && valid.contains(other);
+            peering.use_remote &= may && homes.contains(other);
             may &= !peering.use_remote;
         }
     }

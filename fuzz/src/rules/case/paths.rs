@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use arbitrary::{Result, Unstructured};
 
 use super::{
-    super::model::{Kind, Peer, Prefix, Route, Server, SessionKey, State},
+    super::model::{Kind, LARGE_COMMUNITY, Peer, Prefix, Route, Server, SessionKey, State},
     networks::{GATEWAYS, NVAS, address, hosts},
 };
 use crate::pick;
@@ -48,9 +48,11 @@ pub(super) fn route(
     key: SessionKey,
     prefix: Prefix,
 ) -> Result<Route> {
-    const COMMUNITIES: [u32; 8] = [
+    const COMMUNITIES: [u32; 10] = [
         0xfde8_0001,
         0xfde8_0002,
+        LARGE_COMMUNITY | 1,
+        LARGE_COMMUNITY | 2,
         // BLACKHOLE, GRACEFUL_SHUTDOWN, LLGR_STALE, NO_EXPORT, NO_ADVERTISE.
         0xffff_029a,
         0xffff_029a,
@@ -62,7 +64,7 @@ pub(super) fn route(
     let server = &state.servers[key.server];
     let peer = state.peer(key);
     let internal = peer.asn == server.asn;
-    // One in three has nothing that would tell it from others.
+    // One in three has nothing that would tell it from others, but a MED now and then.
     let plain = bytes.ratio(1, 3)?;
     let flags: u8 = if plain { 0xf0 } else { bytes.arbitrary()? };
     let mut as_path = Vec::new();
@@ -95,7 +97,7 @@ pub(super) fn route(
         } else {
             pick(bytes, &[0, 0, 0, 1, 2])?
         },
-        med: if plain {
+        med: if plain && !bytes.ratio(1, 4)? {
             None
         } else {
             pick(bytes, &[None, None, Some(0), Some(10), Some(20)])?

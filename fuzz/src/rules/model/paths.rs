@@ -186,23 +186,111 @@ fn reached(state: &State, server: &Server, hop: IpAddr) -> Fate {
     }
 }
 
+/// What becomes of a path that was announced.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Standing {
+    Best,
+    /// Equal to the best.
+    Multipath,
+    /// Equal to the best as well, but one that is preferred has its next hop.
+    SameNextHop,
+    /// Equal to the best as well, but there are as many as there may be.
+    Full,
+    /// In this step.
+    Lost(Step),
+    /// It was never compared.
+    Refused(Fate),
+}
+
+/// Steps of the decision process, after what is originated.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Step {
+    Stale,
+    Shutdown,
+    Class,
+    LocalPref,
+    AsPath,
+    Origin,
+    Med,
+    /// Of gateways none does, and nobody else shares the route server's ASN.
+    Internal,
+}
+
+/// What becomes of each of the paths that peers have announced for a prefix.
+pub(super) fn standings(server: &Server, paths: &[Path<'_>]) -> Vec<(SessionKey, Standing)> {
+    let is_taken = |path: &&Path<'_>| matches!(path.fate, Fate::Taken(_));
+    let (taken, refused): (Vec<_>, Vec<_>) = paths.iter().partition(is_taken);
+    let refused = refused
+        .into_iter()
+        .map(|path| (path.clone(), Standing::Refused(path.fate)));
+    let Compared { equals, lost } = compare(server, taken.into_iter().cloned().collect());
+    let lost = lost
+        .into_iter()
+        .map(|(path, step)| (path, Standing::Lost(step)));
+    let mut members = BTreeSet::new();
+    let equals = equals.into_iter().map(|path| {
+        let standing = if members.contains(&path.route.next_hop) {
+            Standing::SameNextHop
+        } else if members.len() == server.max_paths {
+            Standing::Full
+        } else if members.is_empty() {
+            Standing::Best
+        } else {
+            Standing::Multipath
+        };
+        if matches!(standing, Standing::Best | Standing::Multipath) {
+            members.insert(path.route.next_hop);
+        }
+        (path, standing)
+    });
+    refused
+        .chain(lost)
+        .chain(equals)
+        .filter_map(|(path, standing)| Some((path.from?, standing)))
+        .collect()
+}
+
 /// The paths that the steps of the decision process leave, those that are preferred among equals
 /// first.
-pub(super) fn decide<'a>(server: &Server, mut paths: Vec<Path<'a>>) -> Vec<Path<'a>> {
+pub(super) fn decide<'a>(server: &Server, paths: Vec<Path<'a>>) -> Vec<Path<'a>> {
+    compare(server, paths).equals
+}
+
+struct Compared<'a> {
+    /// Those that are preferred first.
+    equals: Vec<Path<'a>>,
+    lost: Vec<(Path<'a>, Step)>,
+}
+
+/// The same, and each of the others with the step that it lost in.
+fn compare<'a>(server: &Server, mut paths: Vec<Path<'a>>) -> Compared<'a> {
     let has = |path: &Path<'_>, community| path.route.communities.contains(&community);
+    let mut lost = Vec::new();
     // 1 and 2: what is about to go.
-    keep_lowest(&mut paths, |path| has(path, LLGR_STALE));
-    keep_lowest(&mut paths, |path| has(path, GRACEFUL_SHUTDOWN));
+    keep_lowest(&mut paths, &mut lost, Step::Stale, |path| {
+        has(path, LLGR_STALE)
+    });
+    keep_lowest(&mut paths, &mut lost, Step::Shutdown, |path| {
+        has(path, GRACEFUL_SHUTDOWN)
+    });
     // 3: the class.
-    keep_lowest(&mut paths, |path| match server.preference {
-        Preference::ExpressRoute => path.kind() != Kind::ExpressRoute,
-        Preference::VpnGateway => path.kind() == Kind::ExpressRoute,
-        Preference::AsPath => false,
+    keep_lowest(&mut paths, &mut lost, Step::Class, |path| {
+        match server.preference {
+            Preference::ExpressRoute => path.kind() != Kind::ExpressRoute,
+            Preference::VpnGateway => path.kind() == Kind::ExpressRoute,
+            Preference::AsPath => false,
+        }
     });
     // 4 to 6.
-    keep_lowest(&mut paths, |path| u32::MAX - local_pref(&path.route));
-    keep_lowest(&mut paths, |path| path.route.as_path.len());
-    keep_lowest(&mut paths, |path| path.route.origin);
+    keep_lowest(&mut paths, &mut lost, Step::LocalPref, |path| {
+        u32::MAX - local_pref(&path.route)
+    });
+    keep_lowest(&mut paths, &mut lost, Step::AsPath, |path| {
+        path.route.as_path.len()
+    });
+    keep_lowest(&mut paths, &mut lost, Step::Origin, |path| {
+        path.route.origin
+    });
     // 7: the lowest MED, of each neighbour AS or of all.
     let med = |path: &Path<'_>| path.route.med.unwrap_or(0);
     let neighbour = |path: &Path<'_>| {
@@ -214,7 +302,9 @@ pub(super) fn decide<'a>(server: &Server, mut paths: Vec<Path<'a>>) -> Vec<Path<
         let entry = lowest.entry(neighbour(path)).or_insert(u32::MAX);
         *entry = med(path).min(*entry);
     }
-    paths.retain(|path| med(path) == lowest[&neighbour(path)]);
+    keep_lowest(&mut paths, &mut lost, Step::Med, |path| {
+        med(path) != lowest[&neighbour(path)]
+    });
     // 8 is not applied to gateways, and nobody else shares the route server's ASN.
     paths.sort_by_key(|path| {
         let Path { peer, route, .. } = path;
@@ -229,12 +319,22 @@ pub(super) fn decide<'a>(server: &Server, mut paths: Vec<Path<'a>>) -> Vec<Path<
             route.next_hop,
         )
     });
-    paths
+    Compared {
+        equals: paths,
+        lost,
+    }
 }
 
-fn keep_lowest<K: Ord>(paths: &mut Vec<Path<'_>>, key: impl Fn(&Path<'_>) -> K) {
+/// Those with another than the lowest value lose in this step.
+fn keep_lowest<'a, K: Ord>(
+    paths: &mut Vec<Path<'a>>,
+    lost: &mut Vec<(Path<'a>, Step)>,
+    step: Step,
+    key: impl Fn(&Path<'a>) -> K,
+) {
     if let Some(lowest) = paths.iter().map(&key).min() {
-        paths.retain(|path| key(path) == lowest);
+        let others = paths.extract_if(.., |path| key(path) != lowest);
+        lost.extend(others.map(|path| (path, step)));
     }
 }
 
@@ -290,7 +390,7 @@ pub(super) fn advertised(
 
 /// The prefixes that a session is sent as the route server's own, whatever is learned; `None`: but
 /// cannot be.
-fn own_routes(state: &State, to: SessionKey) -> BTreeMap<Prefix, Option<Route>> {
+pub(super) fn own_routes(state: &State, to: SessionKey) -> BTreeMap<Prefix, Option<Route>> {
     let server = &state.servers[to.server];
     let peer = state.peer(to);
     let addresses = &server.instances[to.instance].addresses;
@@ -302,7 +402,8 @@ fn own_routes(state: &State, to: SessionKey) -> BTreeMap<Prefix, Option<Route>> 
     };
     let mut own = BTreeMap::new();
     for (prefix, advertised) in &server.advertised {
-        if advertised.to.contains(&peer.kind) {
+        let same = |place: &usize| server.peers[*place].gateway == peer.gateway;
+        if advertised.to.contains(&peer.kind) || advertised.to_peers.iter().any(same) {
             let route = |next_hop| Route {
                 med: advertised.med,
                 communities: advertised.communities.clone(),

@@ -122,6 +122,8 @@ pub(crate) struct Maps {
 #[derive(Clone, Debug)]
 pub(crate) struct Advertised {
     pub(crate) to: BTreeSet<Kind>,
+    /// As well to the peers of these places, and all members of their gateways.
+    pub(crate) to_peers: BTreeSet<usize>,
     /// Instead of the instance's address.
     pub(crate) next_hop: Option<IpAddr>,
     pub(crate) med: Option<u32>,
@@ -169,6 +171,9 @@ pub(crate) struct Session {
     /// What the peer has to say; it counts while the session is up.
     pub(crate) announced: BTreeMap<Prefix, Route>,
 }
+
+/// Numbers of communities with these upper bits stand for large ones (RFC 8092).
+pub(crate) const LARGE_COMMUNITY: u32 = 1 << 16;
 
 /// What is known of a route.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

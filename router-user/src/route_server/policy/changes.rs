@@ -51,6 +51,7 @@ pub(super) fn apply(changes: &RouteChanges, ipv4: bool, attributes: &mut PathAtt
     add(community_add, attributes);
     attributes.local_pref = local_pref.or(attributes.local_pref);
     attributes.med = med.or(attributes.med);
+    let next_hop = next_hop.filter(|_| !planted!(NextHopStays));
     if let Some(address) = next_hop.filter(|address| address.is_ipv4() == ipv4) {
         attributes.next_hop = Some(NextHop::from(address));
     }

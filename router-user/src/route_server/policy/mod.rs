@@ -142,9 +142,13 @@ impl CompiledRouteMap {
         let mut weight = None;
         for rule in class.rules.iter().map(|place| &self.rules[*place]) {
             if !rule.matches(&mut route) {
+                if planted!(FirstRuleOnly) {
+                    break;
+                }
                 continue;
             }
             match &rule.action {
+                RouteMapAction::Drop if planted!(DropPermits) => {}
                 RouteMapAction::Drop => return Outcome::Drop(rule.drops()),
                 RouteMapAction::Aggregate(prefix) => {
                     return Outcome::Aggregate {
@@ -159,7 +163,8 @@ impl CompiledRouteMap {
                     weight = to.weight.and_then(NonZeroU8::new).or(weight);
                 }
             }
-            if !rule.continues {
+            let stops = !rule.continues && !planted!(RulesNeverStop);
+            if stops || planted!(RulesNeverContinue) {
                 break;
             }
         }
