@@ -218,32 +218,29 @@ fn render_with_server(
     render(&columns, &[], rows)
 }
 
-/// Advertised routes.
+/// Advertised routes, with LOCAL_PREF where a session of them has it.
 pub(super) fn advertised(rows: &[AdvertisedRow]) -> String {
-    let columns = [
-        "PEER",
-        "INSTANCE",
-        "PREFIX",
-        "NEXT HOP",
-        "AS PATH",
-        "MED",
-        "COMMUNITIES",
-        "FROM",
-    ];
+    let local_pref = rows.iter().any(|row| row.local_pref.is_some());
+    let number = |value: Option<u32>| value.map_or_else(dash, |value| value.to_string());
+    let first = ["PEER", "INSTANCE", "PREFIX", "NEXT HOP", "AS PATH", "MED"];
+    let last = ["COMMUNITIES", "FROM"];
+    let columns = first.into_iter().chain(local_pref.then_some("LOCAL_PREF"));
+    let columns: Vec<_> = columns.chain(last).collect();
     render(
         &columns,
         &[],
         rows.iter().map(|row| {
-            vec![
+            let mut cells = vec![
                 row.peer.to_string(),
                 row.instance.to_string(),
                 with_id(row.prefix, row.path_id),
                 row.next_hop.to_string(),
                 row.as_path.clone(),
-                row.med.map_or_else(dash, |med| med.to_string()),
-                row.communities.join(" "),
-                row.from.clone(),
-            ]
+                number(row.med),
+            ];
+            cells.extend(local_pref.then(|| number(row.local_pref)));
+            cells.extend([row.communities.join(" "), row.from.clone()]);
+            cells
         }),
     )
 }
@@ -578,8 +575,16 @@ mod tests {
             path_id: None,
             next_hop: "10.1.255.4".parse().unwrap(),
             as_path: "65515".into(),
+            origin: "igp".into(),
             med: None,
+            local_pref: None,
+            atomic_aggregate: false,
+            aggregator: None,
             communities: vec![],
+            originator_id: None,
+            cluster_list: vec![],
+            only_to_customer: None,
+            unknown: vec![],
             from: "originated".into(),
         };
         let several = AdvertisedRow {
@@ -600,6 +605,16 @@ mod tests {
              sdwan  1         10.1.0.0/16         10.1.255.4  65515    -                 originated\n\
              fw     1         10.250.0.0/16       10.1.255.4  65515    -                 originated\n\
              vpn    1         10.250.0.0/16 id 7  10.1.255.4  65515    10   65535:0      originated\n"
+        );
+        let within = AdvertisedRow {
+            local_pref: Some(200),
+            ..row("er1", "10.1.0.0/16")
+        };
+        assert_eq!(
+            advertised(&[within, row("fw", "10.1.0.0/16")]),
+            "PEER  INSTANCE  PREFIX       NEXT HOP    AS PATH  MED  LOCAL_PREF  COMMUNITIES  FROM\n\
+             er1   1         10.1.0.0/16  10.1.255.4  65515    -    200                      originated\n\
+             fw    1         10.1.0.0/16  10.1.255.4  65515    -    -                        originated\n"
         );
     }
 

@@ -23,9 +23,9 @@ use crate::{
     events::{
         Events, What,
         event::{FailoverEvent, NextHopUse},
-        routes::{Cause, RouteEvents},
+        routes::{Cause, RouteEvents, Way},
     },
-    fib::{Fib, Liveness, NextHop},
+    fib::{Fib, Group, Liveness, NextHop},
     names::RouteServerName,
     route_server::{LearnedUse, Report},
     vnet::Vnets,
@@ -158,16 +158,24 @@ impl Core {
         let before = |view, prefix: &IpNet| {
             let table = vnets.table_of_view(route_server, view)?;
             let group = fib.group(fib.route(table, prefix)?.group)?;
-            let members = group.members.iter();
-            let addresses = members.filter_map(|member| match member.next_hop {
-                NextHop::Via { address, .. } => Some(address),
-                _ => None,
-            });
-            Some(addresses.collect())
+            Some(way(group))
         };
         let now = std::time::Instant::now();
         routes.note(route_server, reports, cause, before, now);
     }
+}
+
+/// Where the packets of a group go, as events tell it.
+fn way(group: &Group) -> Way {
+    let mut members = group.members.iter();
+    if members.any(|member| member.next_hop == NextHop::Blackhole) {
+        return Way::blackhole();
+    }
+    let members = group.members.iter();
+    Way::to(members.filter_map(|member| match member.next_hop {
+        NextHop::Via { address, .. } => Some(address),
+        _ => None,
+    }))
 }
 
 impl Owner {

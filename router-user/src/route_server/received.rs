@@ -1,6 +1,6 @@
 //! Adj-RIB-In before policy: `show received`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use super::{Filter, RouteServer, rows, text};
 use crate::{
@@ -45,7 +45,6 @@ impl RouteServer {
             atomic_aggregate,
             aggregator,
             originator_id,
-            cluster_list,
             only_to_customer,
             unknown,
             ..
@@ -68,11 +67,10 @@ impl RouteServer {
             med: *med,
             local_pref: *local_pref,
             atomic_aggregate: *atomic_aggregate,
-            aggregator: aggregator
-                .map(|aggregator| format!("{} {}", aggregator.asn, aggregator.id)),
+            aggregator: aggregator.map(text::aggregator),
             communities: text::communities(received),
             originator_id: *originator_id,
-            cluster_list: cluster_list.iter().map(Ipv4Addr::to_string).collect(),
+            cluster_list: text::clusters(received),
             only_to_customer: *only_to_customer,
             unknown: unknown.iter().map(text::unknown).collect(),
         }

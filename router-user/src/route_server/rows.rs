@@ -17,7 +17,7 @@ use crate::{
         wire::{Family, NextHop, PathAttributes},
     },
     names::PeerName,
-    rib::{Exclusion, PathView, PrefixView, Rib, SessionIndex, Step, Verdict},
+    rib::{AdvertisedView, Exclusion, PathView, PrefixView, Rib, SessionIndex, Step, Verdict},
 };
 
 /// Which rows are wanted; everything by default.
@@ -103,26 +103,15 @@ impl RouteServer {
                 continue;
             };
             let first = rows.len();
-            rows.extend(
-                self.rib
-                    .advertised(up.index, filter.prefix)
-                    .map(|route| AdvertisedRow {
-                        route_server: id.route_server.clone(),
-                        peer: session.peer.name.clone(),
-                        instance: id.instance.0,
-                        prefix: route.prefix,
-                        path_id: route.path_id,
-                        next_hop: next_hop(&route.attributes),
-                        as_path: route.attributes.as_path.to_string(),
-                        med: route.attributes.med,
-                        communities: text::communities(&route.attributes),
-                        from: match &route.from {
-                            Some(source) => self.source_name(source).to_string(),
-                            None => "originated".to_owned(),
-                        },
-                    }),
-            );
-            rows[first..].sort_by_key(|row| row.prefix);
+            let routes = self.rib.advertised(up.index, filter.prefix);
+            rows.extend(routes.map(|route| {
+                let from = match &route.from {
+                    Some(source) => self.source_name(source).to_string(),
+                    None => "originated".to_owned(),
+                };
+                advertised_row(id, &session.peer.name, &route, from)
+            }));
+            rows[first..].sort_by_key(|row: &AdvertisedRow| row.prefix);
         }
         rows
     }
@@ -311,6 +300,51 @@ fn stale(keeping: &Keeping, now: Instant) -> Stale {
     Stale {
         long_lived: keeping.long_lived,
         seconds_left: keeping.until().saturating_duration_since(now).as_secs_f64(),
+    }
+}
+
+/// What a session is sent, all of it: rows that are equal are sent alike.
+fn advertised_row(
+    to: &SessionId,
+    peer: &PeerName,
+    route: &AdvertisedView,
+    from: String,
+) -> AdvertisedRow {
+    let PathAttributes {
+        origin,
+        as_path,
+        next_hop: _,
+        med,
+        local_pref,
+        atomic_aggregate,
+        aggregator,
+        communities: _,
+        extended_communities: _,
+        large_communities: _,
+        originator_id,
+        cluster_list: _,
+        only_to_customer,
+        unknown,
+    } = &route.attributes;
+    AdvertisedRow {
+        route_server: to.route_server.clone(),
+        peer: peer.clone(),
+        instance: to.instance.0,
+        prefix: route.prefix,
+        path_id: route.path_id,
+        next_hop: next_hop(&route.attributes),
+        as_path: as_path.to_string(),
+        origin: text::origin(*origin).to_owned(),
+        med: *med,
+        local_pref: *local_pref,
+        atomic_aggregate: *atomic_aggregate,
+        aggregator: aggregator.map(text::aggregator),
+        communities: text::communities(&route.attributes),
+        originator_id: *originator_id,
+        cluster_list: text::clusters(&route.attributes),
+        only_to_customer: *only_to_customer,
+        unknown: unknown.iter().map(text::unknown).collect(),
+        from,
     }
 }
 

@@ -105,12 +105,36 @@ pub struct AdvertisedRow {
     pub next_hop: IpAddr,
     /// AS path as sent.
     pub as_path: String,
+    /// `igp`, `egp` or `incomplete`.
+    #[serde(default)]
+    pub origin: String,
     /// MED as sent.
     #[serde(default)]
     pub med: Option<u32>,
+    /// LOCAL_PREF as sent; only to iBGP peers.
+    #[serde(default)]
+    pub local_pref: Option<u32>,
+    /// ATOMIC_AGGREGATE.
+    #[serde(default)]
+    pub atomic_aggregate: bool,
+    /// AGGREGATOR: `65010 192.0.2.1`.
+    #[serde(default)]
+    pub aggregator: Option<String>,
     /// Communities as sent, as text: `65535:0`, `large:1:2:3`, `ext:0x…`.
     #[serde(default)]
     pub communities: Vec<String>,
+    /// ORIGINATOR_ID (RFC 4456); only to iBGP peers.
+    #[serde(default)]
+    pub originator_id: Option<Ipv4Addr>,
+    /// CLUSTER_LIST (RFC 4456); only to iBGP peers.
+    #[serde(default)]
+    pub cluster_list: Vec<String>,
+    /// ONLY_TO_CUSTOMER (RFC 9234).
+    #[serde(default)]
+    pub only_to_customer: Option<u32>,
+    /// Attributes that are not known here: `attribute 99, flags 0xe0: 0x01020304`.
+    #[serde(default)]
+    pub unknown: Vec<String>,
     /// `originated`, or the name of the peer that it was learned from.
     pub from: String,
 }
