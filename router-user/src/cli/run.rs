@@ -23,7 +23,7 @@ pub(super) fn run(arguments: &RunArguments, socket: Option<PathBuf>) -> anyhow::
         .enable_all()
         .build()
         .context("cannot start")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let source = Source {
             file: arguments.config.clone(),
             socket,
@@ -34,7 +34,10 @@ pub(super) fn run(arguments: &RunArguments, socket: Option<PathBuf>) -> anyhow::
             tracing::warn!("{warning}");
         }
         daemon::run(parsed.config, source).await
-    })
+    });
+    // A thread that hangs in a read of the event log is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Checks a file, and the host against it.

@@ -347,3 +347,33 @@ fn names(config: &Config) -> BTreeSet<RouteServerName> {
     let servers = config.route_servers.iter();
     servers.map(|server| server.name.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fib::Member;
+
+    #[test]
+    fn events_tell_the_way_of_a_group_whatever_its_order_and_why_it_drops_packets() {
+        let group = |members: &[NextHop]| Group {
+            members: members
+                .iter()
+                .map(|next_hop| Member {
+                    next_hop: next_hop.clone(),
+                    weight: 1,
+                })
+                .collect(),
+            backups: [].into(),
+        };
+        let [first, second] = ["10.1.10.4", "10.2.10.4"].map(|text| text.parse().unwrap());
+        let via = |vnet: &str, address| NextHop::Via {
+            vnet: vnet.into(),
+            address,
+        };
+        // The FIB sorts by network first.
+        let both = group(&[via("a", second), via("hub", first)]);
+        assert_eq!(way(&both), Way::to([first, second]));
+        assert_eq!(way(&group(&[])), Way::to([]));
+        assert_eq!(way(&group(&[NextHop::Blackhole])), Way::blackhole());
+    }
+}
