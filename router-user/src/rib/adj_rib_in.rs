@@ -85,6 +85,7 @@ impl Core {
         }
     }
 
+    /// `true`: it is new, or in the place of one that was marked as stale.
     pub(super) fn announce<A: Address>(
         &mut self,
         table: &mut Table<A>,
@@ -102,19 +103,20 @@ impl Core {
             return true;
         };
         let known = &table.paths(slot)[place];
+        let was_stale = known.is_stale();
         let same = known.standing.judged() == path.standing.judged() && known.rank == path.rank;
         if same && Arc::ptr_eq(&known.attributes, &path.attributes) {
-            if known.is_stale() {
+            if was_stale {
                 self.sessions.get_mut(path.session).totals.stale[A::FAMILY as usize] -= 1;
                 table.mark(slot, place, false);
             }
-            return false;
+            return was_stale;
         }
         self.count(A::FAMILY, address, length, known, Count::Remove);
         self.count(A::FAMILY, address, length, &path, Count::Add);
         let old = std::mem::replace(&mut table.paths_mut(slot)[place], path);
         self.attributes.release(old.attributes);
-        false
+        was_stale
     }
 
     pub(super) fn withdraw<A: Address>(
@@ -273,7 +275,10 @@ impl Core {
                     true => self.attributes.received(&path.attributes).clone(),
                     false => path.attributes.clone(),
                 };
-                let imported = import(table.slot(slot).prefix(), &received);
+                let mut imported = import(table.slot(slot).prefix(), &received);
+                if path.is_stale() && path.attributes.has_community(community::LLGR_STALE) {
+                    imported.attributes = known.long_lived(imported.attributes);
+                }
                 let standing = self.reasons.standing(&imported.judgement);
                 let (attributes, changed) = known.intern(self, received, imported);
                 let standing = standing.with_changed(changed).marked(path.is_stale());
@@ -457,6 +462,8 @@ pub(super) fn fresh_routes<A: Address>(table: &Table<A>, session: SessionIndex) 
 #[derive(Default)]
 struct Reimported {
     sets: FxHashMap<Remade, Kept>,
+    /// What import makes of paths that are kept for long, and the same with LLGR_STALE.
+    long_lived: FxHashMap<*const PathAttributes, [Arc<PathAttributes>; 2]>,
 }
 
 /// By the addresses of the attributes before and after import, and the weight.
@@ -476,6 +483,23 @@ struct Kept {
 impl Reimported {
     /// More are not remembered: an import that gives out another allocation each time gains nothing.
     const MOST: usize = 4096;
+
+    /// These attributes of a path that is kept for long: whatever import makes of them, LLGR_STALE
+    /// stays (RFC 9494 §4.2).
+    fn long_lived(&mut self, imported: Arc<PathAttributes>) -> Arc<PathAttributes> {
+        if imported.has_community(community::LLGR_STALE) {
+            return imported;
+        }
+        if self.long_lived.len() >= Self::MOST {
+            self.long_lived.clear();
+        }
+        let entry = self.long_lived.entry(Arc::as_ptr(&imported));
+        let [_, marked] = entry.or_insert_with(|| {
+            let marked = long_lived(&imported);
+            [imported, marked]
+        });
+        marked.clone()
+    }
 
     /// The interned attributes, and whether import changed them.
     fn intern(

@@ -169,8 +169,7 @@ impl AdjRibOut {
         let Some(group) = sessions[session].group else {
             return;
         };
-        let mut laggards = self.laggards.iter_mut();
-        if let Some(laggard) = laggards.find(|laggard| laggard.session == session) {
+        if let Some(laggard) = self.laggard_mut(session) {
             laggard.held = true;
             return;
         }
@@ -193,8 +192,7 @@ impl AdjRibOut {
 
     /// A session that was held takes more.
     pub(super) fn resume(&mut self, session: SessionIndex) {
-        let mut laggards = self.laggards.iter_mut();
-        if let Some(laggard) = laggards.find(|laggard| laggard.session == session) {
+        if let Some(laggard) = self.laggard_mut(session) {
             laggard.held = false;
         }
     }
@@ -282,6 +280,12 @@ impl AdjRibOut {
     /// A session that has not been told everything, if this is one.
     pub(super) fn laggard(&self, session: SessionIndex) -> Option<&Laggard> {
         let mut laggards = self.laggards.iter();
+        laggards.find(|laggard| laggard.session == session)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn laggard_mut(&mut self, session: SessionIndex) -> Option<&mut Laggard> {
+        let mut laggards = self.laggards.iter_mut();
         laggards.find(|laggard| laggard.session == session)
     }
 
@@ -435,8 +439,7 @@ impl AdjRibOut {
         if sessions.get_mut(session).group.replace(to) == Some(to) {
             return;
         }
-        let mut laggards = self.laggards.iter_mut();
-        if let Some(laggard) = laggards.find(|laggard| laggard.session == session) {
+        if let Some(laggard) = self.laggard_mut(session) {
             laggard.group = to;
         } else {
             let position = self.position(session);

@@ -1,9 +1,10 @@
 //! Aggregates: prefixes that stand in the place of the routes within them that a route map takes out.
 //!
 //! In: the paths that a batch changed, before and after. Out: paths to the aggregates. What an
-//! aggregate is made of is counted, by source and next hop: it comes with the first route that counts
-//! and goes with the last one, its next hop is the lowest of theirs, and neither depends on the order
-//! of events.
+//! aggregate is made of is counted, by source, what is [`Carried`] over and next hop: it comes with the
+//! first route that counts and goes with the last one. It is no better and for no others than the best
+//! of these routes, its next hop is the lowest of theirs, and nothing of it depends on the order of
+//! events.
 //!
 //! An inbound aggregate is for everybody, as a path of the session that announces what it stands for;
 //! an outbound one is for one [`Audience`], the update groups whose views differ in nothing but their
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::bgp::{
     InstanceId, SessionId,
-    wire::{NextHop, PathAttributes},
+    wire::{Asn, NextHop, PathAttributes, community},
 };
 
 /// What is shown, if anything, of an aggregate that only peers are sent: subnets do not learn it.
@@ -56,7 +57,7 @@ impl Audience {
 pub(super) struct Aggregates {
     /// Views with a policy that aggregates; the place is the audience, less one.
     audiences: Vec<Option<View>>,
-    counts: BTreeMap<Place, BTreeMap<(IpAddr, Zone), usize>>,
+    counts: BTreeMap<Place, BTreeMap<Member, usize>>,
     /// Where the counts have changed.
     changed: BTreeSet<Place>,
     shadows: FxHashMap<SessionIndex, SessionIndex>,
@@ -74,7 +75,49 @@ struct Place {
 /// A route that an aggregate stands for.
 struct Contribution {
     place: Place,
-    next_hop: (IpAddr, Zone),
+    member: Member,
+}
+
+/// What an aggregate takes from a route that it stands for: all it has is of the least one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Member {
+    carried: Carried,
+    next_hop: IpAddr,
+    zone: Zone,
+}
+
+/// What of a route says that it is the last choice, or whom it is not for; the less of it, the lower.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Carried {
+    /// Which of [`Carried::COMMUNITIES`].
+    communities: [bool; 5],
+    only_to_customer: Option<Asn>,
+}
+
+impl Carried {
+    /// The first one weighs the most.
+    const COMMUNITIES: [u32; 5] = [
+        community::LLGR_STALE,
+        community::GRACEFUL_SHUTDOWN,
+        community::NO_ADVERTISE,
+        community::NO_EXPORT,
+        community::NO_EXPORT_SUBCONFED,
+    ];
+
+    fn of(attributes: &PathAttributes) -> Self {
+        Self {
+            communities: Self::COMMUNITIES.map(|community| attributes.has_community(community)),
+            only_to_customer: attributes.only_to_customer,
+        }
+    }
+
+    fn put_on(self, attributes: &mut PathAttributes) {
+        let all = Self::COMMUNITIES.into_iter().zip(self.communities);
+        for (community, _) in all.filter(|(_, carried)| *carried) {
+            attributes.add_community(community);
+        }
+        attributes.only_to_customer = self.only_to_customer;
+    }
 }
 
 impl Aggregates {
@@ -179,8 +222,12 @@ impl Aggregates {
                 prefix,
                 source: path.session,
             };
-            let next_hop = (next_hop, zone);
-            self.count(Contribution { place, next_hop }, step);
+            let member = Member {
+                carried: Carried::of(&path.attributes),
+                next_hop,
+                zone,
+            };
+            self.count(Contribution { place, member }, step);
         }
     }
 
@@ -193,27 +240,31 @@ impl Aggregates {
         paths: &[Path],
         step: Step,
     ) {
-        view.given_up(&core.sessions, within, paths, |prefix, source, next_hop| {
+        view.given_up(&core.sessions, within, paths, |prefix, path, next_hop| {
             let place = Place {
                 audience: view.view.audience,
                 prefix,
-                source,
+                source: path.session,
             };
-            let next_hop = (next_hop, Zone::default());
-            self.count(Contribution { place, next_hop }, step);
+            let member = Member {
+                carried: Carried::of(&path.attributes),
+                next_hop,
+                zone: Zone::default(),
+            };
+            self.count(Contribution { place, member }, step);
         });
     }
 
     fn count(&mut self, of: Contribution, step: Step) {
         let counts = self.counts.entry(of.place).or_default();
         let first = counts.keys().next().copied();
-        let count = counts.entry(of.next_hop).or_default();
+        let count = counts.entry(of.member).or_default();
         match step {
             Step::Come => *count += 1,
             Step::Go => *count -= 1,
         }
         if *count == 0 {
-            counts.remove(&of.next_hop);
+            counts.remove(&of.member);
         }
         if counts.keys().next().copied() != first {
             self.changed.insert(of.place);
@@ -226,9 +277,9 @@ impl Aggregates {
         let any = !changed.is_empty();
         for place in changed {
             let counts = self.counts.get(&place);
-            let next_hop = counts.and_then(|counts| counts.keys().next().copied());
-            match next_hop {
-                Some(next_hop) => self.stand(core, tables, place, next_hop),
+            let member = counts.and_then(|counts| counts.keys().next().copied());
+            match member {
+                Some(member) => self.stand(core, tables, place, member),
                 None => {
                     self.counts.remove(&place);
                     self.fall(core, tables, place);
@@ -238,13 +289,7 @@ impl Aggregates {
         any
     }
 
-    fn stand(
-        &mut self,
-        core: &mut Core,
-        tables: &mut Tables,
-        place: Place,
-        (next_hop, zone): (IpAddr, Zone),
-    ) {
+    fn stand(&mut self, core: &mut Core, tables: &mut Tables, place: Place, member: Member) {
         let Place {
             audience,
             prefix,
@@ -260,15 +305,20 @@ impl Aggregates {
             Some(view) => view.aggregator,
             None => core.sessions[source].aggregator,
         };
-        let attributes = core.attributes.intern(Arc::new(PathAttributes {
-            next_hop: Some(NextHop::from(next_hop)),
+        let mut attributes = PathAttributes {
+            next_hop: Some(NextHop::from(member.next_hop)),
             atomic_aggregate: true,
             aggregator,
             ..PathAttributes::default()
-        }));
+        };
+        member.carried.put_on(&mut attributes);
+        let attributes = core.attributes.intern(Arc::new(attributes));
         let class = core.sessions.info(shadow).class;
         let (rank, judgement) = match view {
-            None => (Rank::learned(&attributes, class), Judgement::Eligible(zone)),
+            None => (
+                Rank::learned(&attributes, class),
+                Judgement::Eligible(member.zone),
+            ),
             Some(_) => (
                 Rank::aggregate(&attributes, class),
                 Judgement::Rejected(SENT_ONLY.into()),
@@ -346,7 +396,7 @@ fn own() -> SessionInfo {
             peer: Ipv4Addr::UNSPECIFIED.into(),
         },
         router_id: Ipv4Addr::UNSPECIFIED,
-        kind: SourceKind(7),
+        kind: SourceKind::ORIGINATED,
         identity: u32::MAX,
         class: 0,
         ebgp: true,
@@ -357,13 +407,13 @@ fn own() -> SessionInfo {
 
 impl FamilyView<'_> {
     /// Tells the paths that the policy takes out in favour of an aggregate, though the view has them:
-    /// the aggregate, the session, and the next hop.
+    /// the aggregate, the path, and the next hop.
     fn given_up(
         &self,
         sessions: &Sessions,
         prefix: IpNet,
         paths: &[Path],
-        mut tell: impl FnMut(IpNet, SessionIndex, IpAddr),
+        mut tell: impl FnMut(IpNet, &Path, IpAddr),
     ) {
         if !self.is_exchanged() {
             return;
@@ -377,7 +427,7 @@ impl FamilyView<'_> {
             if let (Some(aggregate), Some(next_hop)) =
                 (self.gives_way(sessions, prefix, own), next_hop)
             {
-                tell(aggregate, SessionIndex::LOCAL, next_hop);
+                tell(aggregate, own, next_hop);
             }
             return;
         }
@@ -385,7 +435,7 @@ impl FamilyView<'_> {
             if let (Some(aggregate), Some(next_hop)) =
                 (self.gives_way(sessions, prefix, path), path.next_hop())
             {
-                tell(aggregate, path.session, next_hop);
+                tell(aggregate, path, next_hop);
             }
         }
     }

@@ -10,6 +10,12 @@ use super::{
 };
 use crate::bgp::wire::Family;
 
+#[cfg(test)]
+thread_local! {
+    /// How many walks over the table there were to see what fits.
+    pub(crate) static FITTED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Beside the limit, so many prefixes are held before those that cannot matter are dropped.
 const SLACK: usize = 4096;
 
@@ -65,6 +71,8 @@ fn last_that_fits<A: Address>(
     sent: impl Fn(IpNet, &[Path]) -> Option<Sent>,
     most: usize,
 ) -> Until {
+    #[cfg(test)]
+    FITTED.set(FITTED.get() + 1);
     let mut all = 0;
     let mut own = 0;
     let mut learned: Vec<(IpNet, usize)> = Vec::new();

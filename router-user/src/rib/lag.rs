@@ -8,6 +8,8 @@
 //! not given to another prefix; an empty one stays only if it was sent a route there, so prefixes
 //! that come and go meanwhile keep none.
 
+use std::collections::hash_map::Entry;
+
 use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
 
@@ -175,6 +177,29 @@ impl Laggard {
         behind.due.contains(slot).then(|| behind.was_sent(slot))
     }
 
+    /// The routes that it has of the slots that it is to be told of: slot and path identifier.
+    pub(super) fn holds_of_due(&self, family: Family) -> impl Iterator<Item = (usize, u32)> {
+        let Behind { sent, several, .. } = &self.behind[family as usize];
+        let several = several.iter().flat_map(|(slot, path_ids)| {
+            let path_ids = path_ids.iter();
+            path_ids.map(|path_id| (*slot, *path_id))
+        });
+        sent.iter().map(|slot| (slot, 0)).chain(several)
+    }
+
+    /// A route is withdrawn from it before it is told of the slot.
+    pub(super) fn note_withdrawn(&mut self, family: Family, slot: usize, path_id: u32) {
+        let Behind { sent, several, .. } = &mut self.behind[family as usize];
+        if let Entry::Occupied(mut had) = several.entry(slot) {
+            had.get_mut().retain(|other| *other != path_id);
+            if had.get().is_empty() {
+                had.remove();
+            }
+        } else if path_id == 0 {
+            sent.remove(slot);
+        }
+    }
+
     /// Whether it has been told everything of a family.
     pub(super) fn is_level(&self, family: Family) -> bool {
         self.behind[family as usize].due.is_empty()
@@ -246,6 +271,14 @@ impl SlotSet {
         Some(slot)
     }
 
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        let words = self.words.iter().enumerate();
+        words.flat_map(|(place, word)| {
+            let bits = (0..BITS).filter(move |bit| word & 1 << bit != 0);
+            bits.map(move |bit| place * BITS + bit)
+        })
+    }
+
     fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -274,6 +307,7 @@ mod tests {
                 }
                 prop_assert_eq!(set.contains(slot), model.contains(&slot));
                 prop_assert_eq!(set.is_empty(), model.is_empty());
+                prop_assert!(set.iter().eq(model.iter().copied()));
             }
         }
     }

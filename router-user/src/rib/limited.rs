@@ -83,12 +83,29 @@ impl Rib {
             return;
         }
         let mut holding = Holding::default();
-        for sent in self.advertised(session, None) {
+        // Of what a session that does not keep up is still to be told, it has what it was sent before.
+        let laggard = self.out.laggard(session);
+        let is_due = |prefix: IpNet| {
+            laggard.is_some_and(|laggard| {
+                let slot = self.tables.find(prefix);
+                slot.is_some_and(|slot| laggard.is_due(Family::of(&prefix), slot))
+            })
+        };
+        let told = self.advertised(session, None);
+        for sent in told.filter(|sent| !is_due(sent.prefix)) {
             let nlri = Nlri {
                 path_id: sent.path_id.unwrap_or_default(),
                 ..Nlri::from(sent.prefix)
             };
             holding.routes[Family::of(&sent.prefix) as usize].insert(nlri);
+        }
+        for (family, laggard) in Family::ALL.into_iter().zip([laggard; 2]) {
+            let sent = laggard.into_iter();
+            let sent = sent.flat_map(|laggard| laggard.holds_of_due(family));
+            holding.routes[family as usize].extend(sent.map(|(slot, path_id)| Nlri {
+                path_id,
+                prefix: self.tables.prefix(family, slot),
+            }));
         }
         self.core.sessions.get_mut(session).holding = Some(holding);
     }
@@ -134,17 +151,30 @@ impl Rib {
 }
 
 impl Tables {
+    /// The slot of a prefix.
+    fn find(&self, prefix: IpNet) -> Option<usize> {
+        match prefix {
+            IpNet::V4(net) => self.v4.find(net.addr(), net.prefix_len()),
+            IpNet::V6(net) => self.v6.find(net.addr(), net.prefix_len()),
+        }
+    }
+
+    /// Whose slot it is.
+    fn prefix(&self, family: Family, slot: usize) -> IpNet {
+        match family {
+            Family::Ipv4Unicast => self.v4.slot(slot).prefix(),
+            Family::Ipv6Unicast => self.v6.slot(slot).prefix(),
+        }
+    }
+
     /// The paths of a prefix.
     pub(super) fn paths(&self, prefix: IpNet) -> &[Path] {
+        let Some(slot) = self.find(prefix) else {
+            return &[];
+        };
         match prefix {
-            IpNet::V4(net) => {
-                let slot = self.v4.find(net.addr(), net.prefix_len());
-                slot.map_or(&[], |slot| self.v4.paths(slot))
-            }
-            IpNet::V6(net) => {
-                let slot = self.v6.find(net.addr(), net.prefix_len());
-                slot.map_or(&[], |slot| self.v6.paths(slot))
-            }
+            IpNet::V4(_) => self.v4.paths(slot),
+            IpNet::V6(_) => self.v6.paths(slot),
         }
     }
 }
@@ -192,6 +222,13 @@ impl AdjRibOut {
                 stays.iter().all(|(path_id, _)| *path_id != nlri.path_id)
             });
             let gone: Vec<Nlri> = gone.copied().collect();
+            if let Some(laggard) = self.laggard_mut(session) {
+                for nlri in &gone {
+                    if let Some(slot) = tables.find(nlri.prefix) {
+                        laggard.note_withdrawn(family, slot, nlri.path_id);
+                    }
+                }
+            }
             let Session {
                 holding, totals, ..
             } = sessions.get_mut(session);

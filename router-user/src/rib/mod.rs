@@ -77,6 +77,8 @@ pub(crate) use adj_rib_in::WALKED;
 pub use aggregates::Audience;
 pub use decision::DecisionOptions;
 pub use export::Export;
+#[cfg(test)]
+pub(crate) use fit::FITTED;
 pub use local::{LocalSet, LocalSource};
 pub use path::{
     Imported, Judgement, SessionIndex, SessionInfo, SessionTotals, SourceKind, Zone, ZoneSet,
@@ -159,7 +161,8 @@ impl Rib {
         self.core.attributes.release(attributes.attributes);
     }
 
-    /// A path, new or replacing the session's path with the same id; `true`: new.
+    /// A path, new or replacing the session's path with the same id; `true`: new, or announced again
+    /// after that one was [marked](Rib::mark_stale) as stale.
     pub fn announce(
         &mut self,
         session: SessionIndex,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, net::Ipv4Addr, num::NonZeroU8, syn
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use super::{LocalSource, decision::Rank, limited::Holding};
+use super::{LocalSource, adj_rib_out::Tables, decision::Rank, limited::Holding};
 use crate::bgp::{
     SessionId,
     wire::{Aggregator, NextHop, PathAttributes},
@@ -20,12 +20,17 @@ impl SessionIndex {
     pub(super) const LOCAL: Self = Self(u16::MAX);
 }
 
-/// The kind of a source of routes, as `route_server` numbers them (0 to 7). A [`View`] says which
+/// The kind of a source of routes, as `route_server` numbers them (0 to 6). A [`View`] says which
 /// kinds it may be sent.
 ///
 /// [`View`]: super::View
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SourceKind(pub u8);
+
+impl SourceKind {
+    /// Of the one shadow whose aggregates are of what the route server originates; no session is of it.
+    pub(super) const ORIGINATED: Self = Self(7);
+}
 
 /// What the decision process and the update groups need to know of a session.
 #[derive(Clone, Debug)]
@@ -63,7 +68,8 @@ impl Zone {
 }
 
 /// What `route_server` makes of a path on import. Texts come from a small fixed set: they are
-/// kept, one copy each, as long as the RIB lives.
+/// kept, one copy each, until [`Rib::forget_reasons`](super::Rib::forget_reasons) finds that no path
+/// has them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Judgement {
     /// Takes part in the decision process. Its next hop lies here.
@@ -142,6 +148,12 @@ impl Standing {
         self.0 & Self::STALE != 0
     }
 
+    /// The place of what is wrong with a path that is not eligible.
+    fn reason(self) -> Option<usize> {
+        let number = self.0 & Self::JUDGEMENT;
+        number.checked_sub(Self::REASONS).map(usize::from)
+    }
+
     /// Where the next hop of an eligible path lies.
     pub(super) const fn zone(self) -> Option<Zone> {
         let judgement = self.0 & Self::JUDGEMENT;
@@ -155,11 +167,20 @@ impl Standing {
 
 /// The texts of judgements, one copy each.
 #[derive(Clone, Default)]
-pub(super) struct Reasons(Vec<Judgement>);
+pub(super) struct Reasons {
+    /// Places that no path has are free for others.
+    known: Vec<Option<Judgement>>,
+    /// How many are taken.
+    taken: usize,
+    /// How many were when those that no path had were last made free.
+    used: usize,
+}
 
 impl Reasons {
     /// Texts that are kept; a [`Standing`] can tell more apart.
     const MOST: usize = 8191;
+    /// With those of aggregates, which say where routes are counted as well.
+    const LAST: usize = (Standing::JUDGEMENT - Standing::REASONS) as usize + 1;
     /// Stands for every text that came when there was no room for more.
     const FORGOTTEN: &str =
         "the rules have changed too often since the start for the reason to be kept";
@@ -177,12 +198,14 @@ impl Reasons {
     }
 
     fn place(&mut self, judgement: &Judgement) -> usize {
-        if let Some(known) = self.0.iter().position(|known| known == judgement) {
+        let is_it = |known: &Option<Judgement>| known.as_ref() == Some(judgement);
+        if let Some(known) = self.known.iter().position(is_it) {
             return known;
         }
         // The last two places are for texts that are not kept, one of each kind.
         let forgotten = match judgement {
-            _ if self.0.len() + 2 < Self::MOST => None,
+            _ if self.taken + 2 < Self::MOST => None,
+            Judgement::Aggregated { .. } if self.taken + 2 < Self::LAST => None,
             Judgement::Unresolvable(text) if **text != *Self::FORGOTTEN => {
                 Some(Judgement::Unresolvable(Self::FORGOTTEN.into()))
             }
@@ -195,15 +218,59 @@ impl Reasons {
         if let Some(forgotten) = forgotten {
             return self.place(&forgotten);
         }
-        self.0.push(judgement.clone());
-        self.0.len() - 1
+        self.taken += 1;
+        let judgement = Some(judgement.clone());
+        match self.known.iter().position(Option::is_none) {
+            Some(free) => {
+                self.known[free] = judgement;
+                free
+            }
+            None => {
+                self.known.push(judgement);
+                self.known.len() - 1
+            }
+        }
+    }
+
+    /// Whether so many have come that it is worth while to look for those that no path has.
+    fn are_many(&self) -> bool {
+        self.taken >= Self::MOST / 2 && self.taken >= self.used + (Self::LAST - self.used) / 2
+    }
+
+    /// Makes the places free that are not among these.
+    fn retain(&mut self, used: &[bool]) {
+        for (place, known) in self.known.iter_mut().enumerate() {
+            if !used[place] && known.take().is_some() {
+                self.taken -= 1;
+            }
+        }
+        self.used = self.taken;
     }
 
     /// Why a path with this standing is not eligible; `None`: it is.
     pub(super) fn fault(&self, standing: Standing) -> Option<&Judgement> {
-        let number = standing.0 & Standing::JUDGEMENT;
-        let place = number.checked_sub(Standing::REASONS)?;
-        Some(&self.0[usize::from(place)])
+        let judgement = self.known[standing.reason()?].as_ref();
+        Some(judgement.expect("a place is free only if no path has it"))
+    }
+}
+
+impl super::Rib {
+    /// Forgets why paths were not taken for reasons that none has any longer, if there are many of
+    /// them: to be called where the rules change. A walk over the table, but seldom.
+    pub fn forget_reasons(&mut self) {
+        if !self.core.reasons.are_many() {
+            return;
+        }
+        // What has changed keeps its paths as they were.
+        self.flush();
+        let mut used = vec![false; self.core.reasons.known.len()];
+        let Tables { v4, v6 } = &self.tables;
+        let v4 = (0..v4.len()).flat_map(|slot| v4.paths(slot));
+        let v6 = (0..v6.len()).flat_map(|slot| v6.paths(slot));
+        for reason in v4.chain(v6).filter_map(|path| path.standing.reason()) {
+            used[reason] = true;
+        }
+        self.core.reasons.retain(&used);
     }
 }
 
@@ -346,10 +413,13 @@ impl Sessions {
         &self[index].info
     }
 
-    /// Gives sessions the class that they are to have now; which of them got another one, by index.
+    /// Gives sessions the class that they are to have now; which of them got another one, by index. What
+    /// is originated has none.
     pub(super) fn reclassify(&mut self, class: impl Fn(&SessionInfo) -> u8) -> Vec<bool> {
         let sessions = self.0.iter_mut().map(|session| {
-            session.as_mut().is_some_and(|Session { info, .. }| {
+            let session = session.as_mut();
+            let session = session.filter(|it| it.info.kind != SourceKind::ORIGINATED);
+            session.is_some_and(|Session { info, .. }| {
                 let class = class(info);
                 std::mem::replace(&mut info.class, class) != class
             })
@@ -393,10 +463,42 @@ mod tests {
             };
             assert!(*kept == judgement || *kept == forgotten, "{kept:?}");
         }
-        assert_eq!(reasons.0.len(), Reasons::MOST);
+        assert_eq!(reasons.known.len(), Reasons::MOST);
+        let sum = aggregated(0);
+        let standing = reasons.standing(&sum);
+        assert_eq!(reasons.fault(standing), Some(&sum), "its routes count");
         let first = Judgement::Rejected("rule 0".into());
         let standing = reasons.standing(&first);
         assert_eq!(reasons.fault(standing), Some(&first));
+    }
+
+    fn aggregated(number: usize) -> Judgement {
+        Judgement::Aggregated {
+            prefix: "10.0.0.0/8".parse().unwrap(),
+            zone: Zone::default(),
+            reason: format!("rule {number}").into(),
+        }
+    }
+
+    #[test]
+    fn reasons_that_no_path_has_make_room_and_the_others_stay() {
+        let mut reasons = Reasons::default();
+        let kept: Vec<Standing> = (0..10).map(|n| reasons.standing(&aggregated(n))).collect();
+        for round in 1..20 {
+            for number in 0..1000 {
+                let judgement = aggregated(1000 * round + number);
+                let standing = reasons.standing(&judgement);
+                assert_eq!(reasons.fault(standing), Some(&judgement));
+            }
+            if reasons.are_many() {
+                let used: Vec<bool> = (0..reasons.known.len()).map(|place| place < 10).collect();
+                reasons.retain(&used);
+                assert_eq!((reasons.taken, reasons.are_many()), (10, false));
+            }
+        }
+        for (number, standing) in kept.into_iter().enumerate() {
+            assert_eq!(reasons.fault(standing), Some(&aggregated(number)));
+        }
     }
 
     #[test]

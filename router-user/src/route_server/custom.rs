@@ -134,6 +134,8 @@ pub(super) struct LocalSources {
     /// A source keeps its number for as long as somebody receives it.
     numbers: BTreeMap<Recipients, LocalSource>,
     originated: BTreeMap<(LocalSource, IpNet), Arc<PathAttributes>>,
+    /// How many sets of recipients there was no number for.
+    left_out: usize,
 }
 
 impl LocalSources {
@@ -146,8 +148,9 @@ impl LocalSources {
         let mut taken: BTreeSet<LocalSource> = self.numbers.values().copied().collect();
         self.numbers
             .retain(|recipients, _| wanted.contains(recipients));
+        self.left_out = 0;
         for recipients in wanted {
-            self.number(config, recipients, &mut taken);
+            self.number(recipients, &mut taken);
         }
         let mut originated = BTreeMap::new();
         for route in &config.advertised {
@@ -173,12 +176,24 @@ impl LocalSources {
         }
     }
 
-    fn number(
-        &mut self,
-        config: &config::RouteServer,
-        recipients: Recipients,
-        taken: &mut BTreeSet<LocalSource>,
-    ) {
+    /// Whether some sets of recipients have no number. Those that others had until now are free the next
+    /// time.
+    pub(super) fn are_short(&self) -> bool {
+        self.left_out > 0
+    }
+
+    pub(super) fn warn_if_short(&self, config: &config::RouteServer) {
+        if self.are_short() {
+            tracing::error!(
+                route_server = %config.name,
+                left_out = self.left_out,
+                "routes advertised by hand have more than 255 different sets of recipients; those \
+                 beyond are not advertised, name kinds instead of peers"
+            );
+        }
+    }
+
+    fn number(&mut self, recipients: Recipients, taken: &mut BTreeSet<LocalSource>) {
         if self.numbers.contains_key(&recipients) {
             return;
         }
@@ -187,11 +202,7 @@ impl LocalSources {
             Some(free) => {
                 self.numbers.insert(recipients, free);
             }
-            None => tracing::error!(
-                route_server = %config.name,
-                "routes advertised by hand have more than 255 different sets of recipients; those \
-                 beyond are not advertised, name kinds instead of peers"
-            ),
+            None => self.left_out += 1,
         }
     }
 

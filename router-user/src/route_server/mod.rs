@@ -66,7 +66,7 @@ use limit::{Refused, Rests};
 use maps::Maps;
 use members::Members;
 use notice::LimitWatch;
-use outbound::Outbound;
+use outbound::{Fitted, Outbound, Overfed};
 use refresh::Allowance;
 use restart::Kept;
 
@@ -140,8 +140,8 @@ struct Session {
     rests: Rests,
     /// Closed for its number of routes, and not up since.
     resting: bool,
-    /// Closed for the number of routes that it was to be sent: of which family, and how many.
-    overfed: Option<(Family, usize)>,
+    /// Closed for the number of routes that it was to be sent.
+    overfed: Option<Overfed>,
 }
 
 /// A session that is up.
@@ -166,6 +166,8 @@ struct Up {
     warned: FamilySet,
     /// What the limit of what it is sent has led to, by family.
     outbound: [Outbound; 2],
+    /// What it has last been applied to, if it keeps routes back.
+    fitted: Option<Box<Fitted>>,
     /// How near the limit is that was told last, by family.
     limits: [LimitWatch; 2],
     /// Prefixes treated as withdrawn since the session came up, and what was wrong last.
@@ -208,6 +210,7 @@ impl RouteServer {
         this.configure_sessions();
         this.known_zones = this.expected_zones();
         this.apply_custom_routes();
+        this.local_sources.warn_if_short(config);
         this
     }
 
@@ -344,6 +347,7 @@ impl RouteServer {
             allowance: Allowance::new(now),
             warned: FamilySet::EMPTY,
             outbound: Default::default(),
+            fitted: None,
             limits: Default::default(),
             malformed: None,
         });

@@ -4,16 +4,20 @@
 //! what the limit of advertised routes leads to: a warning, a closed session, or a prefix beyond which
 //! learned routes are kept back.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
-    LimitLevel, LimitNotice, RouteServer, SessionCommand, SessionId, SessionIndex, Up, kind, limit,
+    LimitLevel, LimitNotice, Maps, RouteServer, SessionCommand, SessionId, SessionIndex, Up, kind,
+    limit,
     notice::{self, LimitWatch},
 };
 use crate::{
     bgp::wire::{Aggregator, Family, Negotiated, Notification},
-    config::{LimitAction, Peer, PeerPolicy},
-    rib::{Audience, Export, Until, View},
+    config::{self, LimitAction, Peer, PeerPolicy},
+    rib::{Audience, Export, ExportPolicy, SourceKinds, Until, View},
 };
 
 /// A session that is kept from routes by its limit is looked at this often, whether there is room for
@@ -32,8 +36,41 @@ pub(super) struct Outbound {
     pub(super) until: Until,
     /// There is room since: when it is filled.
     fill_at: Option<Instant>,
-    /// How long nothing was done the last time, because there was no room for anything.
-    fruitless: Option<Duration>,
+    /// How long is waited before room is filled: longer after each time that this was in vain.
+    back_off: Option<Duration>,
+    /// When room was filled; nothing had to go again since.
+    filled: Option<Instant>,
+}
+
+/// What a limit has last been applied to: a view as it would be without it, and the limit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Fitted(View, u32);
+
+/// A session that was to be sent too many routes, and what decided which ones.
+#[derive(Clone, Debug)]
+pub(super) struct Overfed {
+    pub(super) family: Family,
+    pub(super) count: usize,
+    fed: Fed,
+}
+
+/// What an operator changes to have fewer routes sent.
+type Fed = (SourceKinds, Option<Arc<dyn ExportPolicy>>);
+
+impl Overfed {
+    /// Whether other routes are to be sent to the session since, its peer being this one.
+    pub(super) fn is_fed_otherwise(
+        &self,
+        config: &config::RouteServer,
+        maps: &Maps,
+        peer: &Peer,
+    ) -> bool {
+        self.fed != fed(config, maps, peer)
+    }
+}
+
+fn fed(config: &config::RouteServer, maps: &Maps, peer: &Peer) -> Fed {
+    (kind::sent_to(config, peer.kind()), maps.outbound(peer))
 }
 
 impl RouteServer {
@@ -43,8 +80,7 @@ impl RouteServer {
             return;
         };
         let index = up.index;
-        self.rib.set_limited(index, self.discards(id));
-        self.fit(id, &Family::ALL);
+        self.apply_outbound_limit(id, index);
         let Some(view) = self.view(id) else { return };
         self.rib.join(index, view);
     }
@@ -159,7 +195,7 @@ impl RouteServer {
                     }
                     let last = self.rib.last_held_that_fits(up.index, family, max);
                     outbound.keep_back(id, family, limit, last);
-                    outbound.fruitless = None;
+                    outbound.was_filled_in_vain(now);
                     trimmed = true;
                 }
                 LimitAction::Discard => {
@@ -177,7 +213,11 @@ impl RouteServer {
                     );
                     let restarts = session.peer.limit_restart;
                     session.resting = true;
-                    session.overfed = Some((family, count));
+                    session.overfed = Some(Overfed {
+                        family,
+                        count,
+                        fed: fed(&self.config, &self.maps, &session.peer),
+                    });
                     self.shutdowns.push((
                         id.clone(),
                         SessionCommand::Shutdown {
@@ -195,7 +235,7 @@ impl RouteServer {
             self.rib.narrow(index, until);
         }
         if !refit.is_empty() {
-            self.fill(id, index, &refit);
+            self.fill(id, index, &refit, now);
         }
         self.schedule_fill(id, index, max, now);
     }
@@ -209,14 +249,13 @@ impl RouteServer {
             .flat_map(|up| up.outbound.iter_mut().zip(advertised))
         {
             let has_room = outbound.until != Until::End && count < max;
-            let wait = outbound.fruitless.unwrap_or(FILLED_AGAIN);
-            let at = has_room.then(|| outbound.fill_at.unwrap_or(now + wait));
+            let at = has_room.then(|| outbound.fill_at.unwrap_or(now + outbound.wait()));
             outbound.fill_at = at;
         }
     }
 
     /// Sends a session routes that were kept back, as far as there is room.
-    fn fill(&mut self, id: &SessionId, index: SessionIndex, families: &[Family]) {
+    fn fill(&mut self, id: &SessionId, index: SessionIndex, families: &[Family], now: Instant) {
         let before = self.rib.totals(index).advertised;
         self.fit(id, families);
         if let Some(view) = self.view(id) {
@@ -227,27 +266,22 @@ impl RouteServer {
         let Some(up) = up else { return };
         for &family in families {
             let outbound = &mut up.outbound[family as usize];
-            let fruitless = before[family as usize] == after[family as usize];
-            let waited = outbound.fruitless.unwrap_or(FILLED_AGAIN);
-            outbound.fruitless = fruitless.then(|| (2 * waited).min(SELDOM));
+            if before[family as usize] == after[family as usize] {
+                outbound.back_off();
+                continue;
+            }
+            if outbound.filled.replace(now).is_some() {
+                // What was filled in before has stayed.
+                outbound.back_off = None;
+            }
         }
-    }
-
-    /// Whether what is beyond its limit is kept back from a session.
-    fn discards(&self, id: &SessionId) -> bool {
-        self.sessions.get(id).is_some_and(|session| {
-            let action = session.peer.advertised_limit_action;
-            session.peer.max_advertised.is_some() && action == LimitAction::Discard
-        })
     }
 
     /// Works out beyond which prefix a session's learned routes are kept back, so that the first ones in
     /// their order fill its limit: what is kept back does not depend on what came first.
     fn fit(&mut self, id: &SessionId, families: &[Family]) {
-        let Some(view) = self.view(id) else { return };
-        let unlimited = View {
-            until: [Until::End; 2],
-            ..view
+        let Some(unlimited) = self.unlimited_view(id) else {
+            return;
         };
         let Some(session) = self.sessions.get_mut(id) else {
             return;
@@ -271,24 +305,48 @@ impl RouteServer {
         }
     }
 
-    /// Another limit holds for sessions that are up.
+    /// Another limit, or other routes that it is for, may hold for sessions that are up.
     pub(super) fn apply_outbound_limits(&mut self) {
-        let ids: Vec<SessionId> = self.up.values().cloned().collect();
-        for id in ids {
-            if let Some(index) = self.index(&id) {
-                self.rib.set_limited(index, self.discards(&id));
+        let ups: Vec<(SessionIndex, SessionId)> = self
+            .up
+            .iter()
+            .map(|(index, id)| (*index, id.clone()))
+            .collect();
+        for (index, id) in ups {
+            if self.fitted(&id) != self.to_fit(&id).as_ref() {
+                self.apply_outbound_limit(&id, index);
             }
-            self.fit(&id, &self.kept_back(&id));
         }
     }
 
-    /// The families in which a session is kept from routes.
-    fn kept_back(&self, id: &SessionId) -> Vec<Family> {
-        let up = self.sessions.get(id).and_then(|it| it.up.as_ref());
-        let kept_back = |family: &Family| {
-            up.is_some_and(|up| up.outbound[*family as usize].until != Until::End)
-        };
-        Family::ALL.into_iter().filter(kept_back).collect()
+    /// Applies the limit of a session to what it is to be sent now.
+    fn apply_outbound_limit(&mut self, id: &SessionId, index: SessionIndex) {
+        let fitted = self.to_fit(id);
+        self.rib.set_limited(index, fitted.is_some());
+        self.fit(id, &Family::ALL);
+        let up = self.sessions.get_mut(id).and_then(|it| it.up.as_mut());
+        if let Some(up) = up {
+            up.fitted = fitted.map(Box::new);
+        }
+    }
+
+    fn fitted(&self, id: &SessionId) -> Option<&Fitted> {
+        self.sessions.get(id)?.up.as_ref()?.fitted.as_deref()
+    }
+
+    /// What a limit would be applied to now, if what is beyond is kept back.
+    fn to_fit(&self, id: &SessionId) -> Option<Fitted> {
+        let peer = &self.sessions.get(id)?.peer;
+        let discards = peer.advertised_limit_action == LimitAction::Discard;
+        let limit = peer.max_advertised.filter(|_| discards)?;
+        Some(Fitted(self.unlimited_view(id)?, limit))
+    }
+
+    /// What a session that is up would be sent without a limit.
+    fn unlimited_view(&self, id: &SessionId) -> Option<View> {
+        let view = self.view(id)?;
+        let until = [Until::End; 2];
+        Some(View { until, ..view })
     }
 
     /// When there is room to be filled.
@@ -347,6 +405,25 @@ impl Outbound {
         }
         self.until = until;
         self.fill_at = None;
+    }
+
+    /// How long room stays before it is filled.
+    fn wait(&self) -> Duration {
+        self.back_off.unwrap_or(FILLED_AGAIN)
+    }
+
+    /// Filling was in vain: the next time it waits for longer.
+    fn back_off(&mut self) {
+        self.back_off = Some((2 * self.wait()).min(SELDOM));
+    }
+
+    /// There is too much again: if room was filled a while ago only, something comes and goes for which
+    /// there is none.
+    fn was_filled_in_vain(&mut self, now: Instant) {
+        let filled = self.filled.take();
+        if filled.is_some_and(|at| now.saturating_duration_since(at) < SELDOM) {
+            self.back_off();
+        }
     }
 }
 

@@ -54,6 +54,12 @@ impl RouteServer {
         self.apply_limits(now);
         self.apply_outbound_limits();
         self.apply_views();
+        if self.local_sources.are_short() {
+            // No view has those of before any longer.
+            self.local_sources.apply(&mut self.rib, &self.config);
+            self.apply_views();
+        }
+        self.local_sources.warn_if_short(&self.config);
         self.regroup = true;
         self.schedule(now);
     }
@@ -90,7 +96,11 @@ impl RouteServer {
                 resting: false,
                 overfed: None,
             });
-            if session.resting && allows_more(&session.peer, peer) {
+            let fed_otherwise = session
+                .overfed
+                .as_ref()
+                .is_some_and(|overfed| overfed.is_fed_otherwise(&self.config, &self.maps, peer));
+            if session.resting && (allows_more(&session.peer, peer) || fed_otherwise) {
                 session.resting = false;
                 session.rests = Rests::default();
                 self.woken.push(id.clone());
@@ -137,6 +147,7 @@ impl RouteServer {
         // Networks elsewhere change no more than the reasons of next hops that are not reached.
         let reasons_alone = all && within(&rules) == within(&self.rules);
         self.rules = rules;
+        self.rib.forget_reasons();
         for (index, id) in &self.up {
             let Some(session) = self.sessions.get_mut(id) else {
                 continue;

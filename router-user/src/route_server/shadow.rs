@@ -134,10 +134,13 @@ impl RouteServer {
                 path_id,
                 received,
                 stale,
+                aggregate,
                 ..
             } in view.paths
             {
-                if let Some(known) = known.get_mut(&session).filter(|_| !stale) {
+                // Nobody announced an aggregate.
+                let announced = !stale && !aggregate;
+                if let Some(known) = known.get_mut(&session).filter(|_| announced) {
                     let prefix = view.prefix;
                     known.routes.push((received, Nlri { prefix, path_id }));
                 }

@@ -65,11 +65,12 @@ impl RouteServer {
         if session.peer.membership.is_none() {
             warnings.extend(others.many_peers.clone());
         }
-        warnings.extend(session.overfed.map(|(family, count)| {
+        warnings.extend(session.overfed.as_ref().map(|overfed| {
             format!(
-                "closed because it was to be sent {count} {} routes, more than the {} allowed \
+                "closed because it was to be sent {} {} routes, more than the {} allowed \
                  (`max_advertised`)",
-                text::family(family),
+                overfed.count,
+                text::family(overfed.family),
                 session.peer.max_advertised.unwrap_or_default()
             )
         }));

@@ -200,6 +200,33 @@ fn what_becomes_of_sessions_is_told_with_the_setting_that_is_the_reason() {
     assert_eq!(gone, BTreeSet::from(expected), "those of the others stay");
 }
 
+#[test]
+fn a_session_that_is_reset_does_not_come_back_with_what_its_routes_were_aggregated_to() {
+    let aggregates = HUB.replacen(
+        "name = \"from-sdwan\"\n",
+        "name = \"from-sdwan\"\n[[route_server.route_map.rule]]\nprefix = [\"10.250.0.0/15+\"]\naggregate = \"10.250.0.0/15\"\n",
+        1,
+    );
+    let reset = HUB.replacen(
+        "name = \"sdwan\"\naddress",
+        "name = \"sdwan\"\nhold_time = 30\naddress",
+        1,
+    );
+    let [before, after] = [aggregates, reset].map(|text| Arc::new(parse(&text, "hub").unwrap()));
+    let plan = compare_with_reload(before, after, &[(0, 1, 1, 0)]);
+    let told: Vec<(String, bool)> = plan
+        .learned
+        .iter()
+        .map(|change| {
+            let row = change.after.as_ref().or(change.before.as_ref());
+            (row.unwrap().prefix.to_string(), change.after.is_some())
+        })
+        .collect();
+    let sum = ("10.250.0.0/15".to_owned(), false);
+    assert!(told.contains(&sum), "{told:?}");
+    assert_eq!(told.len(), 2, "{told:?}");
+}
+
 /// Announcements as (peer, instance, prefix, variant): what a plan says of them is what a reload does to
 /// stages that have run before, and that it has not touched.
 fn compare_with_reload(

@@ -175,6 +175,7 @@ enum Step {
     Hold(usize),
     Resume(usize),
     Reconfigure(usize, bool),
+    Limit(usize, bool),
     Refresh(usize),
     Work,
     Restart(usize),
@@ -188,6 +189,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => peer.clone().prop_map(Step::Hold),
         2 => peer.clone().prop_map(Step::Resume),
         1 => (peer.clone(), any::<bool>()).prop_map(|(peer, all)| Step::Reconfigure(peer, all)),
+        1 => (peer.clone(), any::<bool>()).prop_map(|(peer, limited)| Step::Limit(peer, limited)),
         1 => peer.clone().prop_map(Step::Refresh),
         3 => Just(Step::Work),
         1 => peer.prop_map(Step::Restart),
@@ -217,6 +219,9 @@ proptest! {
                     };
                     let view = View { sources, ..view_of(peer) };
                     lab.rib.set_views(vec![(lab.peers[peers[peer]].index, view)]);
+                }
+                Step::Limit(peer, limited) => {
+                    lab.rib.set_limited(lab.peers[peers[peer]].index, limited);
                 }
                 Step::Refresh(peer) => {
                     lab.rib.refresh(lab.peers[peers[peer]].index, Family::Ipv4Unicast, false);

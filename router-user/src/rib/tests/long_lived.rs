@@ -78,6 +78,41 @@ fn rfc9494_4_4_what_is_kept_for_long_loses_to_any_other_path_and_wins_again_once
 }
 
 #[test]
+fn rfc9494_4_2_what_is_kept_for_long_stays_the_last_choice_whatever_another_import_makes_of_it() {
+    let mut lab = Lab::new();
+    let [a, b] = [4, 5].map(|host| lab.nva(host));
+    let index = lab.peers[a].index;
+    for net in ["10.2.0.0/16", "10.3.0.0/16"] {
+        lab.announce(a, net, attributes(&[65010], 4));
+    }
+    lab.rib.mark_stale(index, V4);
+    lab.rib.make_long_lived(index, V4);
+    lab.announce(a, "10.3.0.0/16", attributes(&[65010], 4));
+    for communities in [vec![], vec![7]] {
+        lab.rib.reimport(index, |_, received| {
+            let mut changed = PathAttributes::clone(received);
+            changed.communities.clone_from(&communities);
+            Imported {
+                judgement: Judgement::Eligible(Zone(0)),
+                attributes: Arc::new(changed),
+                weight: None,
+            }
+        });
+        lab.settle();
+        let communities_of = |net| &lab.holds(b, net).unwrap().communities;
+        let stale = communities_of("10.2.0.0/16");
+        assert!(stale.contains(&community::LLGR_STALE), "{stale:?}");
+        assert_eq!(stale.len(), communities.len() + 1);
+        assert_eq!(communities_of("10.3.0.0/16"), &communities, "it is fresh");
+    }
+    assert_eq!(lab.rib.stale(index), [1, 0]);
+    lab.announce(a, "10.2.0.0/16", attributes(&[65010], 4));
+    lab.settle();
+    let held = lab.holds(b, "10.2.0.0/16").expect("a route");
+    assert!(held.communities.is_empty());
+}
+
+#[test]
 fn a_session_that_left_keeps_its_paths_and_may_join_again() {
     let mut lab = Lab::new();
     let [a, b] = [4, 5].map(|host| lab.nva(host));

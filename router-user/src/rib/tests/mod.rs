@@ -22,6 +22,7 @@ mod decision;
 mod import;
 mod lag;
 mod learned;
+mod limited;
 mod long_lived;
 mod own_routes;
 mod policy;

@@ -1,7 +1,10 @@
 //! Routes given by hand, and limits of what peers are sent.
 
 use super::{gateways::with_gateways, *};
-use crate::config::{CustomAdvertised, CustomLearned, LimitAction, PeerKind, Recipient};
+use crate::{
+    config::{CustomAdvertised, CustomLearned, LimitAction, PeerKind, Recipient},
+    rib::FITTED,
+};
 
 const SDWAN: &str = "10.1.10.4";
 const FW: &str = "10.1.20.4";
@@ -342,6 +345,148 @@ fn room_that_nothing_fits_into_is_looked_at_ever_less_often() {
     }
     assert_eq!(lab.far("fw", 1).holds.len(), 2);
     assert_eq!(lab.far("fw", 1).most, 2);
+}
+
+#[test]
+fn a_prefix_that_comes_and_goes_at_a_full_limit_has_room_filled_ever_less_often() {
+    let mut lab = limited(LimitAction::Discard);
+    let nets = ["10.4.0.0/16", "10.5.0.0/16", "10.6.0.0/16"];
+    lab.announce_to_both("sdwan", &nets, &route(&[65010], SDWAN));
+    lab.settle();
+    let goes = |lab: &mut Lab| {
+        for instance in [1, 2] {
+            let nlri = vec![prefix(nets[0]).into()];
+            let malformed = None;
+            lab.send(
+                "sdwan",
+                instance,
+                vec![RouteChange::Withdraw { nlri, malformed }],
+            );
+        }
+        lab.settle();
+    };
+    let waits = |lab: &Lab| lab.server.next_fill().expect("there is room") - lab.now;
+    for wait in [1, 2, 4, 8, 16, 32, 64, 64] {
+        goes(&mut lab);
+        assert_eq!(waits(&lab), Duration::from_secs(wait));
+        lab.now += Duration::from_secs(wait);
+        lab.settle();
+        assert!(lab.holds("fw", 1, nets[2]).is_some());
+        lab.announce_to_both("sdwan", &nets[..1], &route(&[65010], SDWAN));
+        lab.settle();
+        assert_eq!(lab.holds("fw", 1, nets[2]), None);
+    }
+    // Back before room is filled, it costs nothing.
+    let walks = FITTED.get();
+    goes(&mut lab);
+    lab.now += Duration::from_secs(63);
+    lab.announce_to_both("sdwan", &nets[..1], &route(&[65010], SDWAN));
+    lab.settle();
+    assert_eq!((lab.server.next_fill(), FITTED.get()), (None, walks));
+    // What stays once filled in ends that.
+    for (net, wait) in [(nets[0], 64), (nets[1], 64), (nets[2], 1)] {
+        lab.announce_to_both("sdwan", &["10.7.0.0/16"], &route(&[65010], SDWAN));
+        lab.announce_to_both("sdwan", &["10.8.0.0/16"], &route(&[65010], SDWAN));
+        lab.settle();
+        for instance in [1, 2] {
+            let nlri = vec![prefix(net).into()];
+            let malformed = None;
+            lab.send(
+                "sdwan",
+                instance,
+                vec![RouteChange::Withdraw { nlri, malformed }],
+            );
+        }
+        lab.settle();
+        assert_eq!(waits(&lab), Duration::from_secs(wait), "{net}");
+        lab.now += Duration::from_secs(wait);
+        lab.settle();
+    }
+}
+
+#[test]
+fn a_limit_is_applied_anew_only_where_it_or_what_it_is_for_has_changed() {
+    let mut lab = limited(LimitAction::Discard);
+    let nets = ["10.5.0.0/16", "10.6.0.0/16", "10.7.0.0/16"];
+    lab.announce_to_both("sdwan", &nets, &route(&[65010], SDWAN));
+    lab.settle();
+    let mut config = lab.server.config.clone();
+    let walks = FITTED.get();
+    lab.reload(&config);
+    config.peers.push(peer("newcomer", [10, 1, 20, 9], 65040));
+    lab.reload(&config);
+    lab.both_up("newcomer");
+    lab.settle();
+    assert_eq!(FITTED.get(), walks);
+    config.peers[1].max_advertised = Some(1);
+    lab.reload(&config);
+    assert!(FITTED.get() > walks);
+    assert_eq!(lab.far("fw", 1).holds.len(), 1);
+}
+
+#[test]
+fn a_session_that_may_be_sent_more_sources_is_given_no_more_than_its_limit_on_the_way() {
+    let mut config = with_gateways();
+    let gateway = config
+        .peers
+        .iter_mut()
+        .find(|peer| peer.membership.is_some());
+    let gateway = gateway.expect("there are gateways");
+    gateway.max_advertised = Some(2);
+    gateway.advertised_limit_action = LimitAction::Discard;
+    let name = gateway.name.to_string();
+    let mut lab = Lab::new(&config);
+    lab.both_up("sdwan");
+    lab.both_up(&name);
+    let nets: Vec<String> = (0..50)
+        .map(|net| format!("10.{}.0.0/16", 100 + net))
+        .collect();
+    let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
+    lab.announce_to_both("sdwan", &nets, &route(&[65010], SDWAN));
+    lab.settle();
+    assert_eq!(lab.far(&name, 1).holds.len(), 0);
+    config.branch_to_branch = true;
+    lab.server.reconfigure(&config, &around(), lab.now);
+    let index = lab.server.index(&lab.id(&name, 1)).unwrap();
+    assert_eq!(lab.server.rib.totals(index).advertised, [2, 0]);
+    lab.settle();
+    let held = lab.far(&name, 1).holds.keys().map(|nlri| nlri.prefix);
+    assert!(held.eq(nets[..2].iter().map(|net| prefix(net))));
+}
+
+#[test]
+fn many_sets_of_recipients_in_the_place_of_others_are_all_advertised_at_once() {
+    let mut config = config();
+    let to_sets = |from: u8| {
+        let sets = (0..200_u8).map(move |number| CustomAdvertised {
+            prefix: prefix(&format!("20.{from}.{number}.0/24")),
+            to: vec![
+                Recipient::Peer("sdwan".into()),
+                Recipient::Peer(format!("other{from}-{number}").as_str().into()),
+            ],
+            next_hop: None,
+            med: None,
+            communities: Vec::new(),
+        });
+        sets.collect()
+    };
+    config.advertised = to_sets(1);
+    let mut lab = Lab::new(&config);
+    lab.both_up("sdwan");
+    lab.both_up("fw");
+    lab.settle();
+    assert_eq!(lab.far("sdwan", 1).holds.len(), 200);
+    config.advertised = to_sets(2);
+    lab.reload(&config);
+    let held = lab.far("sdwan", 1).holds.keys();
+    assert_eq!(
+        held.map(|nlri| nlri.prefix.to_string())
+            .filter(|net| net.starts_with("20.2."))
+            .count(),
+        200
+    );
+    assert_eq!(lab.far("sdwan", 1).holds.len(), 200);
+    assert_eq!(lab.far("fw", 1).announced, 0);
 }
 
 #[test]

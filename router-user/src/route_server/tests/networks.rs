@@ -175,24 +175,49 @@ fn a_peering_that_comes_or_goes_changes_whose_next_hops_are_resolved_without_a_r
 
 #[test]
 fn propagation_by_source_keeps_routes_out_of_a_view() {
-    let mut lab = Lab::new(&config());
-    let none = LearnedUse {
-        propagate: Propagate::NONE,
-        ..of_hub()
-    };
-    lab.server
-        .set_uses([of_hub(), none.clone()].into(), lab.now);
-    lab.both_up("sdwan");
-    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], SDWAN));
+    let mut lab = Lab::new(&gateways::with_gateways());
+    let sources = [
+        ("sdwan", 65010, SDWAN, SITE),
+        ("er1-10.1.3.4", 64900, "10.1.3.4", "10.252.0.0/16"),
+        ("vpn1-10.1.4.4", 64901, "10.1.4.4", "10.253.0.0/16"),
+    ];
+    let uses = (0..8).map(|subset| {
+        let [nva, express_route, vpn] = [1, 2, 4].map(|source| subset & source != 0);
+        let propagate = Propagate {
+            nva,
+            express_route,
+            vpn,
+        };
+        let of = LearnedUse {
+            propagate,
+            ..of_hub()
+        };
+        (of, [nva, express_route, vpn])
+    });
+    let uses: Vec<(LearnedUse, [bool; 3])> = uses.collect();
+    let all = uses.iter().map(|(of, _)| of.clone());
+    lab.server.set_uses(all.collect(), lab.now);
+    for (peer, asn, next_hop, net) in sources {
+        lab.both_up(peer);
+        lab.announce_to_both(peer, &[net], &route(&[asn], next_hop));
+    }
     lab.settle();
-    assert!(
-        lab.learned_by(&of_hub())
-            .unwrap()
-            .contains_key(&prefix(SITE))
-    );
-    assert!(lab.learned_by(&none).unwrap().is_empty());
-    let rows = lab.server.learned_rows_for(&none, &of_sdwan(SITE), lab.now);
-    assert_eq!(rows[0].state, "excluded");
+    for (of, takes) in &uses {
+        for ((peer, _, _, net), takes) in sources.into_iter().zip(takes) {
+            let learned = lab.learned_by(of).unwrap().contains_key(&prefix(net));
+            assert_eq!(learned, *takes, "{peer} {of:?}");
+            let its = Filter {
+                peer: Some(peer.into()),
+                prefix: Some(prefix(net)),
+                ..Filter::default()
+            };
+            let row = &lab.server.learned_rows_for(of, &its, lab.now)[0];
+            assert_eq!(row.state == "excluded", !takes, "{peer} {of:?}");
+            assert_eq!(row.state == "best", *takes, "{peer} {of:?}");
+        }
+    }
+    let (none, _) = &uses[0];
+    let rows = lab.server.learned_rows_for(none, &of_sdwan(SITE), lab.now);
     assert!(rows[0].reason.is_some());
 }
 

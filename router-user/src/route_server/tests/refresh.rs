@@ -116,6 +116,30 @@ fn a_limit_counts_and_refuses_only_what_was_announced_again() {
 }
 
 #[test]
+fn what_comes_last_is_refused_also_where_the_refused_is_announced_again_first() {
+    let mut lab = Lab::new(&discarding(2));
+    lab.up("sdwan", 1);
+    lab.announce("sdwan", 1, &NETS[..3], &route(&[65010], SDWAN));
+    let learned = |lab: &mut Lab| -> Vec<String> {
+        lab.settle();
+        lab.learned.keys().map(IpNet::to_string).collect()
+    };
+    assert_eq!(learned(&mut lab), NETS[..2]);
+    for path in [&[65010][..], &[65010, 65011]] {
+        lab.refreshes("sdwan", 1, V4, false);
+        for net in [NETS[2], NETS[0], NETS[1]] {
+            lab.announce("sdwan", 1, &[net], &route(path, SDWAN));
+        }
+        lab.refreshes("sdwan", 1, V4, true);
+        assert_eq!(learned(&mut lab), [NETS[0], NETS[2]]);
+        lab.refreshes("sdwan", 1, V4, false);
+        lab.announce("sdwan", 1, &NETS[..2], &route(path, SDWAN));
+        lab.refreshes("sdwan", 1, V4, true);
+        assert_eq!(learned(&mut lab), NETS[..2]);
+    }
+}
+
+#[test]
 fn refreshes_that_never_end_do_not_pile_up_routes_beyond_twice_the_limit() {
     for action in [LimitAction::Discard, LimitAction::Teardown] {
         let mut config = discarding(3);

@@ -53,6 +53,29 @@ fn what_an_inbound_map_drops_is_not_learned_and_the_reason_names_map_and_rule() 
     );
 }
 
+#[test]
+fn a_limit_counts_what_loops_and_what_a_map_drops_as_well() {
+    let text = HEAD.replace(
+        "# sdwan\n",
+        "max_prefixes = 2\nlimit_action = \"discard\"\n# sdwan\n",
+    );
+    let rules = r#"[{ prefix = ["10.251.0.0/16"], action = "drop" }]"#;
+    let mut lab = with(&map(&own(&text, "sdwan", "in"), rules));
+    let good = route(&[65010], SDWAN);
+    announce(&mut lab, "sdwan", &[SITE], &route(&[65010, 65515], SDWAN));
+    announce(&mut lab, "sdwan", &[OTHER], &good);
+    for net in [SITE, OTHER] {
+        assert_eq!(lab.state("sdwan", 1, net).0, "rejected");
+    }
+    announce(&mut lab, "sdwan", &["10.9.0.0/16"], &good);
+    assert_eq!(lab.members("10.9.0.0/16"), None);
+    let warnings = lab.warnings("sdwan", 1);
+    assert!(
+        warnings.contains("1 IPv4 routes were refused"),
+        "{warnings}"
+    );
+}
+
 /// For each kind of match: a rule that drops what it matches, and which of two routes stays.
 #[test]
 fn each_kind_of_match_tells_routes_apart_in_both_directions() {

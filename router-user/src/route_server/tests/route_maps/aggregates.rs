@@ -3,7 +3,7 @@
 use proptest::{prelude::*, sample::select};
 
 use super::*;
-use crate::bgp::wire::Aggregator;
+use crate::bgp::wire::{Aggregator, community};
 
 /// Routes within 10.250.0.0/15 give way to it.
 const GIVES_WAY: &str =
@@ -113,7 +113,7 @@ fn nobody_is_sent_an_aggregate_for_the_sake_of_its_own_routes_or_of_those_it_may
         "fw2",
         &[OTHER],
         &PathAttributes {
-            communities: vec![crate::bgp::wire::community::NO_EXPORT],
+            communities: vec![community::NO_EXPORT],
             ..route(&[65021], FW2)
         },
     );
@@ -209,6 +209,149 @@ fn an_aggregate_counts_towards_what_a_peer_may_be_sent_and_is_never_kept_back() 
     assert_eq!(held(&lab), ["10.8.0.0/16", "10.9.0.0/16", SUM]);
 }
 
+#[test]
+fn an_aggregate_of_drained_routes_is_the_last_choice_in_both_directions() {
+    let mut lab = lab("sdwan", "in", GIVES_WAY);
+    announce(&mut lab, "sdwan", &[SITE, OTHER], &route(&[65010], SDWAN));
+    announce(&mut lab, "fw2", &[SUM], &route(&[65021, 65022], FW2));
+    assert_eq!(lab.members(SUM), Some(vec![SDWAN.parse().unwrap()]));
+    drain(&mut lab, true);
+    assert_eq!(lab.members(SUM), Some(vec![FW2.parse().unwrap()]));
+    let fw2s = route(&[65515, 65021, 65022], FW2);
+    assert_eq!(lab.holds("fw", 1, SUM), Some(&fw2s));
+    drain(&mut lab, false);
+    assert_eq!(lab.members(SUM), Some(vec![SDWAN.parse().unwrap()]));
+    assert_eq!(lab.holds("fw", 1, SUM), Some(&sum(SDWAN)));
+
+    let mut lab = super::lab("fw", "out", GIVES_WAY);
+    announce(&mut lab, "sdwan", &[SITE], &route(&[65010], SDWAN));
+    announce(&mut lab, "fw2", &[OTHER], &route(&[65021], FW2));
+    assert_eq!(lab.holds("fw", 1, SUM), Some(&sum(SDWAN)));
+    drain(&mut lab, true);
+    assert_eq!(lab.holds("fw", 1, SUM), Some(&sum(FW2)));
+    withdraw(&mut lab, "fw2", &[OTHER]);
+    let drained = carrying(sum(SDWAN), community::GRACEFUL_SHUTDOWN);
+    assert_eq!(lab.holds("fw", 1, SUM), Some(&drained));
+}
+
+#[test]
+fn an_aggregate_of_routes_that_are_kept_for_long_is_the_last_choice() {
+    let mut lab = lab("sdwan", "in", GIVES_WAY);
+    announce(&mut lab, "sdwan", &[SITE, OTHER], &route(&[65010], SDWAN));
+    announce(&mut lab, "fw2", &[SUM], &route(&[65021, 65022], FW2));
+    let v4 = Family::Ipv4Unicast;
+    for instance in [1, 2] {
+        let index = lab.server.index(&lab.id("sdwan", instance)).unwrap();
+        lab.server.rib.mark_stale(index, v4);
+        lab.settle();
+        assert_eq!(lab.members(SUM), Some(vec![SDWAN.parse().unwrap()]));
+        lab.server.rib.make_long_lived(index, v4);
+        lab.settle();
+    }
+    assert_eq!(lab.members(SUM), Some(vec![FW2.parse().unwrap()]));
+    withdraw(&mut lab, "fw2", &[SUM]);
+    assert_eq!(lab.members(SUM), Some(vec![SDWAN.parse().unwrap()]));
+    assert_eq!(
+        lab.holds("fw", 1, SUM),
+        None,
+        "it does not speak the long-lived form"
+    );
+    announce(&mut lab, "sdwan", &[OTHER], &route(&[65010], SDWAN));
+    assert_eq!(
+        lab.holds("fw", 1, SUM),
+        Some(&sum(SDWAN)),
+        "one of them is fresh"
+    );
+}
+
+#[test]
+fn an_aggregate_is_for_no_others_than_the_least_restricted_of_its_routes() {
+    use community::{NO_ADVERTISE, NO_EXPORT, NO_EXPORT_SUBCONFED};
+    for restricted in [NO_ADVERTISE, NO_EXPORT, NO_EXPORT_SUBCONFED] {
+        let mut lab = lab("sdwan", "in", GIVES_WAY);
+        let marked = carrying(route(&[65010], SDWAN), restricted);
+        announce(&mut lab, "sdwan", &[SITE, OTHER], &marked);
+        assert_eq!(lab.members(SUM), Some(vec![SDWAN.parse().unwrap()]));
+        assert_eq!(lab.holds("fw", 1, SUM), None, "{restricted:x}");
+        announce(&mut lab, "sdwan", &[OTHER], &route(&[65010], FW2));
+        assert_eq!(lab.holds("fw", 1, SUM), Some(&sum(FW2)));
+        announce(&mut lab, "sdwan", &[OTHER], &marked);
+        assert_eq!(lab.holds("fw", 1, SUM), None);
+    }
+    // The same where a route is only for customers, and its peer is to be told so.
+    let mut lab = lab("sdwan", "in", GIVES_WAY);
+    let for_customers = PathAttributes {
+        only_to_customer: Some(65010),
+        ..route(&[65010], SDWAN)
+    };
+    announce(&mut lab, "sdwan", &[SITE, OTHER], &for_customers);
+    let held = lab.holds("fw", 1, SUM).expect("it has no role");
+    assert_eq!(held.only_to_customer, Some(65010));
+    announce(&mut lab, "sdwan", &[OTHER], &route(&[65010], SDWAN));
+    assert_eq!(lab.holds("fw", 1, SUM), Some(&sum(SDWAN)));
+}
+
+#[test]
+fn an_aggregate_of_originated_routes_wins_over_learned_ones_after_a_reload_too() {
+    let text = own(HEAD, "fw", "out").replace(
+        "[[route_server]]\n",
+        "[[route_server]]\nbranch_to_branch = true\n",
+    );
+    let mut config = parsed(&map(&text, GIVES_WAY));
+    let gateway = "er1-10.1.3.4";
+    let address = "10.1.3.4";
+    config
+        .peers
+        .push(member("er1", PeerKind::ExpressRoute, address));
+    let mut lab = Lab::new(&config);
+    lab.both_up("fw");
+    lab.both_up(gateway);
+    lab.originate(&[SITE]);
+    announce(&mut lab, gateway, &[OTHER], &route(&[64900], address));
+    for _ in 0..3 {
+        assert_eq!(lab.holds("fw", 1, SUM), Some(&sum("10.1.255.4")));
+        lab.reload(&config);
+    }
+    lab.originate(&[]);
+    lab.settle();
+    assert_eq!(lab.holds("fw", 1, SUM), Some(&sum(address)));
+}
+
+#[test]
+fn a_session_closed_for_what_it_was_to_be_sent_is_started_once_that_is_something_else() {
+    let limited = HEAD.replace("# fw\n", "max_advertised = 2\n# fw\n");
+    let plain = map(&own(&limited, "fw", "out"), "[]");
+    let mapped = map(&own(&limited, "fw", "out"), GIVES_WAY);
+    let toggled = limited.replace(
+        "[[route_server]]\n",
+        "[[route_server]]\nbranch_to_branch = true\n",
+    );
+    for (before, after) in [(&limited, &mapped), (&plain, &mapped), (&limited, &toggled)] {
+        let mut lab = with(before);
+        let nets = [SITE, OTHER, "10.9.0.0/16"];
+        announce(&mut lab, "sdwan", &nets, &route(&[65010], SDWAN));
+        assert_eq!(lab.shutdowns.len(), 2);
+        lab.reload(&parsed(before));
+        assert_eq!(lab.server.take_woken(), []);
+        lab.reload(&parsed(after));
+        assert_eq!(lab.server.take_woken().len(), 2);
+        lab.reload(&parsed(after));
+        assert_eq!(lab.server.take_woken(), []);
+    }
+}
+
+fn drain(lab: &mut Lab, drained: bool) {
+    let ids = lab.server.sessions_of(&"sdwan".into(), None);
+    lab.server.set_drained(&ids, drained, lab.now);
+    lab.settle();
+}
+
+fn carrying(attributes: PathAttributes, community: u32) -> PathAttributes {
+    let mut attributes = attributes;
+    attributes.add_community(community);
+    attributes
+}
+
 const PEERS: [(&str, Asn, &str); 3] = [
     ("sdwan", 65010, SDWAN),
     ("fw", 65020, FW),
@@ -238,6 +381,11 @@ enum Event {
         peer: usize,
         instance: u8,
     },
+    /// The operator drains it, or does no longer.
+    Drain {
+        peer: usize,
+        drained: bool,
+    },
     /// It takes nothing for now, or does again.
     Hold {
         peer: usize,
@@ -255,6 +403,7 @@ struct Standing {
     up: BTreeSet<(usize, u8)>,
     routes: BTreeMap<(usize, u8, usize), usize>,
     originated: bool,
+    drained: [bool; 3],
     reload: usize,
 }
 
@@ -303,6 +452,7 @@ impl Standing {
                 self.up.insert((peer, instance));
             }
             Event::Originate(on) => self.originated = on,
+            Event::Drain { peer, drained } => self.drained[peer] = drained,
             Event::Reload(which) => self.reload = which,
             _ => {}
         }
@@ -321,12 +471,15 @@ impl Standing {
             net,
             next_hop,
         });
+        let drained = self.drained.iter().enumerate();
+        let drained = drained.map(|(peer, &drained)| Event::Drain { peer, drained });
         [
             Event::Reload(self.reload),
             Event::Originate(self.originated),
         ]
         .into_iter()
         .chain(up)
+        .chain(drained)
         .chain(routes)
         .collect()
     }
@@ -342,12 +495,13 @@ fn happen(lab: &mut Lab, event: &Event) {
         } => {
             let (name, asn, _) = PEERS[peer];
             if lab.sessions.contains_key(&lab.id(name, instance)) {
-                lab.announce(
-                    name,
-                    instance,
-                    &[NETS[net]],
-                    &route(&[asn], PEERS[next_hop].2),
-                );
+                let plain = route(&[asn], PEERS[next_hop].2);
+                let path = match (net + next_hop) % 4 {
+                    1 => carrying(plain, community::NO_EXPORT),
+                    2 => carrying(plain, community::GRACEFUL_SHUTDOWN),
+                    _ => plain,
+                };
+                lab.announce(name, instance, &[NETS[net]], &path);
             }
         }
         Event::Withdraw {
@@ -379,6 +533,10 @@ fn happen(lab: &mut Lab, event: &Event) {
                 false => lab.server.handle(SessionEvent::Drained { id }, lab.now),
             }
         }
+        Event::Drain { peer, drained } => {
+            let ids = lab.server.sessions_of(&PEERS[peer].0.into(), None);
+            lab.server.set_drained(&ids, drained, lab.now);
+        }
         Event::Originate(true) => lab.originate(&[SITE]),
         Event::Originate(false) => lab.originate(&[]),
         Event::Reload(which) => lab.reload(&settings(which)),
@@ -396,6 +554,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
             3 => peer().prop_map(|(peer, instance)| Event::Back { peer, instance }),
             2 => (peer(), any::<bool>()).prop_map(|((peer, instance), holds)| Event::Hold { peer, instance, holds }),
             1 => any::<bool>().prop_map(Event::Originate),
+            2 => (0..PEERS.len(), any::<bool>()).prop_map(|(peer, drained)| Event::Drain { peer, drained }),
             2 => (0..5_usize).prop_map(Event::Reload),
             3 => select(vec![Event::Deliver]),
         ],
