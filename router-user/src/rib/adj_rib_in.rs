@@ -141,6 +141,9 @@ impl Core {
 
     pub(super) fn clear<A: Address>(&mut self, table: &mut Table<A>, session: SessionIndex) {
         for slot in 0..table.len() {
+            if self.sessions[session].totals.received[A::FAMILY as usize] == 0 {
+                break;
+            }
             let is_its = |path: &Path| path.session == session;
             while let Some(place) = table.paths(slot).iter().position(is_its) {
                 let (address, length) = table.slot(slot).key();
@@ -290,8 +293,6 @@ impl Core {
                 self.count(A::FAMILY, address, length, path, Count::Add);
             }
         }
-        drop(known);
-        self.attributes.sweep();
     }
 
     fn count<A: Hash>(

@@ -8,7 +8,7 @@
 use std::mem;
 
 use super::{
-    LearnedChange, LearnedRoute, LearnedView, LearnedViewId,
+    Exclusion, LearnedChange, LearnedRoute, LearnedView, LearnedViewId, Towards,
     attributes::Interner,
     decision::Decision,
     next_hops::{NextHops, is_blackhole},
@@ -288,6 +288,7 @@ struct Answers(Vec<(u128, Option<Option<LearnedRoute>>)>);
 #[derive(Clone)]
 pub(super) struct Scope {
     sources: SourceKinds,
+    towards: Towards,
     /// A bit for each zone.
     reach: Box<[u64]>,
 }
@@ -308,6 +309,7 @@ impl Scope {
     pub(super) fn new(view: &LearnedView) -> Self {
         Self {
             sources: view.sources,
+            towards: view.towards,
             reach: bits(&view.reach),
         }
     }
@@ -320,8 +322,22 @@ impl Scope {
             && self.takes_source(sessions, path)
     }
 
-    pub(super) fn takes_source(&self, sessions: &Sessions, path: &Path) -> bool {
-        self.sources.contains(sessions.info(path.session).kind) || planted!(AnySourceIsSeen)
+    /// Whether a path counts wherever its next hop lies.
+    fn takes_source(&self, sessions: &Sessions, path: &Path) -> bool {
+        let kind = sessions.info(path.session).kind;
+        (self.sources.contains(kind) || planted!(AnySourceIsSeen))
+            && !self.towards.keeps_out(&path.attributes)
+    }
+
+    /// Why an eligible path that is not taken is not.
+    pub(super) fn exclusion(&self, sessions: &Sessions, path: &Path) -> Exclusion {
+        if !self.sources.contains(sessions.info(path.session).kind) {
+            return Exclusion::Source;
+        }
+        match self.towards.keeps_out(&path.attributes) {
+            true => Exclusion::Community,
+            false => Exclusion::Reach,
+        }
     }
 
     fn reaches(&self, zone: Zone) -> bool {

@@ -72,8 +72,6 @@ use path::{Path, Standing};
 use table::{Address, Table};
 use view::FamilyView;
 
-#[cfg(test)]
-pub(crate) use adj_rib_in::WALKED;
 pub use aggregates::Audience;
 pub use decision::DecisionOptions;
 pub use export::Export;
@@ -84,9 +82,11 @@ pub use path::{
 pub use policy::{Evaluation, ExportPolicy, Source};
 pub use types::{
     AdvertisedView, Exclusion, LearnedChange, LearnedNextHop, LearnedRoute, LearnedView,
-    LearnedViewId, PathView, PrefixView, Step, Verdict,
+    LearnedViewId, PathView, PrefixView, Step, Towards, Verdict,
 };
 pub use view::{SourceKinds, Until, View};
+#[cfg(test)]
+pub(crate) use {adj_rib_in::WALKED, attributes::SWEPT};
 
 /// The RIB of one route server. A clone shares the attributes, which the
 /// original keeps until it [sweeps](Rib::sweep) after the clone is gone.
@@ -122,13 +122,16 @@ impl Rib {
     /// A session that is gone, with all its paths. Its index is invalid from here on.
     pub fn remove_session(&mut self, session: SessionIndex) {
         self.leave(session);
+        let had_paths = self.core.sessions[session].totals.received != [0; 2];
         self.clear(session);
         self.flush();
         if let Some(shadow) = self.aggregates.forget(session) {
             self.core.sessions.remove(shadow);
         }
         self.core.sessions.remove(session);
-        self.core.attributes.sweep();
+        if had_paths {
+            self.core.attributes.sweep();
+        }
     }
 
     /// Removes all paths of a session.
@@ -254,7 +257,8 @@ impl Rib {
 
     /// Imports every path of a session again, from its attributes as received; only those of which
     /// import makes something else now change. Paths with the same attributes follow each other often:
-    /// `import` does well to give out one allocation for all of them.
+    /// `import` does well to give out one allocation for all of them. What nobody carries any more goes
+    /// with the next [`Rib::sweep`].
     pub fn reimport(
         &mut self,
         session: SessionIndex,

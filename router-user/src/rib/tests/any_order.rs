@@ -485,6 +485,7 @@ fn learned_view(number: usize, forwards: bool) -> LearnedView {
     let zones: &[u16] = [&[0, 1, 2][..], &[0], &[0, 1, 2], &[1]][number];
     LearnedView {
         sources: kinds.fold(SourceKinds::default(), SourceKinds::with),
+        towards: Towards::Subnets,
         reach: zones.iter().copied().map(Zone).collect(),
         marks_only: !forwards,
     }

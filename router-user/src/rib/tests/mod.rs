@@ -260,6 +260,7 @@ fn view() -> View {
 fn learned_view() -> LearnedView {
     LearnedView {
         sources: SourceKinds::ALL,
+        towards: Towards::Subnets,
         reach: ZoneSet::from([Zone(0)]),
         marks_only: false,
     }
