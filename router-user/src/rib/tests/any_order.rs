@@ -104,8 +104,10 @@ impl ExportPolicy for Map {
 proptest! {
     #[test]
     fn what_views_and_peers_end_up_with_does_not_depend_on_the_way_there(
+        chunk in chunk(),
         events in prop::collection::vec(event(), 1..60),
     ) {
+        MOVED_AT_ONCE.set(chunk);
         let mut world = World::new();
         let mut lab = world.build();
         let mut known = Known::default();

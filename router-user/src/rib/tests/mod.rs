@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use ipnet::IpNet;
+use proptest::prelude::*;
 
 use super::*;
 use crate::bgp::{
@@ -23,6 +24,7 @@ mod import;
 mod lag;
 mod learned;
 mod long_lived;
+mod moves;
 mod own_routes;
 mod policy;
 mod reflection;
@@ -203,6 +205,11 @@ pub(crate) fn changes(piece: &[u8], context: &Context, updates: &mut usize) -> V
         rest = &rest[length..];
     }
     changes
+}
+
+/// How many slots a change of views comes to in one step.
+fn chunk() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(CHUNK), 1_usize..6]
 }
 
 fn session_id(instance: u8, host: u8) -> SessionId {
