@@ -7,6 +7,8 @@
 
 use std::mem;
 
+use smallvec::SmallVec;
+
 use super::{
     Exclusion, LearnedChange, LearnedRoute, LearnedView, LearnedViewId, Towards,
     attributes::Interner,
@@ -184,13 +186,16 @@ impl LearnedRoutes {
                 continue;
             }
             let pattern = match several {
-                true => scope.pattern(after.0, [before.1, after.1]),
+                true => Some(scope.pattern(after.0, [before.1, after.1])),
                 false => None,
             };
-            let known = answers.0.iter().find(|(known, _)| Some(*known) == pattern);
+            let mut known = answers.0.iter();
+            let known = known.find(|(known, _)| pattern.as_ref() == Some(known));
             let route = match known {
                 Some((_, route)) => route.clone(),
                 None => {
+                    #[cfg(test)]
+                    DECIDED.set(DECIDED.get() + 1);
                     let [old, new] =
                         [before, after].map(|(basis, paths)| next_hops.route(basis, scope, paths));
                     let route = (old != new).then_some(new);
@@ -282,7 +287,16 @@ pub(super) struct Stood {
 /// What one change comes to (`None`: nothing), by how its paths count: views in which they count the
 /// same come to the same.
 #[derive(Default)]
-struct Answers(Vec<(u128, Option<Option<LearnedRoute>>)>);
+struct Answers(Vec<(Pattern, Option<Option<LearnedRoute>>)>);
+
+#[cfg(test)]
+thread_local! {
+    /// How many times the answer was not known from another view.
+    pub(super) static DECIDED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How each of some paths counts, in two bits.
+type Pattern = SmallVec<[u128; 1]>;
 
 /// Which paths count in a view.
 #[derive(Clone)]
@@ -378,13 +392,18 @@ impl Scope {
         length == 0 || paths.iter().any(tells)
     }
 
-    /// How each of these paths counts, in two bits; `None`: they are too many.
-    fn pattern(&self, basis: &Basis<'_>, paths: [&[Path]; 2]) -> Option<u128> {
-        let count: usize = paths.iter().map(|paths| paths.len()).sum();
-        let fits = 2 * count < u128::BITS as usize;
-        let paths = paths.into_iter().flatten();
-        let bearings = paths.map(|path| self.bearing(basis, path) as u128);
-        fits.then(|| bearings.fold(1, |pattern, bearing| pattern << 2 | bearing))
+    /// How each of these paths counts.
+    fn pattern(&self, basis: &Basis<'_>, paths: [&[Path]; 2]) -> Pattern {
+        const PATHS: usize = u128::BITS as usize / 2;
+        let mut pattern = Pattern::new();
+        for (place, path) in paths.into_iter().flatten().enumerate() {
+            if place % PATHS == 0 {
+                pattern.push(0);
+            }
+            let bearing = self.bearing(basis, path) as u128;
+            pattern[place / PATHS] |= bearing << (2 * (place % PATHS));
+        }
+        pattern
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) struct Views {
     uses: BTreeMap<LearnedUse, Taken>,
     ids: BTreeMap<Sight, LearnedViewId>,
     views: BTreeMap<LearnedViewId, Standing>,
+    /// Something may have come of what happened since it was last looked for.
+    changed: bool,
 }
 
 /// What one use takes.
@@ -68,6 +70,7 @@ impl Views {
     /// Forgets uses that `is_wanted` does not know any more.
     pub(super) fn retain(&mut self, is_wanted: impl Fn(&LearnedUse) -> bool) {
         self.uses.retain(|of, _| is_wanted(of));
+        self.changed = true;
     }
 
     /// Forgets everything but which numbers were given out; the views that there were.
@@ -83,6 +86,7 @@ impl Views {
         &mut self,
         uses: impl IntoIterator<Item = (LearnedUse, Sight)>,
     ) -> Vec<(LearnedViewId, Sight, bool)> {
+        self.changed = true;
         let mut uses_before = std::mem::take(&mut self.uses);
         let mut forwarding: BTreeMap<LearnedViewId, bool> = BTreeMap::new();
         for (of, sight) in uses {
@@ -134,12 +138,16 @@ impl Views {
     pub(super) fn told(&mut self, id: LearnedViewId) {
         if let Some(view) = self.views.get_mut(&id) {
             view.told = true;
+            self.changed = true;
         }
     }
 
     /// Who takes another view from now on.
     pub(super) fn assign(&mut self) -> Vec<(LearnedUse, LearnedViewId)> {
         let mut assigned = Vec::new();
+        if !self.changed {
+            return assigned;
+        }
         for (of, taken) in &mut self.uses {
             let view = self.views.get_mut(&taken.wanted);
             let view = view.expect("a view stays while it is wanted");
@@ -155,6 +163,9 @@ impl Views {
     /// Forgets the views that nobody takes or is to take: those that were taken once all users take
     /// what they are to, those that came too late for anybody at once. Which ones these were.
     pub(super) fn drop_unused(&mut self) -> Vec<LearnedViewId> {
+        if !std::mem::take(&mut self.changed) {
+            return Vec::new();
+        }
         let settled = self.are_settled();
         let uses = self.uses.values();
         let used: BTreeSet<LearnedViewId> = uses

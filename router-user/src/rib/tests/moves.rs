@@ -182,6 +182,9 @@ fn another_rule_for_meds_is_applied_a_chunk_a_step() {
         lab.deliver();
         lab.rib.step();
         lab.deliver();
+        // What has not become another one need not become what it is.
+        let is_moving = lab.rib.is_moving(lab.peers[peer].index);
+        assert_eq!(is_moving, always_compare_med);
         assert_is_shown_as_sent(&lab, peer);
     }
     lab.announce(0, &numbered(19), attributes(&[65000], 2));
