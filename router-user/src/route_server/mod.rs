@@ -26,8 +26,7 @@ use crate::{
     },
     config::{self, LimitAction},
     rib::{
-        DecisionOptions, Imported, Interned, Judgement, LocalSource, Rib, SessionIndex,
-        SessionInfo, ZoneSet,
+        DecisionOptions, Imported, Interned, Judgement, LocalSource, Rib, SessionIndex, SessionInfo,
     },
 };
 
@@ -36,6 +35,7 @@ mod detail;
 mod identity;
 mod import;
 mod kind;
+mod known_zones;
 mod learned_use;
 mod limit;
 mod maps;
@@ -62,6 +62,7 @@ mod tests;
 use custom::{LocalSources, StaticRoutes};
 use identity::Identities;
 use import::{ImportRules, Kin, PeerRules};
+use known_zones::KnownZones;
 use limit::{Refused, Rests};
 use maps::Maps;
 use members::Members;
@@ -100,7 +101,7 @@ pub struct RouteServer {
     /// They are to be grouped anew.
     regroup: bool,
     /// The networks that have held next hops since the configuration changed, or are to.
-    known_zones: ZoneSet,
+    known_zones: KnownZones,
     members: Members,
     /// What was last said of the number of peers.
     many_peers_told: Option<String>,
@@ -191,7 +192,7 @@ impl RouteServer {
             uses: BTreeSet::new(),
             views: Views::default(),
             regroup: false,
-            known_zones: ZoneSet::new(),
+            known_zones: KnownZones::default(),
             members: Members::default(),
             many_peers_told: None,
             rib: Rib::new(decision_options(config)),
@@ -208,7 +209,8 @@ impl RouteServer {
         };
         this.maps.apply(config);
         this.configure_sessions();
-        this.known_zones = this.expected_zones();
+        let expected = this.expected_zones(&this.rules.space);
+        this.known_zones.configure(expected, None);
         this.apply_custom_routes();
         this.local_sources.warn_if_short(config);
         this
@@ -417,6 +419,7 @@ impl RouteServer {
                                     attributes,
                                     weight,
                                 } = self.rules.import(&up.rules, kin, received);
+                                let judgement = self.known_zones.admit(judgement);
                                 let received = received.clone();
                                 let interned = self.rib.intern(received, attributes, weight);
                                 kins.push((kin, interned, judgement));

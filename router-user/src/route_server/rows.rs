@@ -201,6 +201,10 @@ impl RouteServer {
         let source = session.map_or(kind::STATIC, |session| kind::source(session.peer.kind()));
         match (exclusion, of) {
             (Exclusion::Source, Some(of)) => kind::why_not_taken(of, source),
+            (Exclusion::Community, _) => {
+                "a gateway's port takes only what the gateway is sent, and the route's communities \
+                 keep it from that (NO_ADVERTISE, NO_EXPORT)"
+            }
             _ => "its next hop lies in a network that is not peered with this one (vnet.peering)",
         }
     }
