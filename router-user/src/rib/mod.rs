@@ -25,6 +25,7 @@
 //! - `view`, `local`, `policy`, `export`, `outbound`: which paths a group of peers is sent, and as
 //!   what; `pack`, `path_id`, `shape`, `adj_rib_out`: how; `lag`: those that do not keep up; `fit`,
 //!   `limited`: those that may be sent only so many.
+//! - `walk`: the table a part at a time, for those who ask.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -59,6 +60,7 @@ mod shape;
 mod table;
 mod types;
 mod view;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -70,7 +72,6 @@ use decision::{Decision, Rank};
 use learned::{Basis, LearnedRoutes, Scope};
 use path::{Path, Standing};
 use table::{Address, Table};
-use view::FamilyView;
 
 #[cfg(test)]
 pub(crate) use adj_rib_in::WALKED;
@@ -87,6 +88,7 @@ pub use types::{
     LearnedViewId, PathView, PrefixView, Step, Verdict,
 };
 pub use view::{SourceKinds, Until, View};
+pub use walk::Place;
 
 /// The RIB of one route server. A clone shares the attributes, which the
 /// original keeps until it [sweeps](Rib::sweep) after the clone is gone.
@@ -564,35 +566,6 @@ impl Rib {
         let v6 = slots(v6, v6_slots(v6, only)).map(|(_, prefix, paths)| (prefix, paths));
         v4.chain(v6)
             .map(move |(prefix, paths)| self.core.view(prefix, paths, scope.as_ref()))
-    }
-
-    /// What a session has been sent as of the last flush: all prefixes, or `only`.
-    pub fn advertised(
-        &self,
-        session: SessionIndex,
-        only: Option<IpNet>,
-    ) -> impl Iterator<Item = AdvertisedView> {
-        let Tables { v4, v6 } = &self.tables;
-        let view = self.core.sessions[session].group;
-        let view = view.map(|group| self.out.view(group));
-        let views = view.map(|view| Family::ALL.map(|family| FamilyView::new(view, family)));
-        let position = self.out.position(session);
-        let laggard = self.out.laggard(session);
-        let sent = move |slot: usize, prefix: &IpNet| {
-            let family = Family::of(prefix);
-            position.is_none_or(|position| slot < position.covers(family))
-                && laggard.and_then(|laggard| laggard.was_sent(family, slot)) != Some(false)
-        };
-        let v4 = slots(v4, v4_slots(v4, only));
-        let v6 = slots(v6, v6_slots(v6, only));
-        v4.chain(v6)
-            .filter(move |(slot, prefix, _)| sent(*slot, prefix))
-            .flat_map(move |(_, prefix, paths)| {
-                let family = Family::of(&prefix) as usize;
-                let view = views.as_ref().map(|views| &views[family]);
-                let sent = view.map(|view| self.core.advertised(view, session, prefix, paths));
-                sent.unwrap_or_default()
-            })
     }
 }
 

@@ -162,7 +162,7 @@ impl RouteServer {
         self.advertised_rows(&Filter {
             peer: Some(peer),
             instance: Some(instance),
-            prefix: None,
+            ..Filter::default()
         })
     }
 
