@@ -277,3 +277,37 @@ fn differ_in<R: Row>(before: Vec<R>, mut after: Vec<R>, found: &mut Vec<(Option<
         found.extend((0..longer).map(|_| (before.next(), after.next())));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{PortGroup, paired};
+    use crate::config::PeerKind::{self, ExpressRoute, Vpn};
+
+    #[test]
+    fn ports_are_compared_with_those_of_their_kind_or_with_those_in_whose_place_they_are() {
+        let pairs = |before: &[Option<PeerKind>], after: &[Option<PeerKind>]| {
+            let groups = |kinds: &[Option<PeerKind>]| {
+                let groups = kinds.iter().map(|gateway| PortGroup {
+                    vnet: "hub".into(),
+                    subnet: "gateways".into(),
+                    gateway: *gateway,
+                });
+                groups.collect()
+            };
+            let pairs = paired(groups(before), groups(after)).into_iter();
+            let kinds = pairs.map(|pair| pair.map(|group| group.map(|group| group.gateway)));
+            kinds.collect::<Vec<_>>()
+        };
+        let (er, vpn) = (Some(ExpressRoute), Some(Vpn));
+        assert_eq!(
+            pairs(&[er, vpn], &[vpn]),
+            [[Some(vpn), Some(vpn)], [Some(er), None]]
+        );
+        assert_eq!(
+            pairs(&[None], &[vpn]),
+            [[Some(None), Some(vpn)]],
+            "a gateway's now"
+        );
+        assert_eq!(pairs(&[], &[None]), [[None, Some(None)]]);
+    }
+}
