@@ -330,8 +330,11 @@ impl World {
             let advertised = server.advertised_rows(&Filter::default());
             rows.extend(advertised.iter().map(|row| format!("{row:?}")));
             for (vnet, subnet) in self.vnets.subnets() {
-                if self.vnets.route_server(vnet) == learned.first().map(|row| &row.route_server) {
-                    let effective = self.vnets.effective_routes(vnet, subnet, &learned);
+                if self.vnets.route_server(vnet) != learned.first().map(|row| &row.route_server) {
+                    continue;
+                }
+                for group in self.vnets.port_groups(vnet, subnet) {
+                    let effective = self.vnets.effective_routes(&group, &learned);
                     rows.extend(effective.iter().map(|row| format!("{row:?}")));
                 }
             }

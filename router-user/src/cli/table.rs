@@ -8,7 +8,7 @@ use crate::api::types::{
     LearnedRow, PeerRow, ReceivedRow, RouteServerStatus, Stale, StaleRoutes,
 };
 use crate::bgp::State;
-use crate::names::RouteServerName;
+use crate::names::{RouteServerName, VnetName};
 
 /// Sessions.
 pub(super) fn peers(rows: &[PeerRow]) -> String {
@@ -263,7 +263,10 @@ pub(super) fn effective(rows: &[EffectiveRow]) -> String {
         &[],
         rows.iter().map(|row| {
             vec![
-                format!("{}/{}", row.vnet, row.subnet),
+                match &row.ports {
+                    Some(ports) => format!("{}/{} ({ports})", row.vnet, row.subnet),
+                    None => format!("{}/{}", row.vnet, row.subnet),
+                },
                 row.source.clone(),
                 row.state.clone(),
                 row.prefix.to_string(),
@@ -420,6 +423,7 @@ fn fib_routes(routes: &[FibRoute]) -> String {
         "GROUP",
         "FROM",
         "OVERRIDING",
+        "LOCAL",
         "STALE",
     ];
     render(
@@ -433,6 +437,7 @@ fn fib_routes(routes: &[FibRoute]) -> String {
                 route.group.to_string(),
                 format!("{:?}", route.precedence),
                 yes_no(route.overriding),
+                yes_no(route.local),
                 yes_no(route.stale),
             ]
         }),
@@ -468,6 +473,8 @@ fn fib_ports(ports: &[FibPort]) -> String {
         "NETWORK",
         "OWN TABLE",
         "LEARNED TABLE",
+        "FORWARDS",
+        "RESTRICTED",
         "XDP",
     ];
     render(
@@ -482,6 +489,14 @@ fn fib_ports(ports: &[FibPort]) -> String {
                 port.learned_table
                     .as_ref()
                     .map_or_else(dash, ToString::to_string),
+                yes_no(port.ip_forwarding),
+                match &port.restricted[..] {
+                    [] => dash(),
+                    restricted => {
+                        let names: Vec<&str> = restricted.iter().map(VnetName::as_str).collect();
+                        names.join(" ")
+                    }
+                },
                 port.attached.clone(),
             ]
         }),
@@ -632,6 +647,7 @@ mod tests {
             path_id: None,
             peer: "sdwan".into(),
             instance: 1,
+            aggregate: false,
             next_hop: "10.1.10.4".parse().unwrap(),
             as_path: "65010".into(),
             origin: "igp".into(),

@@ -27,7 +27,7 @@ pub(super) struct PortState {
     /// The tables are those of an earlier run, until it is known which learned one it takes.
     kept: bool,
     /// Set of networks that it may not forward into.
-    restricted: u32,
+    pub(super) restricted: u32,
     /// What is published, while the interface is there.
     pub(super) bound: Option<Bound>,
     pub(super) attachment: Attachment,

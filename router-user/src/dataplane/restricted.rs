@@ -89,6 +89,13 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         Ok(set)
     }
 
+    /// The networks of a set.
+    pub(super) fn restricted_names(&self, set: u32) -> Vec<VnetName> {
+        let name = self.numbers[Kind::Restricted as usize].name(set);
+        let names = name.into_iter().flat_map(|name| name.split(' '));
+        names.map(VnetName::from).collect()
+    }
+
     pub(super) fn hold_restricted(&mut self, set: u32) {
         if let Some(set) = self.sets.0.get_mut(&set) {
             set.holders += 1;

@@ -25,6 +25,7 @@
 //! - `view`, `local`, `policy`, `export`, `outbound`: which paths a group of peers is sent, and as
 //!   what; `pack`, `path_id`, `shape`, `adj_rib_out`: how; `lag`: those that do not keep up; `fit`,
 //!   `limited`: those that may be sent only so many.
+//! - `walk`: the table a part at a time, for those who ask.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -59,6 +60,7 @@ mod shape;
 mod table;
 mod types;
 mod view;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -86,6 +88,7 @@ pub use types::{
     LearnedViewId, PathView, PrefixView, Step, Towards, Verdict,
 };
 pub use view::{SourceKinds, Until, View};
+pub use walk::Place;
 #[cfg(test)]
 pub(crate) use {adj_rib_in::WALKED, adj_rib_out::MOVED_AT_ONCE, attributes::SWEPT};
 
@@ -580,35 +583,6 @@ impl Rib {
         let v6 = slots(v6, v6_slots(v6, only)).map(|(_, prefix, paths)| (prefix, paths));
         v4.chain(v6)
             .map(move |(prefix, paths)| self.core.view(prefix, paths, scope.as_ref()))
-    }
-
-    /// What a session has been sent as of the last flush: all prefixes, or `only`.
-    pub fn advertised(
-        &self,
-        session: SessionIndex,
-        only: Option<IpNet>,
-    ) -> impl Iterator<Item = AdvertisedView> {
-        let Tables { v4, v6 } = &self.tables;
-        let group = self.core.sessions[session].group;
-        let parts = Family::ALL.map(|family| match group {
-            Some(group) => self.out.sent_by(session, group, family),
-            None => Vec::new(),
-        });
-        let laggard = self.out.laggard(session);
-        let v4 = slots(v4, v4_slots(v4, only));
-        let v6 = slots(v6, v6_slots(v6, only));
-        v4.chain(v6).flat_map(move |(slot, prefix, paths)| {
-            let family = Family::of(&prefix);
-            let mut parts = parts[family as usize].iter();
-            let view = parts.find(|(slots, _)| slots.contains(&slot));
-            let owed = laggard.and_then(|laggard| laggard.was_sent(family, slot));
-            match view {
-                Some((_, view)) if owed != Some(false) => {
-                    self.core.advertised(view, session, prefix, paths)
-                }
-                _ => Vec::new(),
-            }
-        })
     }
 }
 

@@ -165,7 +165,7 @@ impl RouteServer {
         self.advertised_rows(&Filter {
             peer: Some(peer),
             instance: Some(instance),
-            prefix: None,
+            ..Filter::default()
         })
     }
 

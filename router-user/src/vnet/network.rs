@@ -120,8 +120,11 @@ impl Network {
     }
 
     pub(super) fn table_of(&self, subnet: &Subnet) -> Option<&RouteTable> {
-        let table = self.tables.get(subnet.route_table.as_ref()?)?;
-        Some(&**table)
+        self.shared_table_of(subnet).map(|table| &**table)
+    }
+
+    pub(super) fn shared_table_of(&self, subnet: &Subnet) -> Option<&Arc<RouteTable>> {
+        self.tables.get(subnet.route_table.as_ref()?)
     }
 
     pub(super) fn propagate(&self, subnet: &Subnet) -> Propagate {
@@ -143,7 +146,7 @@ impl Network {
     }
 
     /// The ports of a subnet, grouped by the gateways that they belong to; at least one group, which
-    /// is empty where there is no port. The first stands for the subnet.
+    /// is empty where there is no port.
     pub(super) fn slots<'a>(&self, subnet: &'a Subnet) -> Vec<Slot<'a>> {
         let mut slots: BTreeMap<Option<PeerKind>, Vec<&Port>> = BTreeMap::new();
         for port in &subnet.ports {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Stale;
 use crate::names::{PeerName, RouteServerName, SubnetName, VnetName};
 
-/// A path that a peer announced: `show learned`.
+/// A path that was learned: `show learned`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearnedRow {
     /// Route server.
@@ -18,10 +18,13 @@ pub struct LearnedRow {
     /// Path identifier (RFC 7911), where the session has ADD-PATH.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_id: Option<u32>,
-    /// Name of the peer.
+    /// Name of the peer; `static` for static routes.
     pub peer: PeerName,
-    /// Instance that it was announced to.
+    /// Instance that it was announced to; 0 for a static route, which the route server has by hand.
     pub instance: u8,
+    /// It was not announced: the peer's inbound route map made it of what the peer announced.
+    #[serde(default)]
+    pub aggregate: bool,
     /// BGP NEXT_HOP.
     pub next_hop: IpAddr,
     /// AS path as text, `65010 65020 {65030 65031}`.
@@ -37,7 +40,8 @@ pub struct LearnedRow {
     /// ONLY_TO_CUSTOMER (RFC 9234), attached on import where its rules say so.
     #[serde(default)]
     pub only_to_customer: Option<u32>,
-    /// `best`, `multipath`, `lost` or `rejected`.
+    /// `best`, `multipath`, `lost` or `rejected`; in an answer of `explain`, which tells what a subnet
+    /// sees, also `excluded`: the subnet does not take it.
     pub state: String,
     /// Kept although its session was lost.
     pub stale: Option<Stale>,
@@ -146,6 +150,10 @@ pub struct EffectiveRow {
     pub vnet: VnetName,
     /// Subnet.
     pub subnet: SubnetName,
+    /// Whose ports of the subnet the row is for, where they do not all see the same: `express_route` or
+    /// `vpn` (those of the members of such gateways), `others`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<String>,
     /// `system`, `learned`, `user_defined`.
     pub source: String,
     /// `Active` or `Invalid`.

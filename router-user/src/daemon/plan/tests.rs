@@ -275,14 +275,17 @@ impl State {
             .subnets()
             .map(|(vnet, subnet)| (vnet.clone(), subnet.clone()))
             .collect();
-        let effective = subnets.iter().flat_map(|(vnet, subnet)| {
-            let taken = world.vnets.learned_use(vnet, subnet);
+        let groups = subnets
+            .iter()
+            .flat_map(|(vnet, subnet)| world.vnets.port_groups(vnet, subnet));
+        let effective = groups.flat_map(|group| {
+            let taken = world.vnets.learned_use(&group);
             let paths = taken.map(|(name, of, _)| {
                 let server = &world.servers[&name].route_server;
                 server.learned_rows_for(&of, &all, world.now)
             });
             let paths = paths.unwrap_or_default();
-            world.vnets.effective_routes(vnet, subnet, &paths)
+            world.vnets.effective_routes(&group, &paths)
         });
         let effective = effective.collect();
         let fib = world.fib.snapshot().into_iter();

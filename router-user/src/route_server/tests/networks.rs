@@ -473,5 +473,6 @@ fn of_sdwan(net: &str) -> Filter {
         peer: Some("sdwan".into()),
         instance: None,
         prefix: Some(prefix(net)),
+        longer: false,
     }
 }

@@ -2,8 +2,8 @@
 //! theirs it advertises.
 
 use super::{
-    apps, brief, config, hub, ip, lab::Lab, learn, learned, net, path, reason, route_server, row,
-    subnet, vnets,
+    apps, brief, config, first_of, hub, ip, lab::Lab, learn, learned, net, path, reason,
+    route_server, row, subnet, vnets,
 };
 use crate::{
     config::{Config, Peering, Vnet},
@@ -150,7 +150,7 @@ fn instances_are_the_hosts_in_peered_networks_too() {
     assert_eq!(lab.answer("sp1", "10.1.255.4"), "host");
     let shown = lab
         .vnets
-        .candidates(&"spoke1".into(), &"vms".into(), ip("10.1.1.1"), &[]);
+        .candidates(&first_of(&lab.vnets, "spoke1", "vms"), ip("10.1.1.1"), &[]);
     assert!(shown.host, "a gateway of the peered network");
     assert_eq!(
         shown.rows[shown.winner.unwrap()].next_hop_type,
@@ -194,8 +194,8 @@ fn learned_next_hops_lie_in_the_network_that_contains_them() {
 fn networks_are_closed_to_what_a_port_forwards_that_is_not_of_its_own_network() {
     let vnets = vnets(&hub_and_spokes());
     let closed = |subnet: &str, source: &str| {
-        let closed = vnets.closed_to(&"hub".into(), &subnet.into(), ip(source));
-        closed.len()
+        let entrance = vnets.entrance(&"hub".into(), &subnet.into(), None, Some(ip(source)));
+        entrance.unwrap().closed.len()
     };
     assert_eq!(closed("nva", "10.250.0.1"), 2);
     assert_eq!(closed("nva", "10.1.10.4"), 0, "it is at home");
@@ -259,8 +259,7 @@ fn a_next_hop_in_a_network_that_is_not_peered_is_not_used_and_the_reason_names_b
     let vnets = vnets(&hub_and_spokes());
     for state in ["best", "excluded"] {
         let rows = vnets.effective_routes(
-            &"spoke2".into(),
-            &"vms".into(),
+            &first_of(&vnets, "spoke2", "vms"),
             &[path("10.250.0.0/16", "10.101.1.9", state)],
         );
         let row = row(&rows, "10.250.0.0/16", "learned");

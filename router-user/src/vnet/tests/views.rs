@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use super::{
-    hub, ip, lab::Lab, learned, net, peerings::hub_and_spokes, route_server, subnet, withdrawn,
+    first_of, hub, ip, lab::Lab, learned, net, path, peerings::hub_and_spokes, route_server,
+    subnet, withdrawn,
 };
 use crate::{
     bgp::wire::Asn,
-    config::{Gateway, GatewayMembers, Peer, PeerKind, Propagate, RouteTable},
+    config::{Config, Gateway, GatewayMembers, Peer, PeerKind, Propagate, RouteTable},
     fib::Change,
     names::VnetName,
     rib::{LearnedChange, LearnedViewId},
     route_server::{LearnedUse, Report, ViewPlan},
-    vnet::Vnets,
+    vnet::{ACTIVE, INVALID, Vnets},
 };
 
 #[test]
@@ -50,14 +51,15 @@ fn a_port_belongs_to_a_gateway_by_its_address_or_its_range() {
     ] {
         config.route_servers[0].gateways = vec![gateway(members)];
         let lab = Lab::new(&config);
-        let (_, of, view) = lab.vnets.learned_use(&"hub".into(), &"nva".into()).unwrap();
+        let nva = first_of(&lab.vnets, "hub", "nva");
+        let (_, of, view) = lab.vnets.learned_use(&nva).unwrap();
         assert_eq!(of.gateway, Some(PeerKind::Vpn));
         assert_eq!(view, Some(LearnedViewId::default()));
-        let tables = lab.vnets.tables(&"hub".into(), &"nva".into());
+        let tables = lab.vnets.tables(&nva);
         assert_eq!(tables.unwrap().0, lab.own("sdwan"));
         let (_, of, _) = lab
             .vnets
-            .learned_use(&"hub".into(), &"apps".into())
+            .learned_use(&first_of(&lab.vnets, "hub", "apps"))
             .unwrap();
         assert_eq!(of.gateway, None);
     }
@@ -415,12 +417,123 @@ fn ports_of_a_gateway_beside_others_take_their_own_view() {
         "via hub 10.1.10.9",
         "private ranges follow the default route of the view"
     );
-    let told = lab.vnets.tables(&"hub".into(), &"nva".into());
+    let groups = lab.vnets.port_groups(&"hub".into(), &"nva".into());
+    let told = groups.iter().map(|group| lab.vnets.tables(group).unwrap());
+    let learned = told.map(|(_, learned)| learned.unwrap().to_string());
     assert_eq!(
-        told.unwrap().1,
-        Some("learned/rs1".into()),
-        "the others' count"
+        learned.collect::<Vec<_>>(),
+        ["learned/rs1", "learned/rs1/ff"]
     );
+}
+
+/// A subnet of an appliance (`fw`), an ExpressRoute gateway's member (`er1`), and a VPN gateway's, which
+/// has `sdwan`'s port.
+fn mixed_subnet() -> Config {
+    let mut config = hub();
+    for (interface, address) in [("fw", "10.1.10.9"), ("er1", "10.1.10.14")] {
+        let mut machines = subnet("nva", "10.1.10", interface, true);
+        machines.ports[0].addresses = vec![ip(address)];
+        config.vnets[0].subnets[2].ports.append(&mut machines.ports);
+    }
+    config.route_servers[0].gateways = vec![
+        Gateway {
+            name: "er".into(),
+            kind: PeerKind::ExpressRoute,
+            ..gateway(GatewayMembers::Addresses(vec![ip("10.1.10.14")]))
+        },
+        gateway(GatewayMembers::Addresses(vec![ip("10.1.10.4")])),
+    ];
+    config
+}
+
+#[test]
+fn effective_routes_of_ports_that_see_different_routes_stand_beside_each_other() {
+    let lab = Lab::new(&mixed_subnet());
+    let groups = lab.vnets.port_groups(&"hub".into(), &"nva".into());
+    let told = groups.iter().map(|group| {
+        // What branch-to-branch comes to: VPN routes for ExpressRoute's ports, not for VPN's own.
+        let state = match group.gateway {
+            Some(PeerKind::Vpn) => "excluded",
+            _ => "best",
+        };
+        let (_, of, _) = lab.vnets.learned_use(group).unwrap();
+        assert_eq!(of.gateway, group.gateway);
+        let paths = [path("10.77.0.0/16", "10.1.10.4", state)];
+        let rows = lab.vnets.effective_routes(group, &paths);
+        let row = super::row(&rows, "10.77.0.0/16", "learned");
+        let alike = rows.iter().all(|other| other.ports == row.ports);
+        assert!(alike, "all name the ports");
+        (row.ports.clone().unwrap(), row.state.clone())
+    });
+    let told: Vec<_> = told.collect();
+    let told: Vec<_> = told.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("others", ACTIVE),
+            ("express_route", ACTIVE),
+            ("vpn", INVALID)
+        ]
+    );
+    let apps = lab.vnets.port_groups(&"hub".into(), &"apps".into());
+    let [apps] = &apps[..] else {
+        panic!("its ports see the same");
+    };
+    let rows = lab.vnets.effective_routes(apps, &[]);
+    assert!(rows.iter().all(|row| row.ports.is_none()));
+}
+
+#[test]
+fn the_port_that_has_the_source_or_is_named_says_which_tables_a_packet_meets() {
+    let vnets = Vnets::new(&mixed_subnet());
+    let entrance = |port: Option<&str>, source: Option<&str>| {
+        let (hub, nva) = ("hub".into(), "nva".into());
+        vnets
+            .entrance(&hub, &nva, port, source.map(ip))
+            .map(|entrance| {
+                let through: Vec<_> = entrance.through.iter().map(ToString::to_string).collect();
+                (entrance.ports.unwrap(), entrance.is_open, through.join(" "))
+            })
+    };
+    let said = |ports: &'static str, is_open, through: &str| Ok((ports, is_open, through.into()));
+    assert_eq!(
+        entrance(None, Some("10.1.10.14")),
+        said("express_route", false, "er1")
+    );
+    assert_eq!(
+        entrance(None, Some("10.1.10.4")),
+        said("vpn", false, "sdwan")
+    );
+    assert_eq!(entrance(Some("sdwan"), None), said("vpn", false, ""));
+    // What a gateway's site sends comes through its port, if that is named.
+    assert_eq!(
+        entrance(Some("er1"), Some("10.77.0.1")),
+        said("express_route", false, "er1")
+    );
+    assert_eq!(
+        entrance(None, Some("10.77.0.1")),
+        said("others", true, "fw")
+    );
+    assert_eq!(entrance(None, None), said("others", true, ""));
+    let none = entrance(Some("vm1"), None).unwrap_err().to_string();
+    assert_eq!(
+        none,
+        "subnet hub/nva has no port \"vm1\"; there are: sdwan, fw, er1"
+    );
+}
+
+#[test]
+fn a_source_that_no_port_has_is_let_in_only_where_one_forwards() {
+    let vnets = Vnets::new(&mixed_subnet());
+    let is_refused = |subnet: &str, port: Option<&str>, source: &str| {
+        let entrance = vnets.entrance(&"hub".into(), &subnet.into(), port, Some(ip(source)));
+        entrance.unwrap().is_refused
+    };
+    assert!(!is_refused("apps", None, "10.1.1.4"));
+    assert!(is_refused("apps", None, "10.1.1.5"), "nobody has it");
+    assert!(is_refused("apps", None, "10.77.0.1"));
+    assert!(!is_refused("nva", None, "10.77.0.1"), "they forward");
+    assert!(!is_refused("nva", Some("er1"), "10.1.10.4"));
 }
 
 impl Lab {
