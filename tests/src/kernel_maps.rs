@@ -52,9 +52,10 @@ pub fn dump(gateway: &Host) -> Result<KernelMaps> {
     let pinned = pins(Path::new("/sys/fs/bpf/waypost"))?;
     let reader = Reader { gateway, pinned };
     let names = reader.names()?;
-    let ways = reader.ways(&names)?;
+    let routes = reader.routes()?;
+    let ways = reader.ways(&names, &routes)?;
     let mut maps = KernelMaps::default();
-    for entry in reader.routes()? {
+    for entry in routes {
         let key = &entry["key"];
         let table = names.of("table", &key["data"]["table"])?;
         let way = ways
@@ -160,15 +161,19 @@ impl Reader<'_> {
     }
 
     /// The next hops of each group that a route takes.
-    fn ways(&self, names: &Names) -> Result<BTreeMap<u64, BTreeSet<String>>> {
-        let groups = self.routes()?;
-        let groups: BTreeSet<u64> = groups
+    fn ways(&self, names: &Names, routes: &[Value]) -> Result<BTreeMap<u64, BTreeSet<String>>> {
+        let groups: BTreeSet<u64> = routes
             .iter()
             .map(|entry| number(&entry["value"]["group"]))
             .collect::<Result<_>>()?;
         let mut ways = BTreeMap::new();
         for (group, value) in self.some("groups", &groups)? {
             let first = number(&value["first_bucket"])?;
+            if first == 0 {
+                // No group was ever written here, or it has no member: its packets are dropped.
+                ways.insert(group, BTreeSet::new());
+                continue;
+            }
             let buckets = (first..=first + number(&value["mask"])?).collect();
             let next_hops = self
                 .some("buckets", &buckets)?

@@ -69,6 +69,12 @@ impl Waypost {
         self.answers()
     }
 
+    /// The gateway host.
+    #[must_use]
+    pub const fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
@@ -166,8 +172,7 @@ impl Waypost {
         })
     }
 
-    /// Waits until the kernel's maps hold a route of `precedence` (`system`, `learned`) for this
-    /// prefix, all of whose next hops are alive.
+    /// Waits until `show fib` has a learned route for this prefix, with next hops that are all alive.
     ///
     /// # Errors
     /// They do not.
@@ -190,7 +195,9 @@ impl Waypost {
                 .iter()
                 .find(|group| group["number"] == route["group"]);
             let shares = group.and_then(|group| group["shares"].as_object().cloned());
-            for name in shares.unwrap_or_default().keys() {
+            let shares = shares.unwrap_or_default();
+            ensure!(!shares.is_empty(), "a group without next hops: {group:?}");
+            for name in shares.keys() {
                 let next_hops = list("next_hops");
                 let alive = next_hops
                     .iter()
