@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::lab::{Host, Process, wait::until};
 
 pub mod config;
+mod stale;
 
 pub use config::Config;
 
