@@ -325,7 +325,7 @@ fn held(
     let address = |name: &String| name.rsplit(' ').next().unwrap_or_default().to_owned();
     Ok(ways
         .next()
-        .map(|way| way.next_hops.iter().map(address).collect()))
+        .map(|way| way.next_hops.keys().map(address).collect()))
 }
 
 /// Waits until no learned route for these prefixes is active in a subnet, which has its other routes,
