@@ -397,6 +397,17 @@ pub fn datagram(packet: &Packet) -> Option<(u16, u64)> {
     (destination == ECHO_PORT).then_some((source, number))
 }
 
+/// The same of a datagram's echo, as captured on its way back.
+#[must_use]
+pub fn echo_of(packet: &Packet) -> Option<(u16, u64)> {
+    if packet.protocol != protocol::UDP {
+        return None;
+    }
+    let (source, destination) = packet.ports()?;
+    let number = number_of(packet.udp_payload()?)?;
+    (source == ECHO_PORT).then_some((destination, number))
+}
+
 fn number_of(payload: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(payload.get(..8)?.try_into().ok()?))
 }

@@ -5,10 +5,11 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     net::IpAddr,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use super::trace::{FlowTrace, Flows, shares};
@@ -62,7 +63,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts it and waits until it flows.
+    /// Starts it, both families at the same time, and waits until it flows.
     ///
     /// # Errors
     /// It does not.
@@ -71,8 +72,16 @@ impl Traffic {
         let echoes = [Echo::start(to.0, ipv4)?, Echo::start(to.0, ipv6)?];
         let stream =
             |family: usize| Stream::start(from.0, from.1[family], to.1[family], flows, RATE);
+        let [ipv4, ipv6] = thread::scope(|scope| {
+            let ipv4 = scope.spawn(|| stream(0));
+            let ipv6 = stream(1);
+            [ipv4.join(), Ok(ipv6)]
+        });
+        let started = |stream: thread::Result<Result<Stream>>| {
+            stream.map_err(|_| anyhow!("the starting thread panicked"))?
+        };
         Ok(Self {
-            streams: [stream(0)?, stream(1)?],
+            streams: [started(ipv4)?, started(ipv6)?],
             echoes,
             flows,
             failures: RefCell::default(),

@@ -13,7 +13,11 @@ use anyhow::{Context, Result, ensure};
 
 use super::World;
 use crate::{
-    lab::{Capture, Host, Packet, Ping, stream::datagram, wait::until},
+    lab::{
+        Capture, Host, Packet, Ping,
+        stream::{datagram, echo_of},
+        wait::until,
+    },
     waypost::Waypost,
 };
 
@@ -193,6 +197,8 @@ pub type Flows = BTreeMap<Flow, String>;
 #[derive(Debug)]
 pub struct FlowTrace {
     points: Vec<(String, Capture)>,
+    /// The flow and the number of what is looked at.
+    read: fn(&Packet) -> Option<(u16, u64)>,
     /// The last datagram of each flow at each machine, of what has been looked at.
     last: RefCell<BTreeMap<Flow, BTreeMap<String, u64>>>,
 }
@@ -203,14 +209,27 @@ impl FlowTrace {
     /// # Errors
     /// An interface is missing.
     pub fn start(machines: &[&Host]) -> Result<Self> {
+        Self::of(machines, datagram)
+    }
+
+    /// The same of the echoes, on their way back.
+    ///
+    /// # Errors
+    /// An interface is missing.
+    pub fn of_echoes(machines: &[&Host]) -> Result<Self> {
+        Self::of(machines, echo_of)
+    }
+
+    fn of(machines: &[&Host], read: fn(&Packet) -> Option<(u16, u64)>) -> Result<Self> {
         let mut points = Vec::new();
         for machine in machines {
-            let stream = |packet: &Packet| !packet.outgoing && datagram(packet).is_some();
+            let stream = move |packet: &Packet| !packet.outgoing && read(packet).is_some();
             let capture = Capture::of(machine, &[crate::network::UPLINK], stream)?;
             points.push((machine.name().to_owned(), capture));
         }
         Ok(Self {
             points,
+            read,
             last: RefCell::default(),
         })
     }
@@ -221,7 +240,7 @@ impl FlowTrace {
         let mut last = self.last.borrow_mut();
         for (name, capture) in &self.points {
             for packet in capture.drain() {
-                if let Some((port, number)) = datagram(&packet) {
+                if let Some((port, number)) = (self.read)(&packet) {
                     let flow = last.entry((packet.source.is_ipv6(), port)).or_default();
                     let newest = flow.entry(name.clone()).or_default();
                     *newest = number.max(*newest);
