@@ -292,6 +292,20 @@ fn a_neighbour_that_answered_before_its_port_was_configured_is_known() {
 }
 
 #[test]
+fn a_new_next_hop_whose_neighbour_is_known_serves_before_a_route_leads_there() {
+    let (world, mut reconciler) = start();
+    apply(&mut reconciler, &[port("nva", &["10.1.10.4"])]);
+    answers(&mut reconciler, 1);
+    world.borrow_mut().log.clear();
+    let route = route("10.0.0.0/8", 1);
+    apply(&mut reconciler, &[via_nva(), group(1, &[nva()]), route]);
+    let log = world.borrow().log.clone();
+    let at = |text: &str| log.iter().position(|it| it.starts_with(text));
+    let up = at("next hop 1 down false");
+    assert!(up.is_some() && up < at("route 10.0.0.0/8"), "{log:?}");
+}
+
+#[test]
 fn a_next_hop_that_is_put_again_is_reported_anew() {
     let (_world, mut reconciler) = start();
     let changes = [via_nva(), port("nva", &["10.1.10.4"])];
