@@ -41,6 +41,38 @@ struct SiteLink {
     ends: [[IpAddr; 2]; 2],
 }
 
+/// Something made to fail, until this is dropped: a step that ends early leaves nothing failed.
+#[must_use]
+pub struct Failed<'a> {
+    mend: Option<Box<dyn Fn() -> Result<()> + 'a>>,
+}
+
+impl<'a> Failed<'a> {
+    fn until(mend: impl Fn() -> Result<()> + 'a) -> Self {
+        Self {
+            mend: Some(Box::new(mend)),
+        }
+    }
+
+    /// Mends it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn mend(mut self) -> Result<()> {
+        self.mend.take().map_or(Ok(()), |mend| mend())
+    }
+}
+
+impl Drop for Failed<'_> {
+    fn drop(&mut self) {
+        if let Some(mend) = self.mend.take()
+            && let Err(error) = mend()
+        {
+            println!("cannot mend what was made to fail: {error:#}");
+        }
+    }
+}
+
 /// A site router's interface towards its host.
 pub(super) const LAN: &str = "lan";
 
@@ -169,6 +201,24 @@ impl Appliance {
     /// The port is gone.
     pub fn plug(&self) -> Result<()> {
         self.nva.vm.port_link.up()
+    }
+
+    /// Its port loses the carrier until it is mended.
+    ///
+    /// # Errors
+    /// The port is gone.
+    pub fn unplugged(&self) -> Result<Failed<'_>> {
+        self.unplug()?;
+        Ok(Failed::until(|| self.plug()))
+    }
+
+    /// It is silent, its port up, until it is mended.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn silent(&self) -> Result<Failed<'_>> {
+        self.fall_silent()?;
+        Ok(Failed::until(|| self.wake()))
     }
 
     /// It falls silent: nothing comes from it and its port stays up.
@@ -301,6 +351,15 @@ impl Site {
             link.link.up()?;
             link.configure(&self.router, appliance)
         })
+    }
+
+    /// The link to an appliance has no carrier at either end until it is mended.
+    ///
+    /// # Errors
+    /// There is no such link.
+    pub fn unplugged<'a>(&'a self, appliance: &'a Appliance) -> Result<Failed<'a>> {
+        self.unplug(appliance)?;
+        Ok(Failed::until(|| self.plug(appliance)))
     }
 
     fn link(&self, appliance: &Appliance) -> impl Iterator<Item = &SiteLink> {
