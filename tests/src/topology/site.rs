@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::plan::{Network, RouteServer, Space, default_routes};
 use crate::{
-    daemon::{Neighbor, Options, Policy, Speaker},
+    daemon::{Bird, Neighbor, Options, Policy, Speaker},
     lab::{Host, Lab, Link},
     network::{Nva, UPLINK},
     overview::{Overview, ROUTE_SERVER_ASN},
@@ -321,6 +321,18 @@ impl Site {
                 ..options
             },
         })
+    }
+
+    /// Makes a router that runs prefer, or no more, what an appliance in front of it announces: those
+    /// with the highest LOCAL_PREF.
+    ///
+    /// # Errors
+    /// BIRD refuses.
+    pub fn prefer(&self, router: &mut Bird, appliance: &Appliance, local_pref: u32) -> Result<()> {
+        for [address, _] in self.sessions(appliance.name()) {
+            router.set_policy(address, on_link(Some(local_pref)))?;
+        }
+        Ok(())
     }
 
     /// The addresses of the sessions with an appliance: the appliance's end, the router's end.
