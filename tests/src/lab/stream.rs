@@ -195,11 +195,13 @@ impl Report {
         let (doubtful, plain): (Vec<_>, Vec<_>) = outages
             .into_iter()
             .partition(|outage| self.stalled(self.around(*outage)));
-        let longest = plain.iter().map(|outage| self.length(*outage)).max();
-        ensure!(
-            longest.unwrap_or_default() <= bound,
-            "bound {bound:?}: {self}"
-        );
+        for outage in plain {
+            ensure!(
+                self.length(outage) <= bound,
+                "bound {bound:?}: {self}; {}",
+                self.when(outage, failures)
+            );
+        }
         let possible = |outage: &Outage| {
             let (from, to) = self.around(*outage);
             to - from
@@ -254,6 +256,16 @@ impl Report {
         let after = self.at(outage.last + 1);
         let last = after.or_else(|| self.at(outage.last)).unwrap_or(first);
         (first, last)
+    }
+
+    /// When an outage began: after the start of the stream, and after each failure before it.
+    fn when(&self, outage: Outage, failures: &[Span]) -> String {
+        let (start, _) = self.around(Outage { first: 0, last: 0 });
+        let (began, _) = self.around(outage);
+        let failures = failures.iter().filter(|(failed, _)| *failed <= began);
+        let since: Vec<_> = failures.map(|(failed, _)| began - *failed).collect();
+        let after = began - start;
+        format!("it began {after:?} after the start, {since:?} after failures")
     }
 
     fn stalled(&self, (from, to): Span) -> bool {

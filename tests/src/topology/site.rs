@@ -48,7 +48,8 @@ pub struct Failed<'a> {
 }
 
 impl<'a> Failed<'a> {
-    fn until(mend: impl Fn() -> Result<()> + 'a) -> Self {
+    /// What has been made to fail already, and what mends it.
+    pub fn until(mend: impl Fn() -> Result<()> + 'a) -> Self {
         Self {
             mend: Some(Box::new(mend)),
         }
@@ -234,16 +235,8 @@ impl Appliance {
     /// # Errors
     /// The kernel refuses.
     pub fn wake(&self) -> Result<()> {
-        let vm = &self.nva.vm;
-        vm.link.up()?;
-        // The kernel took the IPv6 address and the routes of an interface that was down.
-        vm.configure_machine_side()?;
-        for server in &self.servers {
-            for (prefix, gateway) in server.subnet()?.into_iter().zip(vm.gateways) {
-                vm.host.route(prefix, gateway, UPLINK)?;
-            }
-        }
-        Ok(())
+        let servers = self.servers.iter().map(RouteServer::subnet);
+        self.nva.wake(&servers.collect::<Result<Vec<_>>>()?)
     }
 }
 
