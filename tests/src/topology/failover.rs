@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::trace::{FlowTrace, Flows, shares};
 use crate::{
     lab::{
-        Host,
+        Host, Witness,
         stream::{Echo, FIRST_FLOW_PORT, MachineStalled, Report, Span, Stream},
         wait::until,
     },
@@ -59,6 +59,7 @@ pub struct Traffic {
     echoes: [Echo; 2],
     flows: u16,
     failures: RefCell<Vec<Span>>,
+    witness: Witness,
 }
 
 impl Traffic {
@@ -76,6 +77,7 @@ impl Traffic {
             echoes,
             flows,
             failures: RefCell::default(),
+            witness: Witness::start()?,
         })
     }
 
@@ -181,6 +183,7 @@ impl Traffic {
         let mut reports = [ipv4.finish()?, ipv6.finish()?];
         for (report, echo) in reports.iter_mut().zip(&self.echoes) {
             report.stalls.extend(echo.stalls());
+            report.late = self.witness.late();
         }
         Ok(reports)
     }
