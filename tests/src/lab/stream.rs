@@ -2,7 +2,8 @@
 //! the far host.
 //!
 //! Both ends watch themselves too. Where one of them was not run by the machine for a while, an outage
-//! can be longer than what was lost of it, or shorter: [`MachineStalled`].
+//! can be longer than what was lost of it, or shorter; and where a CPU ran nobody who was ready, it did
+//! not run Waypost either: [`MachineStalled`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +31,7 @@ pub const FIRST_FLOW_PORT: u16 = 20_000;
 const LINGER: Duration = Duration::from_millis(700);
 
 /// How long an end of a stream may not run until it counts as stalled.
-const STALL: Duration = Duration::from_millis(10);
+pub(super) const STALL: Duration = Duration::from_millis(10);
 
 /// How long the echo waits for a datagram before it looks at itself.
 const ECHO_TURN: Duration = Duration::from_millis(8);
@@ -153,9 +154,12 @@ pub struct Report {
     pub sent_at: Vec<Instant>,
     /// When the sender was not run although datagrams were due; more may be added, of the echo.
     pub stalls: Vec<Span>,
+    /// When a CPU did not run what was ready, if a [`super::Witness`] looked.
+    pub late: Vec<Span>,
 }
 
-/// An end of the stream was not run around an outage: what was lost does not tell how long it was.
+/// An end of the stream, or a CPU's witness, was not run around an outage: what was lost does not tell
+/// how long it was, or says nothing of Waypost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineStalled(String);
 
@@ -195,11 +199,13 @@ impl Report {
         let (doubtful, plain): (Vec<_>, Vec<_>) = outages
             .into_iter()
             .partition(|outage| self.stalled(self.around(*outage)));
-        let longest = plain.iter().map(|outage| self.length(*outage)).max();
-        ensure!(
-            longest.unwrap_or_default() <= bound,
-            "bound {bound:?}: {self}"
-        );
+        for outage in plain {
+            ensure!(
+                self.length(outage) <= bound,
+                "bound {bound:?}: {self}; {}",
+                self.when(outage, failures)
+            );
+        }
         let possible = |outage: &Outage| {
             let (from, to) = self.around(*outage);
             to - from
@@ -211,7 +217,8 @@ impl Report {
             *to - *from > bound && (failures.is_empty() || failures.iter().any(during))
         });
         if too_long || hidden || (too_many && !doubtful.is_empty()) {
-            let longest = self.stalls.iter().map(|(from, to)| *to - *from).max();
+            let stalls = self.stalls.iter().chain(&self.late);
+            let longest = stalls.map(|(from, to)| *to - *from).max();
             let text = format!(
                 "for up to {:?}, bound {bound:?}: {self}",
                 longest.unwrap_or_default()
@@ -256,8 +263,18 @@ impl Report {
         (first, last)
     }
 
+    /// When an outage began: after the start of the stream, and after each failure before it.
+    fn when(&self, outage: Outage, failures: &[Span]) -> String {
+        let (start, _) = self.around(Outage { first: 0, last: 0 });
+        let (began, _) = self.around(outage);
+        let failures = failures.iter().filter(|(failed, _)| *failed <= began);
+        let since: Vec<_> = failures.map(|(failed, _)| began - *failed).collect();
+        let after = began - start;
+        format!("it began {after:?} after the start, {since:?} after failures")
+    }
+
     fn stalled(&self, (from, to): Span) -> bool {
-        let mut stalls = self.stalls.iter();
+        let mut stalls = self.stalls.iter().chain(&self.late);
         stalls.any(|(start, end)| *start <= to && from <= *end)
     }
 
@@ -467,6 +484,7 @@ impl Sender {
             send_errors,
             sent_at,
             stalls,
+            late: Vec::new(),
         })
     }
 
@@ -521,6 +539,7 @@ mod tests {
             send_errors: 0,
             sent_at: (0..sent).map(|number| start + ms(number)).collect(),
             stalls: Vec::new(),
+            late: Vec::new(),
         }
     }
 
@@ -581,6 +600,14 @@ mod tests {
         }
         // Elsewhere a pause excuses nothing.
         let report = stalled(long, 5000, ms(30));
+        assert!(!says_nothing(&report, &[]) && report.within(BOUND, &[]).is_err());
+        // A CPU that ran nobody meanwhile did not run Waypost either.
+        let mut report = steady(4, (1000..1060).collect());
+        report
+            .late
+            .push((report.sent_at[1020], report.sent_at[1040]));
+        assert!(says_nothing(&report, &[]));
+        report.late = vec![(report.sent_at[1070], report.sent_at[1090])];
         assert!(!says_nothing(&report, &[]) && report.within(BOUND, &[]).is_err());
         // A pause shorter than what is left of the bound hides nothing.
         let report = stalled(steady(4, (1000..1010).collect()), 1010, ms(20));

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::trace::{FlowTrace, Flows, shares};
 use crate::{
     lab::{
-        Host,
+        Host, Witness,
         stream::{Echo, FIRST_FLOW_PORT, MachineStalled, Report, Span, Stream},
         wait::until,
     },
@@ -60,6 +60,7 @@ pub struct Traffic {
     echoes: [Echo; 2],
     flows: u16,
     failures: RefCell<Vec<Span>>,
+    witness: Witness,
 }
 
 impl Traffic {
@@ -85,6 +86,7 @@ impl Traffic {
             echoes,
             flows,
             failures: RefCell::default(),
+            witness: Witness::start()?,
         })
     }
 
@@ -190,6 +192,7 @@ impl Traffic {
         let mut reports = [ipv4.finish()?, ipv6.finish()?];
         for (report, echo) in reports.iter_mut().zip(&self.echoes) {
             report.stalls.extend(echo.stalls());
+            report.late = self.witness.late();
         }
         Ok(reports)
     }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::plan::{Network, RouteServer, Space, default_routes};
 use crate::{
-    daemon::{Neighbor, Options, Policy, Speaker},
+    daemon::{Bird, Neighbor, Options, Policy, Speaker},
     lab::{Host, Lab, Link},
     network::{Nva, UPLINK},
     overview::{Overview, ROUTE_SERVER_ASN},
@@ -48,7 +48,8 @@ pub struct Failed<'a> {
 }
 
 impl<'a> Failed<'a> {
-    fn until(mend: impl Fn() -> Result<()> + 'a) -> Self {
+    /// What has been made to fail already, and what mends it.
+    pub fn until(mend: impl Fn() -> Result<()> + 'a) -> Self {
         Self {
             mend: Some(Box::new(mend)),
         }
@@ -234,16 +235,8 @@ impl Appliance {
     /// # Errors
     /// The kernel refuses.
     pub fn wake(&self) -> Result<()> {
-        let vm = &self.nva.vm;
-        vm.link.up()?;
-        // The kernel took the IPv6 address and the routes of an interface that was down.
-        vm.configure_machine_side()?;
-        for server in &self.servers {
-            for (prefix, gateway) in server.subnet()?.into_iter().zip(vm.gateways) {
-                vm.host.route(prefix, gateway, UPLINK)?;
-            }
-        }
-        Ok(())
+        let servers = self.servers.iter().map(RouteServer::subnet);
+        self.nva.wake(&servers.collect::<Result<Vec<_>>>()?)
     }
 }
 
@@ -321,6 +314,18 @@ impl Site {
                 ..options
             },
         })
+    }
+
+    /// Makes a router that runs prefer, or no more, what an appliance in front of it announces: those
+    /// with the highest LOCAL_PREF.
+    ///
+    /// # Errors
+    /// BIRD refuses.
+    pub fn prefer(&self, router: &mut Bird, appliance: &Appliance, local_pref: u32) -> Result<()> {
+        for [address, _] in self.sessions(appliance.name()) {
+            router.set_policy(address, on_link(Some(local_pref)))?;
+        }
+        Ok(())
     }
 
     /// The addresses of the sessions with an appliance: the appliance's end, the router's end.

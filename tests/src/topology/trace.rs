@@ -64,8 +64,16 @@ impl Trace {
     /// # Errors
     /// An interface is missing.
     pub fn start(world: &World<'_>) -> Result<Self> {
+        Self::over(&world.points)
+    }
+
+    /// Starts to look at these machines, at the interfaces on which packets come in.
+    ///
+    /// # Errors
+    /// An interface is missing.
+    pub fn over(machines: &[(Host, Vec<String>)]) -> Result<Self> {
         let mut points = Vec::new();
-        for (host, interfaces) in &world.points {
+        for (host, interfaces) in machines {
             let interfaces: Vec<&str> = interfaces.iter().map(String::as_str).collect();
             let echo = |packet: &Packet| !packet.outgoing && packet.echo().is_some();
             let capture = Capture::of(host, &interfaces, echo)?;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{RouteServer, Site, Subnet};
 use crate::{
-    daemon::{Daemon, as_text},
+    daemon::{Bird, Daemon, as_text},
     kernel_maps,
     lab::wait::until,
     overview::CONVERGENCE,
@@ -94,6 +94,27 @@ pub fn exactly_passed_on(
         seen.push(exactly(router, from, &wanted)?);
     }
     Ok(seen.join("\n"))
+}
+
+/// Demands that an internal session carries LOCAL_PREF 100 with every route that a daemon has from both
+/// instances, and that none of them is marked as reflected: they came from outside.
+///
+/// # Errors
+/// One is not so.
+pub fn internal(daemon: &Bird, server: &RouteServer) -> Result<String> {
+    for instance in server.addresses() {
+        let routes = daemon.received(instance)?;
+        ensure!(!routes.is_empty(), "no routes of {instance}");
+        for route in routes {
+            let attributes = daemon.attributes(instance, route.prefix)?;
+            let preferred = attributes.get("local_pref").map(String::as_str);
+            ensure!(preferred == Some("100"), "{route}: {attributes:?}");
+            for name in ["originator_id", "cluster_list"] {
+                ensure!(!attributes.contains_key(name), "{route}: {attributes:?}");
+            }
+        }
+    }
+    Ok(format!("{}: LOCAL_PREF 100 on all", daemon.title()))
 }
 
 /// A daemon's session with this neighbour is established, by its own word.
@@ -354,6 +375,30 @@ pub fn no_learned(waypost: &Waypost, subnet: &Subnet, prefixes: [IpNet; 2]) -> R
     }
     let [ipv4, ipv6] = prefixes;
     Ok(format!("{}: no learned {ipv4}, {ipv6}", subnet.path()))
+}
+
+/// Waits until a subnet, which has other routes, has no candidate of any source for these prefixes, and
+/// the kernel's maps hold none.
+///
+/// # Errors
+/// It has one.
+pub fn no_route(waypost: &Waypost, subnet: &Subnet, prefixes: [IpNet; 2]) -> Result<String> {
+    for prefix in prefixes {
+        let expected = format!("no {prefix} in {}", subnet.path());
+        until(&expected, CONVERGENCE, || {
+            let all = waypost.rows(&format!("effective --subnet {}", subnet.path()))?;
+            ensure!(!all.is_empty(), "no routes at all");
+            let rows = rows(waypost, subnet, prefix)?;
+            ensure!(rows.is_empty(), "{rows:?}");
+            for source in ["system", "learned", "user_defined"] {
+                let held = held(waypost, subnet, source, prefix)?;
+                ensure!(held.is_none(), "the maps hold {held:?}");
+            }
+            Ok(())
+        })?;
+    }
+    let [ipv4, ipv6] = prefixes;
+    Ok(format!("{}: no {ipv4}, no {ipv6}", subnet.path()))
 }
 
 /// Waits until a subnet shows a candidate from this source for these prefixes as invalid, and tells the
