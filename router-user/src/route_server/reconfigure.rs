@@ -54,6 +54,10 @@ impl RouteServer {
         self.apply_limits(now);
         self.apply_outbound_limits();
         self.apply_views();
+        if before.vnet != config.vnet {
+            // What was the reach of its own network is that of another one now, under the same name.
+            self.forget_views();
+        }
         self.regroup = true;
         self.schedule(now);
     }
