@@ -11,7 +11,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    learned::Dropping,
+    learned::{Dropping, Reach},
     network::Network,
     own::{Hop, OwnCandidate, Role, Verdict},
 };
@@ -53,6 +53,8 @@ pub(super) struct Subnet<'a> {
     pub(super) gateway: Option<PeerKind>,
     /// Learned prefixes whose packets are dropped.
     pub(super) dropping: Option<&'a BTreeMap<IpNet, Dropping>>,
+    /// Where next hops lie for the route server in use.
+    pub(super) reach: Option<&'a Reach>,
     /// Every network.
     pub(super) others: &'a BTreeMap<VnetName, Network>,
 }
@@ -177,15 +179,23 @@ impl Subnet<'_> {
 
     /// Why packets from here cannot reach a next hop, if it lies in a network out of reach.
     fn why_beyond(&self, next_hop: IpAddr) -> Option<String> {
-        if self.network.network_of(next_hop).is_some() {
+        // Networks that are not peered with each other may overlap: the route server's view counts.
+        let told = self.reach.and_then(|reach| reach.space_of(next_hop));
+        let there = match told.or_else(|| self.network.network_of(next_hop)) {
+            Some(there) => there,
+            None => {
+                let mut others = self.others.values();
+                let there = others.find(|other| other.own.contains(next_hop))?;
+                there.name()
+            }
+        };
+        let mut spaces = self.network.spaces();
+        if spaces.any(|space| space.vnet == *there) {
             return None;
         }
-        let mut others = self.others.values();
-        let there = others.find(|other| other.own.contains(next_hop))?;
         Some(format!(
-            "next hop lies in network \"{}\", which is not peered with \"{}\" from both sides \
+            "next hop lies in network \"{there}\", which is not peered with \"{}\" from both sides \
              (vnet.peering)",
-            there.name(),
             self.network.name()
         ))
     }

@@ -41,7 +41,7 @@ use effective::Wanted;
 use learned::{LearnedTable, Reach};
 use network::{LiveMembers, Network, Slot};
 use own::{LearnedDefaults, OwnCandidate};
-use placement::{Contents, FormerViews, Placements, View};
+use placement::{Contents, FormerPorts, Placements, View};
 use server::{Concerned, Server};
 
 /// The virtual networks of a configuration and what their route servers have learned.
@@ -155,8 +155,8 @@ impl Vnets {
         let stale = std::mem::take(&mut self.stale);
         // All are removed before the first is placed: a port may have moved between networks.
         let former = stale.into_iter().map(|vnet| {
-            let taken = self.placements.remove(&vnet, fib);
-            (vnet, taken)
+            let stood = self.placements.remove(&vnet, fib);
+            (vnet, stood)
         });
         for (vnet, former) in former.collect::<Vec<_>>() {
             self.place(&vnet, &former, fib);
@@ -171,7 +171,7 @@ impl Vnets {
 
     /// Places the subnets of a network that is not placed. Ports whose view is yet to be assigned
     /// keep what they had; those that had nothing say that they wait for it.
-    fn place(&mut self, vnet: &VnetName, former: &FormerViews, fib: &mut Fib) {
+    fn place(&mut self, vnet: &VnetName, former: &FormerPorts, fib: &mut Fib) {
         let Some(network) = self.networks.get(vnet) else {
             return;
         };
@@ -181,7 +181,7 @@ impl Vnets {
             for slot in network.slots(subnet) {
                 let view = self.view_to_take(network, subnet, &slot, former);
                 let taken = match &view {
-                    View::Taken((server, id, _)) => {
+                    View::Taken((server, id, _)) | View::Former((server, id, _), _) => {
                         let server = self.servers.get(server);
                         server.and_then(|server| server.view(*id))
                     }
@@ -207,13 +207,13 @@ impl Vnets {
     }
 
     /// The view that ports are to take: until their use is assigned one, what they had.
-    fn view_to_take(
+    fn view_to_take<'a>(
         &self,
         network: &Network,
         subnet: &Subnet,
         slot: &Slot<'_>,
-        former: &FormerViews,
-    ) -> View {
+        former: &'a FormerPorts,
+    ) -> View<'a> {
         let Some(name) = network.server() else {
             return View::None;
         };
@@ -225,7 +225,7 @@ impl Vnets {
         // Its ports may have stood in other subnets, or become a gateway's.
         let had = || {
             let ports = slot.ports.iter();
-            let had = ports.filter_map(|port| former.get(&port.interface)?.as_ref());
+            let had = ports.filter_map(|port| former.get(&port.interface)?.view.as_ref());
             // Another view may have taken the table over.
             let mut stands = had.filter_map(|(server, _, table)| {
                 let id = self.servers.get(server)?.view_of_table(table)?;
@@ -233,7 +233,9 @@ impl Vnets {
             });
             stands.next()
         };
-        assigned.or_else(had).map_or(View::Awaited, View::Taken)
+        let taken = assigned.map(View::Taken);
+        let taken = taken.or_else(|| Some(View::Former(had()?, former)));
+        taken.unwrap_or(View::Awaited)
     }
 
     /// Who uses what a route server learns: every distinct use by a subnet or a gateway's port.
@@ -449,14 +451,23 @@ impl Vnets {
             table: network.table_of(subnet),
             gateway: self.gateway_of(vnet, &subnet.name).flatten(),
             dropping: table.map(LearnedTable::dropping),
+            reach: network
+                .server()
+                .and_then(|server| self.servers.get(server))
+                .map(Server::reach),
             others: &self.networks,
         }))
     }
 
-    /// The learned table of the view that a subnet was assigned.
+    /// The learned table of the view that a subnet's ports take, or are assigned and not told of yet.
     fn view_of(&self, vnet: &VnetName, subnet: &SubnetName) -> Option<&LearnedTable> {
-        let (server, _, view) = self.learned_use(vnet, subnet)?;
-        self.servers.get(&server)?.view(view?)
+        let gateway = self.gateway_of(vnet, subnet)?;
+        let placed = self.placements.view(vnet, &(subnet.clone(), gateway));
+        let taken = placed.and_then(|(server, id, _)| self.servers.get(server)?.view(*id));
+        taken.or_else(|| {
+            let (server, _, view) = self.learned_use(vnet, subnet)?;
+            self.servers.get(&server)?.view(view?)
+        })
     }
 
     /// The kind of gateway that all ports of a subnet belong to, if they do.

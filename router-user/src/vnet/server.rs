@@ -180,6 +180,10 @@ impl Server {
         self.uses.get(of).is_some_and(|used| used.forwarding)
     }
 
+    pub(super) fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
     pub(super) fn members(&self) -> &LiveMembers {
         &self.members
     }
