@@ -478,8 +478,9 @@ impl Hop {
             )),
             Self::Peering(peer) => Some(format!("network \"{peer}\" is peered with this one")),
             Self::Gateway(members) if members.is_empty() => Some(
-                "the route server in use has no VPN gateway with a member that can be reached: \
-                 packets are dropped (route_server.gateway)"
+                "the route server in use has no VPN gateway with a live member that can be reached: \
+                 packets are dropped until a session with one is up (route_server.gateway, show \
+                 peers)"
                     .to_owned(),
             ),
             _ => None,
