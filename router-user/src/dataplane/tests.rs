@@ -15,6 +15,7 @@ use crate::{
 mod counters;
 mod order;
 mod peerings;
+mod places;
 mod random;
 mod restart;
 mod ways;

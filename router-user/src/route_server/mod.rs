@@ -26,7 +26,8 @@ use crate::{
     },
     config::{self, LimitAction},
     rib::{
-        DecisionOptions, Imported, Interned, Judgement, LocalSource, Rib, SessionIndex, SessionInfo,
+        DecisionOptions, Imported, Interned, Judgement, LearnedViewId, LocalSource, Rib,
+        SessionIndex, SessionInfo,
     },
 };
 
@@ -100,6 +101,8 @@ pub struct RouteServer {
     uses: BTreeSet<LearnedUse>,
     /// What they come to.
     views: Views,
+    /// Views of before, of which the networks are to be told that they are gone.
+    forgotten_views: Vec<LearnedViewId>,
     /// They are to be grouped anew.
     regroup: bool,
     /// The networks that have held next hops since the configuration changed, or are to.
@@ -193,6 +196,7 @@ impl RouteServer {
             static_routes: StaticRoutes::default(),
             uses: BTreeSet::new(),
             views: Views::default(),
+            forgotten_views: Vec::new(),
             regroup: false,
             known_zones: KnownZones::default(),
             members: Members::default(),

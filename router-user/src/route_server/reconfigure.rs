@@ -64,6 +64,10 @@ impl RouteServer {
             self.apply_views();
         }
         self.local_sources.warn_if_short(&self.config);
+        if before.vnet != config.vnet {
+            // What was the reach of its own network is that of another one now, under the same name.
+            self.forget_views();
+        }
         self.regroup = true;
         self.schedule(now);
     }

@@ -43,6 +43,8 @@ impl RouteServer {
             // Nobody knows of any route yet: what counts is what stands in the end.
             return reports;
         }
+        let forgotten = std::mem::take(&mut self.forgotten_views);
+        reports.extend(forgotten.into_iter().map(Report::Drop));
         self.note_told();
         if self.known_zones.take_refusal() {
             tracing::warn!(
@@ -70,6 +72,14 @@ impl RouteServer {
         }
         self.schedule(now);
         reports
+    }
+
+    /// Nobody takes any view any more, until all uses have been grouped anew.
+    pub(super) fn forget_views(&mut self) {
+        for view in self.views.forget() {
+            self.rib.remove_learned_view(view);
+            self.forgotten_views.push(view);
+        }
     }
 
     fn note_told(&mut self) {

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::{
     PortGroup,
-    learned::Dropping,
+    learned::{Dropping, Reach},
     network::{Network, Space},
     own::{Hop, OwnCandidate, Role, Verdict},
 };
@@ -56,6 +56,8 @@ pub struct SubnetView {
     pub(super) table: Option<Arc<RouteTable>>,
     /// Learned prefixes whose packets are dropped.
     pub(super) dropping: Option<BTreeMap<IpNet, Dropping>>,
+    /// Where next hops lie for the route server in use.
+    pub(super) reach: Option<Reach>,
     /// Every network.
     pub(super) spaces: Arc<[Arc<Space>]>,
 }
@@ -192,15 +194,26 @@ impl SubnetView {
 
     /// Why packets from here cannot reach a next hop, if it lies in a network out of reach.
     fn why_beyond(&self, next_hop: IpAddr) -> Option<String> {
-        if self.network.network_of(next_hop).is_some() {
+        // Networks that are not peered with each other may overlap: the route server's view counts.
+        let told = self
+            .reach
+            .as_ref()
+            .and_then(|reach| reach.space_of(next_hop));
+        let there = match told.or_else(|| self.network.network_of(next_hop)) {
+            Some(there) => there,
+            None => {
+                let mut spaces = self.spaces.iter();
+                let there = spaces.find(|space| space.contains(next_hop))?;
+                &there.vnet
+            }
+        };
+        let mut spaces = self.network.spaces();
+        if spaces.any(|space| space.vnet == *there) {
             return None;
         }
-        let mut spaces = self.spaces.iter();
-        let there = spaces.find(|space| space.contains(next_hop))?;
         Some(format!(
-            "next hop lies in network \"{}\", which is not peered with \"{}\" from both sides \
+            "next hop lies in network \"{there}\", which is not peered with \"{}\" from both sides \
              (vnet.peering)",
-            there.vnet,
             self.network.name()
         ))
     }
@@ -485,8 +498,9 @@ impl Hop {
             )),
             Self::Peering(peer) => Some(format!("network \"{peer}\" is peered with this one")),
             Self::Gateway(members) if members.is_empty() => Some(
-                "the route server in use has no VPN gateway with a member that can be reached: \
-                 packets are dropped (route_server.gateway)"
+                "the route server in use has no VPN gateway with a live member that can be reached: \
+                 packets are dropped until a session with one is up (route_server.gateway, show \
+                 peers)"
                     .to_owned(),
             ),
             _ => None,

@@ -44,7 +44,7 @@ pub use ports::{Entrance, PortGroup};
 use learned::{LearnedTable, Reach};
 use network::{LiveMembers, Network, Slot, Space};
 use own::{LearnedDefaults, OwnCandidate};
-use placement::{Contents, FormerViews, Placements, View};
+use placement::{Contents, FormerPorts, Placements, View};
 use server::{Concerned, Server};
 
 /// The virtual networks of a configuration and what their route servers have learned.
@@ -172,8 +172,8 @@ impl Vnets {
         let stale = std::mem::take(&mut self.stale);
         // All are removed before the first is placed: a port may have moved between networks.
         let former = stale.into_iter().map(|vnet| {
-            let taken = self.placements.remove(&vnet, fib);
-            (vnet, taken)
+            let stood = self.placements.remove(&vnet, fib);
+            (vnet, stood)
         });
         for (vnet, former) in former.collect::<Vec<_>>() {
             self.place(&vnet, &former, fib);
@@ -188,7 +188,7 @@ impl Vnets {
 
     /// Places the subnets of a network that is not placed. Ports whose view is yet to be assigned
     /// keep what they had; those that had nothing say that they wait for it.
-    fn place(&mut self, vnet: &VnetName, former: &FormerViews, fib: &mut Fib) {
+    fn place(&mut self, vnet: &VnetName, former: &FormerPorts, fib: &mut Fib) {
         let Some(network) = self.networks.get(vnet) else {
             return;
         };
@@ -198,7 +198,7 @@ impl Vnets {
             for slot in network.slots(subnet) {
                 let view = self.view_to_take(network, subnet, &slot, former);
                 let taken = match &view {
-                    View::Taken((server, id, _)) => {
+                    View::Taken((server, id, _)) | View::Former((server, id, _), _) => {
                         let server = self.servers.get(server);
                         server.and_then(|server| server.view(*id))
                     }
@@ -224,13 +224,13 @@ impl Vnets {
     }
 
     /// The view that ports are to take: until their use is assigned one, what they had.
-    fn view_to_take(
+    fn view_to_take<'a>(
         &self,
         network: &Network,
         subnet: &Subnet,
         slot: &Slot<'_>,
-        former: &FormerViews,
-    ) -> View {
+        former: &'a FormerPorts,
+    ) -> View<'a> {
         let Some(name) = network.server() else {
             return View::None;
         };
@@ -242,7 +242,7 @@ impl Vnets {
         // Its ports may have stood in other subnets, or become a gateway's.
         let had = || {
             let ports = slot.ports.iter();
-            let had = ports.filter_map(|port| former.get(&port.interface)?.as_ref());
+            let had = ports.filter_map(|port| former.get(&port.interface)?.view.as_ref());
             // Another view may have taken the table over.
             let mut stands = had.filter_map(|(server, _, table)| {
                 let id = self.servers.get(server)?.view_of_table(table)?;
@@ -250,7 +250,9 @@ impl Vnets {
             });
             stands.next()
         };
-        assigned.or_else(had).map_or(View::Awaited, View::Taken)
+        let taken = assigned.map(View::Taken);
+        let taken = taken.or_else(|| Some(View::Former(had()?, former)));
+        taken.unwrap_or(View::Awaited)
     }
 
     /// Who uses what a route server learns: every distinct use by a subnet or a gateway's port.
@@ -323,6 +325,10 @@ impl Vnets {
             table: network.shared_table_of(subnet).cloned(),
             ports: Network::word(&slots, slot),
             dropping: table.map(LearnedTable::dropping).cloned(),
+            reach: network
+                .server()
+                .and_then(|server| self.servers.get(server))
+                .map(|server| server.reach().clone()),
             spaces: self.spaces.clone(),
             network: network.clone(),
             group: group.clone(),
@@ -467,10 +473,15 @@ impl Vnets {
         }
     }
 
-    /// The learned table of the view that ports of a subnet were assigned.
+    /// The learned table of the view that ports of a subnet take, or are assigned and not told of yet.
     fn view_of(&self, group: &PortGroup) -> Option<&LearnedTable> {
-        let (server, _, view) = self.learned_use(group)?;
-        self.servers.get(&server)?.view(view?)
+        let slot = (group.subnet.clone(), group.gateway);
+        let placed = self.placements.view(&group.vnet, &slot);
+        let taken = placed.and_then(|(server, id, _)| self.servers.get(server)?.view(*id));
+        taken.or_else(|| {
+            let (server, _, view) = self.learned_use(group)?;
+            self.servers.get(&server)?.view(view?)
+        })
     }
 
     /// The rows of every source, judged.

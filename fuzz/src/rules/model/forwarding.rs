@@ -219,6 +219,7 @@ fn follow(state: &State, network: usize, prefix: Prefix, way: Way) -> Option<For
             let peers = server.into_iter().flat_map(|server| &server.peers);
             let members: BTreeSet<_> = peers
                 .filter(|peer| peer.configured && peer.kind == Kind::Vpn)
+                .filter(|peer| peer.sessions.iter().any(|session| session.up))
                 .filter_map(|peer| Some((state.network_of(network, peer.address)?, peer.address)))
                 .collect();
             if members.is_empty() {

@@ -436,7 +436,7 @@ fn members_of_a_gateway_may_announce_different_things_and_one_member_may_not() {
 }
 
 #[test]
-fn the_live_members_of_a_range_are_told_to_the_networks() {
+fn the_live_members_of_a_list_or_a_range_are_told_to_the_networks() {
     let mut config = with_gateways();
     config.gateways = vec![Gateway {
         name: "vpn1".into(),
@@ -466,12 +466,17 @@ fn the_live_members_of_a_range_are_told_to_the_networks() {
     assert_eq!(told(&lab), [VPN2]);
 
     // A list for a while, during which the last one leaves.
+    lab.up("vpn1-10.1.4.4", 1);
     let range = lab.server.config.clone();
     let mut list = range.clone();
     list.gateways[0].members = GatewayMembers::Addresses(vec![VPN.parse().unwrap()]);
     lab.reload(&list);
     lab.down("vpn1-10.1.4.5", 1);
     lab.settle();
+    assert_eq!(told(&lab), [VPN]);
+    lab.down("vpn1-10.1.4.4", 1);
+    lab.settle();
+    assert_eq!(told(&lab), NOBODY);
     lab.reload(&range);
     assert_eq!(told(&lab), NOBODY);
 }

@@ -37,6 +37,36 @@ fn a_next_hop_in_a_peered_network_is_one_for_those_who_reach_it() {
 }
 
 #[test]
+fn a_route_server_that_moves_takes_all_its_views_back_before_it_tells_of_new_ones() {
+    let mut lab = with_spokes();
+    let before: BTreeSet<LearnedViewId> = lab.assigned.values().copied().collect();
+    let mut around = spokes();
+    around.spaces.swap(0, 1);
+    let config = config::RouteServer {
+        vnet: around.spaces[0].0.clone(),
+        ..config()
+    };
+    lab.server.reconfigure(&config, &around, lab.now);
+    let reports = lab.server.settle(lab.now).reports;
+    let mut dropped = BTreeSet::new();
+    let mut assigned = 0;
+    for report in &reports {
+        match report {
+            Report::View(view, _) | Report::Assign(_, view) => {
+                assert_eq!(dropped, before);
+                assert!(!dropped.contains(view), "it is a new one");
+                assigned += usize::from(matches!(report, Report::Assign(..)));
+            }
+            Report::Drop(view) => {
+                dropped.insert(*view);
+            }
+            Report::Changes(_) | Report::Members(..) => {}
+        }
+    }
+    assert_eq!(assigned, lab.server.uses.len(), "{reports:?}");
+}
+
+#[test]
 fn that_a_route_is_not_advertised_is_said_of_what_is_learned_and_not_to_those_who_take_it() {
     let mut lab = with_spokes();
     lab.originate(&[SITE]);

@@ -472,9 +472,12 @@ impl World {
         let server = sight.and_then(|(server, ..)| self.server(*server));
         let gateways = server.into_iter().flat_map(|server| &server.gateways);
         let vpn = gateways.filter(|gateway| gateway.kind == PeerKind::Vpn);
-        vpn.flat_map(|gateway| match &gateway.members {
-            GatewayMembers::Addresses(members) => members.iter().copied().collect(),
-            GatewayMembers::Range { .. } => self.members.clone(),
+        vpn.flat_map(|gateway| {
+            let live = self.members.iter().copied();
+            live.filter(|member| match &gateway.members {
+                GatewayMembers::Addresses(members) => members.contains(member),
+                GatewayMembers::Range { prefix, .. } => prefix.contains(member),
+            })
         })
         .collect()
     }

@@ -1,6 +1,6 @@
 //! What the networks want of a route server, and when they take which of its views.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use super::{
     first_of, hub, ip, lab::Lab, learned, net, path, peerings::hub_and_spokes, route_server,
@@ -8,11 +8,13 @@ use super::{
 };
 use crate::{
     bgp::wire::Asn,
-    config::{Config, Gateway, GatewayMembers, Peer, PeerKind, Propagate, RouteTable},
+    config::{
+        Config, CustomLearned, Gateway, GatewayMembers, Peer, PeerKind, Propagate, RouteTable,
+    },
     fib::Change,
     names::VnetName,
     rib::{LearnedChange, LearnedViewId},
-    route_server::{LearnedUse, Report, ViewPlan},
+    route_server::{LearnedUse, Report, RouteServer, Surroundings, ViewPlan},
     vnet::{ACTIVE, INVALID, Vnets},
 };
 
@@ -205,6 +207,49 @@ fn a_view_that_is_dropped_leaves_nothing_once_its_last_ports_have_another() {
     );
     let changes = lab.learn(vec![learned("10.250.0.0/16", &["10.1.10.4"])]);
     assert_eq!(changes, [], "it says nothing any more");
+}
+
+#[test]
+fn the_end_of_a_view_leaves_the_table_to_another_one_that_has_it() {
+    let mut lab = Lab::new(&hub());
+    lab.learn(vec![learned("10.250.0.0/16", &["10.1.10.4"])]);
+    lab.say(vec![
+        plan(1, ""),
+        changes(1, "10.250.0.0/16", "10.1.10.9"),
+        Report::Assign(of(&["hub"], Propagate::ALL, None), LearnedViewId(1)),
+    ]);
+    lab.say(vec![Report::Drop(LearnedViewId(0))]);
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.9");
+}
+
+#[test]
+fn static_routes_stand_when_their_route_server_has_moved_to_a_peered_network_and_back() {
+    let mut config = hub_and_spokes();
+    let route = |prefix: &str, next_hop: &str| CustomLearned {
+        prefix: net(prefix),
+        next_hops: vec![ip(next_hop)],
+    };
+    config.route_servers[0].learned = vec![
+        route("10.250.0.0/16", "10.1.10.4"),
+        route("10.251.0.0/16", "10.101.1.9"),
+    ];
+    let now = Instant::now();
+    let mut server = RouteServer::new(&config.route_servers[0], &around(&config, &[0, 1, 2]));
+    let mut lab = Lab::silent(&config);
+    // It is called the same wherever it lies between the hub and spoke 1.
+    let mut tables = BTreeSet::new();
+    for spaces in [[0, 1, 2].as_slice(), &[1, 0], &[0, 1, 2]] {
+        config.route_servers[0].vnet = config.vnets[spaces[0]].name.clone();
+        lab.vnets.reconfigure(&config);
+        lab.apply();
+        server.set_uses(lab.vnets.uses(&"rs1".into()), now);
+        server.reconfigure(&config.route_servers[0], &around(&config, spaces), now);
+        lab.say(server.settle(now).reports);
+        tables.extend(lab.learned_table("sp1").map(str::to_owned));
+        assert_eq!(lab.answer("sp1", "10.250.0.1"), "via hub 10.1.10.4");
+        assert_eq!(lab.answer("sp1", "10.251.0.1"), "via spoke1 10.101.1.9");
+    }
+    assert_eq!(tables.len(), 1, "{tables:?}");
 }
 
 #[test]
@@ -541,6 +586,20 @@ impl Lab {
     fn say(&mut self, reports: Vec<Report>) -> Vec<Change> {
         self.vnets.report(&"rs1".into(), reports);
         self.apply()
+    }
+}
+
+/// These networks, the route server's own first, and all others beyond.
+fn around(config: &Config, spaces: &[usize]) -> Surroundings {
+    let space = |place: usize| {
+        let vnet = &config.vnets[place];
+        (vnet.name.clone(), vnet.prefixes.clone())
+    };
+    let beyond = (0..config.vnets.len()).filter(|place| !spaces.contains(place));
+    Surroundings {
+        spaces: spaces.iter().map(|place| space(*place)).collect(),
+        beyond: beyond.map(space).collect(),
+        gateways: BTreeSet::new(),
     }
 }
 
