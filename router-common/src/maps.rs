@@ -40,8 +40,11 @@ pub const NONE: u32 = 0;
 /// no port (any more).
 pub const NO_PORT: u32 = 0;
 
-/// Size of `ports`, `dev_map` and `port_counters`: one more than a host can have ports.
+/// Size of `port_by_ifindex`, `dev_map` and `port_counters`: one more than a host can have ports.
 pub const MAX_PORTS: u32 = 4096;
+
+/// Size of `ports`: all ports may change at once, and again before a grace period has passed.
+pub const MAX_PORT_PLACES: u32 = 3 * MAX_PORTS;
 
 /// Largest number of next hops in use at one time.
 pub const MAX_NEXT_HOPS: u32 = 16_384;
@@ -64,8 +67,9 @@ pub const MAX_ROUTES_V6: u32 = 1 << 20;
 /// Largest number of names that the daemon keeps beside their numbers.
 pub const MAX_NAMES: u32 = 65_536;
 
-/// Size of `restricted`: 500 networks that each restrict all others.
-pub const MAX_RESTRICTED: u32 = 1 << 18;
+/// Size of `restricted`: 500 networks that each restrict all others, whose sets stand twice while
+/// they change.
+pub const MAX_RESTRICTED: u32 = 1 << 19;
 
 /// Bits of the table number at the head of every trie key.
 pub const TABLE_BITS: u32 = 32;

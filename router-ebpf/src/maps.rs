@@ -8,8 +8,9 @@ use aya_ebpf::{
 use router_common::{
     maps::{
         Bucket, Group, HostKey, MAX_BUCKETS, MAX_GROUPS, MAX_NAMES, MAX_NEIGHBORS, MAX_NEXT_HOPS,
-        MAX_PORTS, MAX_RESTRICTED, MAX_ROUTES_V4, MAX_ROUTES_V6, Name, Neighbor, NextHop,
-        NextHopCounters, Port, RestrictedKey, RouteEntry, RouteKeyV4, RouteKeyV6, Settings,
+        MAX_PORT_PLACES, MAX_PORTS, MAX_RESTRICTED, MAX_ROUTES_V4, MAX_ROUTES_V6, Name, Neighbor,
+        NextHop, NextHopCounters, Port, RestrictedKey, RouteEntry, RouteKeyV4, RouteKeyV6,
+        Settings,
     },
     rate::Budget,
     reason::PortCounters,
@@ -47,7 +48,7 @@ pub static RESTRICTED: HashMap<RestrictedKey, u32, { MAX_RESTRICTED as usize }, 
     HashMap::new();
 
 #[btf_map(name = "ports")]
-pub static PORTS: Array<Port, { MAX_PORTS as usize }> = Array::new();
+pub static PORTS: Array<Port, { MAX_PORT_PLACES as usize }> = Array::new();
 
 #[btf_map(name = "port_by_ifindex")]
 pub static PORT_BY_IFINDEX: HashMap<u32, u32, { MAX_PORTS as usize }> = HashMap::new();

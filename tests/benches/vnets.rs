@@ -140,8 +140,8 @@ fn measure(folder: &Path, arguments: &Arguments) -> Result<()> {
     let peers = Peers::new(&bed, &load);
     peers.listen(&mut injector, &settings);
     let kernel = Kernel::open(&bed)?;
-    let learned = bed.inject(|| initial::learn(&kernel, &mut injector, &load, limit))?;
-    kernel.await_all(&changes::facts(&bed, &load, &settings), limit)?;
+    let facts = changes::facts(&bed, &load, &settings);
+    let learned = bed.inject(|| initial::learn(&kernel, &mut injector, &load, &facts, limit))?;
     let tries = kernel.dump()?;
     let bare = bed.speak(|| bare::write_again(&tries))?;
     results.initial(own, learned, &bare, &tries);

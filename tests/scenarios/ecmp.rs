@@ -39,10 +39,14 @@ fn a_link_down_moves_only_the_flows_of_that_member_within_50_ms() -> Result<()> 
 fn a_silent_death_moves_only_the_flows_of_that_member_within_3_s() -> Result<()> {
     scenario(|lab| {
         let trio = Trio::start(lab, Cable::Switched)?;
-        let report = trio.lose_the_third(0, |world| world.firewalls[2].vm.link.down())?;
-        ensure!(report.longest_outage() <= SILENT_DEATH, "{report}");
-        // It was the probes, not BGP, that told: the hold timer has not run out.
-        trio.waypost.established(&["fw3"])
+        for family in [0, 1] {
+            let report = trio.lose_the_third(family, |world| world.firewalls[2].vm.link.down())?;
+            ensure!(report.longest_outage() <= SILENT_DEATH, "{report}");
+            // It was the probes, not BGP, that told: the hold timer has not run out.
+            trio.waypost.established(&["fw3"])?;
+            trio.bring_the_third_back()?;
+        }
+        Ok(())
     })
 }
 
@@ -52,8 +56,13 @@ fn a_lost_session_moves_only_the_flows_of_that_member_and_loses_nothing() -> Res
         // The third is a peer without graceful restart: its routes go with its session.
         let mut trio = Trio::start_with(lab, Cable::Straight, Options::default())?;
         let mut third = trio.firewalls.remove(2);
-        let report = trio.lose_the_third(0, |_| third.process().kill())?;
-        report.nothing_lost()
+        for family in [0, 1] {
+            let report = trio.lose_the_third(family, |_| third.process().kill())?;
+            report.nothing_lost()?;
+            third.start_again()?;
+            trio.waypost.established(&["fw3"])?;
+        }
+        Ok(())
     })
 }
 

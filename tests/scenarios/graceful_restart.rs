@@ -21,6 +21,9 @@ use tests::{
 
 const EVERYONE: [&str; 2] = ["sdwan", "fw"];
 
+/// Seconds until the session with a peer that hangs is given up.
+const HOLD_TIME: i64 = 6;
+
 #[test]
 fn connections_that_break_lose_no_packet() -> Result<()> {
     scenario(|lab| {
@@ -43,8 +46,8 @@ fn connections_that_break_lose_no_packet() -> Result<()> {
                 Ok(())
             })?;
             running.waypost.established(&EVERYONE)?;
-            nothing_is_stale(&running)?;
-            traffic.stream().flows_on("packets flow")?;
+            running.waypost.keeps_nothing()?;
+            traffic.flows_on("packets flow")?;
         }
         println!("{}", traffic.no_loss()?);
         Ok(())
@@ -58,14 +61,14 @@ fn bird_dies_and_comes_back_and_no_packet_is_lost() -> Result<()> {
         let mut running = world.start()?;
         let traffic = Undisturbed::watch(&world, &running.waypost, &["fw"])?;
         running.sdwan.process().kill()?;
-        is_stale(&running, "sdwan", false)?;
-        traffic.stream().flows_on("packets flow without BIRD")?;
+        running.waypost.keeps("sdwan", 2, false)?;
+        traffic.flows_on("packets flow without BIRD")?;
         running.sdwan = world.start_sdwan_with(Options {
             restarting: true,
             ..Overview::appliance_options()
         })?;
         running.waypost.established(&["sdwan"])?;
-        nothing_is_stale(&running)?;
+        running.waypost.keeps_nothing()?;
         println!("{}", traffic.prove(&running.waypost)?);
         Ok(())
     })
@@ -81,11 +84,11 @@ fn frr_dies_and_comes_back_and_its_routes_stay() -> Result<()> {
         let stream = Stream::start(&world.vm1.host, world.vm1.addresses[0], to, 8, 1000)?;
         stream.flows_on("packets flow to the Internet")?;
         running.firewall.process().kill()?;
-        is_stale(&running, "fw", false)?;
+        running.waypost.keeps("fw", 2, false)?;
         stream.flows_on("packets flow without FRR's bgpd")?;
         running.firewall.start_again()?;
         running.waypost.established(&["fw"])?;
-        nothing_is_stale(&running)?;
+        running.waypost.keeps_nothing()?;
         stream.flows_on("packets flow")?;
         let report = stream.finish()?;
         println!("{report}");
@@ -107,7 +110,7 @@ fn a_peer_that_does_not_come_back_is_forgotten_after_its_restart_time() -> Resul
         let mut running = world.start_with_sdwan(world.config()?, options)?;
         running.sdwan.process().kill()?;
         let killed = Instant::now();
-        is_stale(&running, "sdwan", false)?;
+        running.waypost.keeps("sdwan", 2, false)?;
         for prefix in SITE {
             ensure!(seconds_left(&running, prefix)? <= 5.0);
         }
@@ -119,7 +122,40 @@ fn a_peer_that_does_not_come_back_is_forgotten_after_its_restart_time() -> Resul
         running
             .firewall
             .loses(SITE[0].parse()?, instance(1)?, CONVERGENCE)?;
-        nothing_is_stale(&running)
+        running.waypost.keeps_nothing()
+    })
+}
+
+#[test]
+fn routes_of_a_peer_that_hangs_outlive_its_hold_timer_while_its_machine_forwards() -> Result<()> {
+    scenario(|lab| {
+        let world = Overview::build(lab, 1, Cable::Straight)?;
+        let mut config = world.config()?;
+        let fw = config.peers().remove(1);
+        config.peers().push(fw.set("hold_time", HOLD_TIME));
+        let mut running = world.start_with(config)?;
+        let before = running.waypost.rows("peers --peer fw")?;
+        for row in &before {
+            ensure!(row["hold_time"] == HOLD_TIME, "{row}");
+        }
+        let to: IpAddr = INTERNET[0].parse()?;
+        let _echo = Echo::start(&world.internet, to)?;
+        let stream = Stream::start(&world.vm1.host, world.vm1.addresses[0], to, 8, 1000)?;
+        running.firewall.process().signal(libc::SIGSTOP)?;
+        // FRR, which sets the N bit, keeps the same (RFC 8538).
+        running.waypost.keeps("fw", 2, false)?;
+        for row in running.waypost.rows("peers --peer fw")? {
+            let error = row["last_error"].to_string().to_lowercase();
+            ensure!(error.contains("hold timer expired"), "{row}");
+        }
+        stream.flows_on("packets flow while bgpd hangs")?;
+        running.firewall.process().signal(libc::SIGCONT)?;
+        running.waypost.established(&["fw"])?;
+        running.waypost.keeps_nothing()?;
+        stream.flows_on("packets flow")?;
+        let report = stream.finish()?;
+        println!("{report}");
+        report.nothing_lost()
     })
 }
 
@@ -143,8 +179,8 @@ fn with_the_long_lived_form_its_routes_stay_as_last_choice() -> Result<()> {
 
         running.sdwan.process().kill()?;
         let killed = Instant::now();
-        is_stale(&running, "sdwan", false)?;
-        is_stale(&running, "sdwan", true)?;
+        running.waypost.keeps("sdwan", 2, false)?;
+        running.waypost.keeps("sdwan", 2, true)?;
         let row = learned(&running, SITE[0])?.pop().context("a path")?;
         let communities = &row["communities"];
         ensure!(communities.to_string().contains("65535:6"), "{row}");
@@ -156,7 +192,7 @@ fn with_the_long_lived_form_its_routes_stay_as_last_choice() -> Result<()> {
             ensure!(text.to_lowercase().contains("llgr-stale"), "{text}");
             Ok(())
         })?;
-        traffic.stream().flows_on("packets flow by what is stale")?;
+        traffic.flows_on("packets flow by what is stale")?;
         println!("{}", traffic.no_loss()?);
         forgets(&running, SITE[0], CONVERGENCE)?;
         let after = killed.elapsed();
@@ -217,10 +253,11 @@ fn an_instance_that_is_stopped_makes_its_peers_forget_at_once() -> Result<()> {
             neighbor.contains("\"lastNotificationHardReset\":true"),
             "{neighbor}"
         );
-        let row = rows_of(&running, "sdwan")?;
+        let rows = rows_of(&running, "sdwan")?;
+        ensure!(rows.len() == 2, "{rows:?}");
         ensure!(
-            row.iter().all(|row| row["stale"] == Value::Array(vec![])),
-            "{row:?}"
+            rows.iter().all(|row| row["stale"] == Value::Array(vec![])),
+            "{rows:?}"
         );
         println!("{}", traffic.no_loss()?);
         Ok(())
@@ -238,33 +275,6 @@ fn stop_flush_makes_all_peers_forget_at_once() -> Result<()> {
             let prefix = prefix.parse()?;
             running.sdwan.loses(prefix, instance(1)?, PATIENCE)?;
             running.firewall.loses(prefix, instance(1)?, PATIENCE)?;
-        }
-        Ok(())
-    })
-}
-
-/// What the peer announced is shown as stale, at both instances.
-fn is_stale(running: &Running, peer: &str, long_lived: bool) -> Result<()> {
-    let expected = format!("the routes of {peer} are stale, long-lived: {long_lived}");
-    until(&expected, CONVERGENCE, || {
-        let rows = rows_of(running, peer)?;
-        ensure!(rows.len() == 2, "{} sessions", rows.len());
-        for row in &rows {
-            let families = row["stale"].as_array().context("a list")?;
-            ensure!(families.len() == 2, "{row}");
-            for family in families {
-                ensure!(family["long_lived"] == long_lived, "{row}");
-                ensure!(family["routes"].as_u64() >= Some(1), "{row}");
-            }
-        }
-        Ok(())
-    })
-}
-
-fn nothing_is_stale(running: &Running) -> Result<()> {
-    until("nothing is stale", CONVERGENCE, || {
-        for row in running.waypost.rows("peers")? {
-            ensure!(row["stale"] == Value::Array(vec![]), "{row}");
         }
         Ok(())
     })

@@ -10,7 +10,7 @@ use tests::{
 #[test]
 fn every_step_of_the_story_holds() -> Result<()> {
     scenario(|lab| {
-        let world = Overview::build(lab, 3, Cable::Straight)?;
+        let world = Overview::build(lab, 3, Cable::Switched)?;
         let mut narrator = Narrator::default();
         story::tell(&world, &mut narrator)?;
         narrator.all_held()

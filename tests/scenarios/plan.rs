@@ -1,55 +1,58 @@
-//! `waypost plan`, then `waypost reload`, on a live network: what the UPDATEs at the appliances say, and
-//! how `bpftool`'s dumps of the kernel's maps differ, is what the plan said, and nothing else.
+//! `waypost plan`, then `waypost reload`, on a live network: what the UPDATEs at the appliances say, how
+//! `bpftool`'s dumps of the kernel's maps differ, and how the rows of paths and of subnets do, is what
+//! the plan said, and nothing else; and all of it happens at once.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Debug,
-    net::IpAddr,
-    thread,
-    time::Duration,
+    collections::BTreeSet,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use ipnet::IpNet;
 use serde_json::Value;
 use tests::{
-    kernel_maps::{KernelMaps, Place, Way, dump},
-    lab::{Host, capture::Capture, packet::protocol},
-    network::{Cable, Nva, UPLINK},
+    Lab,
+    daemon::{Bird, Daemon, Frr, Policy},
+    kernel_maps::{KernelMaps, dump},
+    network::{Cable, Nva},
     overview::{INSTANCES, Overview, Running, firewall_peer},
-    scenario, until,
-    updates::{Told, told_by},
-    waypost::{Config, PATIENCE},
+    planned::{Watched, established, sessions},
+    scenario,
+    topology::{Kind, World, plan::member},
+    until,
+    updates::Told,
+    waypost::{
+        Config, PATIENCE, Waypost,
+        config::{Peering, RouteTable, UserRoute},
+    },
 };
 
-/// How long nobody may say anything more after all that was planned has happened.
-const SILENCE: Duration = Duration::from_secs(3);
+/// Within this a change is done, wherever it leads.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Changes of either kind that are timed.
+const CHANGES: u8 = 10;
 
 #[test]
 fn a_reload_sends_and_writes_exactly_what_the_plan_said() -> Result<()> {
     scenario(|lab| {
         let overview = Overview::build(lab, 2, Cable::Straight)?;
-        let running = overview.start()?;
+        let (mut watched, _daemons) = watched(&overview)?;
         let second = overview.start_firewall(1)?;
-        let mut config = running.waypost.config().clone();
-        let mut watched = Watched { overview, running };
+        let mut config = watched.waypost.config().clone();
         watched.quiet()?;
 
         // A new peer: what it would announce nobody knows.
-        config
-            .peers()
-            .push(firewall_peer(&watched.overview.firewalls[1]));
-        let plan = watched.running.waypost.plan(&config)?;
+        config.peers().push(firewall_peer(&overview.firewalls[1]));
+        let plan = watched.waypost.plan(&config)?;
         let added = sessions(&plan, "added")?;
         ensure!(
             added == BTreeSet::from(["fw2/1".into(), "fw2/2".into()]),
             "{plan}"
         );
         ensure!(plan["learned"] == Value::Array(vec![]), "{plan}");
-        watched.running.waypost.reload(config.clone())?;
-        watched
-            .running
-            .waypost
-            .established(&["sdwan", "fw", "fw2"])?;
+        watched.waypost.reload(config.clone())?;
+        watched.waypost.established(&["sdwan", "fw", "fw2"])?;
         watched.quiet()?;
 
         // A prefix of the network: the appliances are told, subnets deliver there.
@@ -95,8 +98,136 @@ fn a_reload_sends_and_writes_exactly_what_the_plan_said() -> Result<()> {
         ensure!(step.sent == 0, "{step:?}");
         drop(second);
 
-        let plan = watched.running.waypost.plan(&config)?;
+        let plan = watched.waypost.plan(&config)?;
         ensure!(plan["changes"] == Value::Array(vec![]), "{plan}");
+        Ok(())
+    })
+}
+
+#[test]
+fn changes_of_every_kind_do_what_the_plan_said() -> Result<()> {
+    scenario(|lab| {
+        let (mut watched, _daemons) = hub_and_spoke(lab)?;
+        let mut config = watched.waypost.config().clone();
+        watched.quiet()?;
+
+        let settings = &mut config.route_server[0].settings;
+        settings.insert("branch_to_branch".to_owned(), true.into());
+        let step = watched.plan_and_reload("branch_to_branch", config.clone())?;
+        ensure!(step.sent > 0 && step.written > 0, "{step:?}");
+
+        // The shorter path of the two appliances wins now, there and at every party.
+        let settings = &mut config.route_server[0].settings;
+        settings.insert("routing_preference".to_owned(), "as_path".into());
+        let step = watched.plan_and_reload("routing_preference", config.clone())?;
+        ensure!(step.sent > 0 && step.written > 0, "{step:?}");
+        ensure!(step.learned > 0 && step.effective > 0, "{step:?}");
+
+        // Two prefixes to two appliances and the gateway's member, twice; the spoke learns.
+        for (vnet, remote, transit) in [(0, "spoke", true), (1, "hub", false)] {
+            config.vnet[vnet].peering.push(Peering {
+                remote: remote.to_owned(),
+                allow_gateway_transit: transit,
+                use_remote_route_server: !transit,
+                ..Peering::default()
+            });
+        }
+        let step = watched.plan_and_reload("a peering", config.clone())?;
+        ensure!(step.sent == 2 * 3 * 2, "{step:?}");
+        ensure!(step.written > 0 && step.effective > 0, "{step:?}");
+
+        let address = config.route_server[0].peer[0].address;
+        config.route_table.push(RouteTable {
+            name: "through-nva1".to_owned(),
+            propagate_routes: vec!["express_route"].into(),
+            route: vec![UserRoute {
+                prefix: SHARED[0].parse()?,
+                next_hop_type: "virtual_appliance".to_owned(),
+                next_hop: Some(address),
+            }],
+        });
+        config.vnet[1].subnet[0].route_table = Some("through-nva1".to_owned());
+        let step = watched.plan_and_reload("a route table", config.clone())?;
+        ensure!(step.sent == 0 && step.effective > 0, "{step:?}");
+
+        // Attributes that others are sent, and three quarters of the flows.
+        let mut rule = toml::Table::new();
+        rule.insert("weight".to_owned(), 3.into());
+        rule.insert("med".to_owned(), 50.into());
+        let tags: toml::Value = vec!["65011:7", "large:65011:1:2"].into();
+        rule.insert("community_add".to_owned(), tags);
+        let mut map = toml::Table::new();
+        map.insert("name".to_owned(), "heavy".into());
+        map.insert("rule".to_owned(), vec![toml::Value::Table(rule)].into());
+        config.route_server[0].add("route_map", map);
+        let peers = config.peers();
+        peers[1] = peers[1].clone().set("route_map_in", "heavy");
+        let step = watched.plan_and_reload("a route map", config.clone())?;
+        ensure!(
+            step.sent > 0 && step.written > 0 && step.learned > 0,
+            "{step:?}"
+        );
+        let maps = dump(&watched.gw)?;
+        let uneven = maps.routes.values().any(|way| {
+            let buckets: BTreeSet<usize> = way.next_hops.values().copied().collect();
+            buckets.len() == 2 && buckets.first() < buckets.last()
+        });
+        ensure!(uneven, "no route is spread unevenly: {maps:?}");
+
+        let settings = &mut config.route_server[0].settings;
+        settings.insert("max_paths".to_owned(), 1.into());
+        let step = watched.plan_and_reload("max_paths", config.clone())?;
+        ensure!(step.sent == 0 && step.written > 0, "{step:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_change_reaches_appliances_and_maps_within_a_second() -> Result<()> {
+    scenario(|lab| {
+        let overview = Overview::build(lab, 1, Cable::Straight)?;
+        let (mut watched, (_site, mut sdwan, _firewall)) = watched(&overview)?;
+        let mut config = watched.waypost.config().clone();
+        let (mut reloads, mut updates) = (Vec::new(), Vec::new());
+        for number in 0..CHANGES {
+            watched.quiet()?;
+            let prefix: IpNet = format!("10.{}.0.0/16", 100 + number).parse()?;
+            config.network().prefixes.push(prefix);
+            let captures = watched.captures()?;
+            let start = Instant::now();
+            watched.waypost.reload(config.clone())?;
+            until("all are told, and the maps have it", PATIENCE, || {
+                let told = watched.told(&captures)?;
+                let has = |told: &&Vec<Told>| {
+                    let mut told = told.iter();
+                    told.any(|told| told.prefix == prefix && told.route.is_some())
+                };
+                let sessions = told.values().filter(has).count();
+                ensure!(sessions == 4, "{sessions} of 4 sessions: {told:?}");
+                let maps = dump(&watched.gw)?;
+                ensure!(holds(&maps, "vm1", Table::Own, prefix), "{maps:?}");
+                Ok(())
+            })?;
+            reloads.push(start.elapsed());
+
+            let prefix: IpNet = format!("172.16.{number}.0/24").parse()?;
+            let start = Instant::now();
+            sdwan.announce(prefix)?;
+            until("the maps have it", PATIENCE, || {
+                let maps = dump(&watched.gw)?;
+                ensure!(holds(&maps, "vm1", Table::Learned, prefix), "{maps:?}");
+                Ok(())
+            })?;
+            updates.push(start.elapsed());
+        }
+        for (what, times) in [
+            ("reload to UPDATEs and maps", reloads),
+            ("UPDATE to maps", updates),
+        ] {
+            println!("{what}: {times:?}");
+            let longest = times.iter().max().context("a change")?;
+            ensure!(*longest <= AT_ONCE, "{what}: {longest:?}");
+        }
         Ok(())
     })
 }
@@ -110,7 +241,7 @@ fn a_session_that_is_reset_comes_back_with_its_routes_and_only_it() -> Result<()
         let peers = config.peers();
         peers[0] = peers[0].clone().set("hold_time", 30);
         let before = dump(&overview.gw)?;
-        let counts = established(&running)?;
+        let counts = established(&running.waypost)?;
 
         let plan = running.waypost.plan(&config)?;
         let reset = sessions(&plan, "reset")?;
@@ -123,14 +254,14 @@ fn a_session_that_is_reset_comes_back_with_its_routes_and_only_it() -> Result<()
         for list in ["learned", "advertised", "effective"] {
             ensure!(plan[list] == Value::Array(vec![]), "{list}: {plan}");
         }
-        ensure!(established(&running)? == counts && dump(&overview.gw)? == before);
+        ensure!(established(&running.waypost)? == counts && dump(&overview.gw)? == before);
 
         running.waypost.reload(config)?;
         until(
             "both sessions are back and nothing else has changed",
             PATIENCE,
             || {
-                let now = established(&running)?;
+                let now = established(&running.waypost)?;
                 for (session, count) in &counts {
                     let expected = count + u64::from(reset.contains(session));
                     let found = now.get(session);
@@ -195,259 +326,91 @@ fn a_plan_tells_faults_as_check_does_and_whether_anything_would_change() -> Resu
     })
 }
 
-struct Watched {
-    overview: Overview,
-    running: Running,
+/// What both appliances and the gateway announce in the second world.
+const SHARED: [&str; 2] = ["10.100.0.0/16", "fd00:100::/48"];
+
+/// The overview with its daemons, of which plans are asked.
+fn watched(overview: &Overview) -> Result<(Watched, (Bird, Bird, Frr))> {
+    let Running {
+        waypost,
+        site,
+        sdwan,
+        firewall,
+    } = overview.start()?;
+    let firewalls = overview.firewalls.iter().map(Nva::host);
+    let hosts = [overview.sdwan.host()].into_iter().chain(firewalls);
+    let mut instances = Vec::new();
+    for [ipv4, ipv6] in INSTANCES {
+        instances.push([ipv4.parse()?, ipv6.parse()?]);
+    }
+    let watched = Watched {
+        gw: overview.gw.clone(),
+        speakers: hosts
+            .map(|host| (host.name().to_owned(), host.clone()))
+            .collect(),
+        instances: [instances[0], instances[1]],
+        waypost,
+    };
+    Ok((watched, (site, sdwan, firewall)))
 }
 
-/// How much a plan announced, all of which happened.
-#[derive(Debug)]
-struct Step {
-    sent: usize,
-    written: usize,
-}
-
-/// An UPDATE's route to a session, `PEER/INSTANCE`, as text.
-type Sent = BTreeMap<String, BTreeSet<String>>;
-
-impl Watched {
-    /// Plans, looks that nothing has happened, reloads, and looks that exactly the plan has.
-    fn plan_and_reload(&mut self, what: &str, config: Config) -> Result<Step> {
-        let Self { overview, running } = self;
-        let before = dump(&overview.gw)?;
-        let counts = established(running)?;
-        let appliances: Vec<(&str, &Host)> = [("sdwan", overview.sdwan.host())]
-            .into_iter()
-            .chain(
-                ["fw", "fw2"]
-                    .into_iter()
-                    .zip(overview.firewalls.iter().map(Nva::host)),
-            )
-            .collect();
-        let mut captures = Vec::new();
-        for (name, host) in appliances {
-            let is_tcp = |packet: &tests::lab::Packet| packet.protocol == protocol::TCP;
-            captures.push((name, Capture::of(host, &[UPLINK], is_tcp)?));
+/// A hub with two appliances and an ExpressRoute gateway, all of which announce the same by paths of
+/// their own, and a spoke that is not peered with it.
+fn hub_and_spoke(lab: &Lab) -> Result<(Watched, Vec<Bird>)> {
+    let mut world = World::new(lab)?;
+    let (hub, spoke) = (world.network("hub", 1)?, world.network("spoke", 2)?);
+    let server = world.route_server(&hub, "rs1")?;
+    let nva_subnet = world.subnet(&hub, "nva", 10)?;
+    let gateway_subnet = world.subnet(&hub, "GatewaySubnet", 3)?;
+    for (network, name) in [(&hub, "vm1"), (&spoke, "vm2")] {
+        let apps = world.subnet(network, "apps", 1)?;
+        world.vm(&apps, 4, name)?;
+    }
+    let nva1 = world.appliance(&nva_subnet, 4, "nva1", &[&server])?;
+    let nva2 = world.appliance(&nva_subnet, 5, "nva2", &[&server])?;
+    let er = world.appliance(&gateway_subnet, 4, "er", &[&server])?;
+    world.peer(&server, &nva1, 65010)?;
+    world.peer(&server, &nva2, 65011)?;
+    world.gateway(&server, "er", Kind::ExpressRoute, &[&er], 65050)?;
+    let waypost = Waypost::start(&world.gw, world.config.clone())?;
+    let mut daemons = Vec::new();
+    let mut speakers = Vec::new();
+    let member = member("er", er.address());
+    for (appliance, asn, peer, prepended) in [
+        (&nva1, 65010, "nva1", 0),
+        (&nva2, 65011, "nva2", 0),
+        (&er, 65050, member.as_str(), 2),
+    ] {
+        let mut speaker = appliance.speaker(asn)?;
+        for prefix in SHARED {
+            speaker.announce.push(prefix.parse()?);
         }
-        let plan = running.waypost.plan(&config)?;
-        thread::sleep(SILENCE);
-        ensure!(
-            sent(&captures)?.is_empty(),
-            "{what}: the plan has sent something"
-        );
-        ensure!(
-            dump(&overview.gw)? == before,
-            "{what}: the plan has written something"
-        );
-
-        let file = running.waypost.planned(&config)?;
-        println!(
-            "{}",
-            running.waypost.ask(&format!("plan {}", file.display()))?
-        );
-        let gone = sessions(&plan, "removed")?;
-        let (planned_sent, planned_maps) = (planned_updates(&plan)?, planned_maps(&before, &plan)?);
-        running.waypost.reload(config)?;
-        until(
-            &format!("{what}: what was planned happens"),
-            PATIENCE,
-            || {
-                let now = dump(&overview.gw)?;
-                ensure!(
-                    now == planned_maps,
-                    "maps: {}",
-                    difference(&planned_maps, &now)
-                );
-                let sent = sent(&captures)?;
-                ensure!(
-                    sent == planned_sent,
-                    "sent {sent:?}, planned {planned_sent:?}"
-                );
-                Ok(())
-            },
-        )?;
-        thread::sleep(SILENCE);
-        ensure!(
-            sent(&captures)? == planned_sent,
-            "{what}: more was sent than planned"
-        );
-        ensure!(
-            dump(&overview.gw)? == planned_maps,
-            "{what}: more was written than planned"
-        );
-        let mut counts = counts;
-        counts.retain(|session, _| !gone.contains(session));
-        ensure!(
-            established(running)? == counts,
-            "{what}: a session was reset"
-        );
-        let written = plan["forwarding"]["routes"].as_array().map_or(0, Vec::len);
-        let sent = planned_sent.values().map(BTreeSet::len).sum();
-        println!("{what}: {sent} routes in UPDATEs and {written} in the maps, as planned");
-        Ok(Step { sent, written })
+        appliance.set_policy(&mut speaker, &server, &Policy::prepended(prepended));
+        daemons.push(Bird::start(appliance.host(), speaker)?);
+        speakers.push((peer.to_owned(), appliance.host().clone()));
     }
-
-    /// Waits until nobody has told anything for a while.
-    fn quiet(&self) -> Result<()> {
-        until("the network is quiet", PATIENCE, || {
-            let before = (
-                self.running.waypost.rows("advertised")?,
-                dump(&self.overview.gw)?,
-            );
-            thread::sleep(SILENCE);
-            let now = (
-                self.running.waypost.rows("advertised")?,
-                dump(&self.overview.gw)?,
-            );
-            ensure!(before == now, "not yet");
-            Ok(())
-        })
-    }
-}
-
-/// The routes of UPDATEs from the instances, as captured at the appliances.
-fn sent(captures: &[(&str, Capture)]) -> Result<Sent> {
-    let mut sent = Sent::new();
-    for (name, capture) in captures {
-        for (number, addresses) in (1..).zip(INSTANCES) {
-            let from: Vec<IpAddr> = vec![addresses[0].parse()?, addresses[1].parse()?];
-            let told = told_by(&capture.packets(), &from)?;
-            let routes: BTreeSet<String> = told.into_values().flatten().map(text).collect();
-            if !routes.is_empty() {
-                sent.insert(format!("{name}/{number}"), routes);
-            }
-        }
-    }
-    Ok(sent)
-}
-
-fn text(told: Told) -> String {
-    match told.route {
-        Some((path, next_hop)) => format!("{} path {path} via {next_hop}", told.prefix),
-        None => format!("{} withdrawn", told.prefix),
-    }
-}
-
-/// The same as planned.
-fn planned_updates(plan: &Value) -> Result<Sent> {
-    let mut sent = Sent::new();
-    for change in list(&plan["advertised"])? {
-        let row = match &change["after"] {
-            Value::Null => &change["before"],
-            row => row,
-        };
-        let word = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
-        let (prefix, path, next_hop) = (word("prefix"), word("as_path"), word("next_hop"));
-        let told = match &change["after"] {
-            Value::Null => format!("{prefix} withdrawn"),
-            _ => format!("{prefix} path {path} via {next_hop}"),
-        };
-        let session = format!("{}/{}", word("peer"), row["instance"]);
-        sent.entry(session).or_default().insert(told);
-    }
-    Ok(sent)
-}
-
-/// What they are to hold once the plan has been carried out.
-fn planned_maps(before: &KernelMaps, plan: &Value) -> Result<KernelMaps> {
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let way = |way: &Value| -> Result<Way> {
-        let names = way["next_hops"].as_array().context("next hops")?;
-        Ok(Way {
-            next_hops: names.iter().map(word).collect(),
-            precedence: word(&way["precedence"]),
-            overriding: way["overriding"].as_bool().context("overriding")?,
-        })
+    waypost.established(&["nva1", "nva2", &member])?;
+    let watched = Watched {
+        gw: world.gw.clone(),
+        speakers,
+        instances: server.instances,
+        waypost,
     };
-    let place = |place: &Value| {
-        Ok(Place {
-            vnet: word(&place["vnet"]),
-            own_table: word(&place["own_table"]),
-            learned_table: place["learned_table"].as_str().map(str::to_owned),
-        })
-    };
-    let mut maps = before.clone();
-    for route in list(&plan["forwarding"]["routes"])? {
-        let key = (word(&route["table"]), word(&route["prefix"]));
-        change(&mut maps.routes, key, route, way)?;
-    }
-    for port in list(&plan["forwarding"]["ports"])? {
-        change(&mut maps.ports, word(&port["interface"]), port, place)?;
-    }
-    Ok(maps)
+    Ok((watched, daemons))
 }
 
-/// Changes an element as planned, which is now as the plan says.
-fn change<K: Ord, V: PartialEq + Debug>(
-    map: &mut BTreeMap<K, V>,
-    key: K,
-    planned: &Value,
-    read: impl Fn(&Value) -> Result<V>,
-) -> Result<()> {
-    let side = |name: &str| match &planned[name] {
-        Value::Null => Ok(None),
-        some => read(some).map(Some),
-    };
-    let found = map.get(&key);
-    ensure!(found == side("before")?.as_ref(), "{planned}: {found:?}");
-    match side("after")? {
-        Some(after) => map.insert(key, after),
-        None => map.remove(&key),
-    };
-    Ok(())
+/// One of the two tables that a port's packets meet.
+#[derive(Clone, Copy)]
+enum Table {
+    Own,
+    Learned,
 }
 
-fn list(value: &Value) -> Result<&Vec<Value>> {
-    value.as_array().context("a list")
-}
-
-fn difference(planned: &KernelMaps, now: &KernelMaps) -> String {
-    format!(
-        "routes {}; ports {}",
-        differing(&planned.routes, &now.routes),
-        differing(&planned.ports, &now.ports)
-    )
-}
-
-fn differing<K: Ord + Debug, V: PartialEq + Debug>(
-    planned: &BTreeMap<K, V>,
-    now: &BTreeMap<K, V>,
-) -> String {
-    let missing = planned
-        .iter()
-        .filter(|(key, way)| now.get(*key) != Some(way));
-    let more = now
-        .iter()
-        .filter(|(key, way)| planned.get(*key) != Some(way));
-    let (missing, more): (Vec<_>, Vec<_>) = (missing.collect(), more.collect());
-    format!("planned and not there: {missing:?}; there and not planned: {more:?}")
-}
-
-/// The sessions of which a plan says this, as `PEER/INSTANCE`.
-fn sessions(plan: &Value, change: &str) -> Result<BTreeSet<String>> {
-    let sessions = list(&plan["sessions"])?
-        .iter()
-        .filter(|session| session["change"] == change);
-    let name = |it: &Value| {
-        format!(
-            "{}/{}",
-            it["peer"].as_str().unwrap_or_default(),
-            it["instance"]
-        )
-    };
-    Ok(sessions.map(name).collect())
-}
-
-/// How often each session has become established.
-fn established(running: &Running) -> Result<BTreeMap<String, u64>> {
-    let rows = running.waypost.rows("peers")?;
-    let rows = rows.iter().map(|row| {
-        let name = format!(
-            "{}/{}",
-            row["peer"].as_str().unwrap_or_default(),
-            row["instance"]
-        );
-        (name, row["established_count"].as_u64().unwrap_or_default())
+/// Whether a table of a port has a route of this prefix.
+fn holds(maps: &KernelMaps, port: &str, which: Table, prefix: IpNet) -> bool {
+    let table = maps.ports.get(port).and_then(|place| match which {
+        Table::Own => Some(place.own_table.clone()),
+        Table::Learned => place.learned_table.clone(),
     });
-    Ok(rows.collect())
+    table.is_some_and(|table| maps.routes.contains_key(&(table, prefix.to_string())))
 }

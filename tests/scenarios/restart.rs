@@ -30,13 +30,11 @@ fn after_sigterm_the_appliances_keep_what_they_were_told_and_forwarding_goes_on(
         let status = running.waypost.process().stop(PATIENCE)?;
         ensure!(status.success(), "{status}");
         appliances_wait(&running)?;
-        traffic.stream().flows_on("packets flow without a daemon")?;
+        traffic.flows_on("packets flow without a daemon")?;
         keep_what_they_were_told(&running)?;
 
         running.waypost.start_again()?;
-        traffic
-            .stream()
-            .flows_on("packets flow while routes are stale")?;
+        traffic.flows_on("packets flow while routes are stale")?;
         running.waypost.established(&["sdwan", "fw"])?;
         let instances = [instance(1)?, instance(2)?];
         running.sdwan.established(&instances, PATIENCE)?;
@@ -56,7 +54,7 @@ fn kill_9_stops_nothing() -> Result<()> {
         for _ in 0..3 {
             running.waypost.process().kill()?;
             appliances_wait(&running)?;
-            traffic.stream().flows_on("packets flow without a daemon")?;
+            traffic.flows_on("packets flow without a daemon")?;
             keep_what_they_were_told(&running)?;
             running.waypost.start_again()?;
             running.waypost.established(&["sdwan", "fw"])?;

@@ -63,7 +63,7 @@ fn an_inbound_map_filters_prefers_and_aggregates_what_bird_announces() -> Result
             .waypost
             .rows(&format!("learned --peer fw2 --prefix {}", LABS[2]))?;
         ensure!(
-            preferred.iter().all(|row| row["local_pref"] == 200),
+            preferred.len() == 2 && preferred.iter().all(|row| row["local_pref"] == 200),
             "{preferred:?}"
         );
 

@@ -16,6 +16,9 @@ use serde_json::Value;
 
 use crate::{lab::Host, waypost::pins};
 
+/// Numbers of buckets by next hop.
+pub type Shares = BTreeMap<String, usize>;
+
 /// Where packets to a prefix go in a table, and which tables a port's packets meet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelMaps {
@@ -28,8 +31,9 @@ pub struct KernelMaps {
 /// A route's group and weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
-    /// Names of the next hops that have a bucket of the group, for example `via hub 10.1.10.4`.
-    pub next_hops: BTreeSet<String>,
+    /// The next hops that have buckets of the group, by name, for example `via hub 10.1.10.4`, and how
+    /// many.
+    pub next_hops: Shares,
     /// `system`, `learned` or `user_defined`.
     pub precedence: String,
     /// Beats learned routes of any length.
@@ -52,9 +56,10 @@ pub fn dump(gateway: &Host) -> Result<KernelMaps> {
     let pinned = pins(Path::new("/sys/fs/bpf/waypost"))?;
     let reader = Reader { gateway, pinned };
     let names = reader.names()?;
-    let ways = reader.ways(&names)?;
+    let routes = reader.routes()?;
+    let ways = reader.ways(&names, &routes)?;
     let mut maps = KernelMaps::default();
-    for entry in reader.routes()? {
+    for entry in routes {
         let key = &entry["key"];
         let table = names.of("table", &key["data"]["table"])?;
         let way = ways
@@ -160,21 +165,25 @@ impl Reader<'_> {
     }
 
     /// The next hops of each group that a route takes.
-    fn ways(&self, names: &Names) -> Result<BTreeMap<u64, BTreeSet<String>>> {
-        let groups = self.routes()?;
-        let groups: BTreeSet<u64> = groups
+    fn ways(&self, names: &Names, routes: &[Value]) -> Result<BTreeMap<u64, Shares>> {
+        let groups: BTreeSet<u64> = routes
             .iter()
             .map(|entry| number(&entry["value"]["group"]))
             .collect::<Result<_>>()?;
         let mut ways = BTreeMap::new();
         for (group, value) in self.some("groups", &groups)? {
             let first = number(&value["first_bucket"])?;
+            if first == 0 {
+                // No group was ever written here, or it has no member: its packets are dropped.
+                ways.insert(group, Shares::new());
+                continue;
+            }
             let buckets = (first..=first + number(&value["mask"])?).collect();
-            let next_hops = self
-                .some("buckets", &buckets)?
-                .into_values()
-                .map(|bucket| names.of("next_hop", &bucket["primary"]).cloned())
-                .collect::<Result<_>>()?;
+            let mut next_hops = Shares::new();
+            for bucket in self.some("buckets", &buckets)?.into_values() {
+                let name = names.of("next_hop", &bucket["primary"])?.clone();
+                *next_hops.entry(name).or_default() += 1;
+            }
             ways.insert(group, next_hops);
         }
         Ok(ways)

@@ -26,6 +26,7 @@
 //! - [`interop`]: what every BGP daemon must be able to do with Waypost.
 //! - [`mod@bench`]: the form that all benchmarks report in.
 //! - [`kernel_maps`]: what the kernel's maps hold, read with `bpftool`.
+//! - [`planned`]: whether what `waypost plan` says is what `waypost reload` does.
 //! - [`topology`]: worlds of many networks, and the topologies told as stories.
 //! - [`undisturbed`]: proof that an event left traffic and other sessions alone.
 //! - [`updates`]: what captured packets say that a BGP session was told.
@@ -40,6 +41,7 @@ pub mod kernel_maps;
 pub mod lab;
 pub mod network;
 pub mod overview;
+pub mod planned;
 pub mod topology;
 pub mod undisturbed;
 pub mod updates;

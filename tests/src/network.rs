@@ -177,12 +177,29 @@ impl Nva {
     ) -> Result<Self> {
         let vm = join(lab, gateway_host, name, addresses, gateways, cable)?;
         vm.host.forward(true)?;
+        let nva = Self { vm };
+        nva.knows(servers)?;
+        Ok(nva)
+    }
+
+    /// It speaks again after its own end of the cable was down: the kernel took its IPv6 address and
+    /// its routes. These are the subnets of route servers that it knows how to reach.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn wake(&self, servers: &[[IpNet; 2]]) -> Result<()> {
+        self.vm.link.up()?;
+        self.vm.configure_machine_side()?;
+        self.knows(servers)
+    }
+
+    fn knows(&self, servers: &[[IpNet; 2]]) -> Result<()> {
         for server in servers {
-            for (prefix, gateway) in server.iter().zip(vm.gateways) {
-                vm.host.route(*prefix, gateway, UPLINK)?;
+            for (prefix, gateway) in server.iter().zip(self.vm.gateways) {
+                self.vm.host.route(*prefix, gateway, UPLINK)?;
             }
         }
-        Ok(Self { vm })
+        Ok(())
     }
 
     /// The machine.

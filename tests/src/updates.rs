@@ -5,7 +5,7 @@
 //! four octets and no path identifiers, which is what the scenarios agree on.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -22,8 +22,25 @@ const BGP: u16 = 179;
 pub struct Told {
     /// Prefix.
     pub prefix: IpNet,
-    /// AS path and next hop; `None`: withdrawn.
-    pub route: Option<(String, IpAddr)>,
+    /// `None`: withdrawn.
+    pub route: Option<Announced>,
+}
+
+/// How a route was announced.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Announced {
+    /// AS path, ASNs separated by blanks.
+    pub as_path: String,
+    /// NEXT_HOP.
+    pub next_hop: IpAddr,
+    /// `igp`, `egp` or `incomplete`.
+    pub origin: String,
+    /// MED.
+    pub med: Option<u32>,
+    /// LOCAL_PREF.
+    pub local_pref: Option<u32>,
+    /// Communities as Waypost writes them: `65535:0`, `large:1:2:3`, `ext:0x…`.
+    pub communities: BTreeSet<String>,
 }
 
 /// What all BGP speakers at these addresses told, by their address.
@@ -107,7 +124,8 @@ fn read_update(message: &[u8], routes: &mut Vec<Told>) -> Option<()> {
     let (withdrawn, rest) = counted(message)?;
     let (mut attributes, announced) = counted(rest)?;
     let mut path = String::new();
-    let mut next_hop = None;
+    let (mut origin, mut communities) = (String::new(), BTreeSet::new());
+    let (mut next_hop, mut med, mut local_pref) = (None, None, None);
     let mut reached = Vec::new();
     let withdraw = |prefix| Told {
         prefix,
@@ -124,10 +142,36 @@ fn read_update(message: &[u8], routes: &mut Vec<Told>) -> Option<()> {
         };
         attributes = rest;
         match kind {
+            1 => {
+                let words = ["igp", "egp", "incomplete"];
+                let word = words.get(usize::from(*value.first()?))?;
+                origin = (*word).to_owned();
+            }
             2 => path = as_path(value)?,
             3 => {
                 let octets = <[u8; 4]>::try_from(value).ok()?;
                 next_hop = Some(IpAddr::from(octets));
+            }
+            4 => med = Some(u32::from_be_bytes(value.try_into().ok()?)),
+            5 => local_pref = Some(u32::from_be_bytes(value.try_into().ok()?)),
+            8 => {
+                communities.extend(value.chunks_exact(4).map(|octets| {
+                    let [high, low] = [&octets[..2], &octets[2..]].map(number);
+                    format!("{high}:{low}")
+                }));
+            }
+            16 => {
+                let eights = value.chunks_exact(8);
+                communities.extend(eights.map(|octets| format!("ext:0x{:016x}", number(octets))));
+            }
+            32 => {
+                communities.extend(value.chunks_exact(12).map(|octets| {
+                    let parts: Vec<String> = octets
+                        .chunks_exact(4)
+                        .map(|part| number(part).to_string())
+                        .collect();
+                    format!("large:{}", parts.join(":"))
+                }));
             }
             14 => {
                 let is_v6 = value.get(..2)? == [0, 2];
@@ -150,7 +194,14 @@ fn read_update(message: &[u8], routes: &mut Vec<Told>) -> Option<()> {
     for (prefixes, next_hop) in reached {
         routes.extend(prefixes.into_iter().map(|prefix| Told {
             prefix,
-            route: Some((path.clone(), next_hop)),
+            route: Some(Announced {
+                as_path: path.clone(),
+                next_hop,
+                origin: origin.clone(),
+                med,
+                local_pref,
+                communities: communities.clone(),
+            }),
         }));
     }
     Some(())
@@ -160,6 +211,12 @@ fn read_update(message: &[u8], routes: &mut Vec<Told>) -> Option<()> {
 fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
+
+/// Octets, the most significant one first.
+fn number(octets: &[u8]) -> u64 {
+    let add = |number: u64, octet: &u8| number << 8 | u64::from(*octet);
+    octets.iter().fold(0, add)
 }
 
 fn as_path(mut bytes: &[u8]) -> Option<String> {
@@ -199,10 +256,15 @@ mod tests {
     fn routes_of_both_families_are_read_and_segments_sent_twice_count_once() -> Result<()> {
         let body: &[u8] = &[
             0, 2, 8, 9, // withdrawn: 9.0.0.0/8
-            0, 59, // attributes
+            0, 0, // length of the attributes, see below
             0x40, 1, 1, 0, // ORIGIN
             0x40, 2, 10, 2, 2, 0, 0, 0xff, 0xeb, 0, 0, 0xfd, 0xf2, // AS_PATH
             0x40, 3, 4, 10, 1, 255, 4, // NEXT_HOP
+            0x80, 4, 4, 0, 0, 0, 7, // MED
+            0x40, 5, 4, 0, 0, 0, 200, // LOCAL_PREF
+            0xc0, 8, 4, 0xff, 0xff, 0, 0, // COMMUNITIES
+            0xc0, 16, 8, 0, 2, 0xfd, 0xe8, 0, 0, 0, 100, // EXTENDED COMMUNITIES
+            0xc0, 32, 12, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, // LARGE_COMMUNITY
             0x90, 14, 0, 28, 0, 2, 1, 16, // MP_REACH_NLRI
             0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 48, 0xfd, 0, 2, 0x50, 0, 0,
             0, // next: two octets are missing
@@ -232,15 +294,26 @@ mod tests {
             .iter()
             .map(|told| match &told.route {
                 None => format!("-{}", told.prefix),
-                Some((path, next_hop)) => format!("{} {path} {next_hop}", told.prefix),
+                Some(route) => format!(
+                    "{} {} {} {} {:?} {:?} {:?}",
+                    told.prefix,
+                    route.as_path,
+                    route.next_hop,
+                    route.origin,
+                    route.med,
+                    route.local_pref,
+                    route.communities,
+                ),
             })
             .collect();
+        let rest =
+            "igp Some(7) Some(200) {\"65535:0\", \"ext:0x0002fde800000064\", \"large:1:2:3\"}";
         assert_eq!(
             told,
             [
-                "-9.0.0.0/8",
-                "fd00:250::/48 65515 65010 fd00:1::4",
-                "10.3.0.0/16 65515 65010 10.1.255.4",
+                "-9.0.0.0/8".to_owned(),
+                format!("fd00:250::/48 65515 65010 fd00:1::4 {rest}"),
+                format!("10.3.0.0/16 65515 65010 10.1.255.4 {rest}"),
             ]
         );
         assert!(stream.take(&segment(1 << 20, &message)).is_err(), "a gap");

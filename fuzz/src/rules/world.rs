@@ -373,9 +373,11 @@ impl World {
         }
         rows.extend(learned.iter().map(|row| format!("{row:?}")));
         for (vnet, subnet) in self.vnets.subnets() {
-            // Of other route servers than the network's it takes nothing.
-            let effective = self.vnets.effective_routes(vnet, subnet, &learned);
-            rows.extend(effective.iter().map(|row| format!("{row:?}")));
+            for group in self.vnets.port_groups(vnet, subnet) {
+                // Of other route servers than the network's it takes nothing.
+                let effective = self.vnets.effective_routes(&group, &learned);
+                rows.extend(effective.iter().map(|row| format!("{row:?}")));
+            }
         }
         rows.sort();
         rows

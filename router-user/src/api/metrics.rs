@@ -122,7 +122,8 @@ impl Metrics {
         );
         self.counter(
             "newcomers_refused",
-            "Connections refused because there were as many dynamic peers as may be",
+            "Connections refused because there were as many dynamic peers as may be, or no section has their \
+             address any longer",
             servers
                 .iter()
                 .map(|server| (of(&server.name), server.newcomers_refused)),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::types::{AdvertisedRow, EffectiveRow, FibRoute, LearnedRow, PeerRow, ReceivedRow};
+use super::types::{EffectiveRow, FibRoute, PeerRow};
 
 /// Which peers, received, learned or advertised routes. What is `None` is not filtered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,33 +163,6 @@ impl RouteFilter {
             && self.peer.as_deref().is_none_or(|peer| {
                 peer == row.peer.as_str() || peer.parse() == Ok::<IpAddr, _>(row.address)
             })
-    }
-
-    /// Whether a learned route is wanted; `peer` is a name here.
-    #[must_use]
-    pub fn takes_learned(&self, row: &LearnedRow) -> bool {
-        wanted(&self.route_server, row.route_server.as_str())
-            && self.takes_instance(row.instance)
-            && wanted(&self.peer, row.peer.as_str())
-            && takes_prefix(self.prefix, self.longer, row.prefix)
-    }
-
-    /// Whether a received path is wanted; `peer` is a name here.
-    #[must_use]
-    pub fn takes_received(&self, row: &ReceivedRow) -> bool {
-        wanted(&self.route_server, row.route_server.as_str())
-            && self.takes_instance(row.instance)
-            && wanted(&self.peer, row.peer.as_str())
-            && takes_prefix(self.prefix, self.longer, row.prefix)
-    }
-
-    /// Whether an advertised route is wanted; `peer` is a name here.
-    #[must_use]
-    pub fn takes_advertised(&self, row: &AdvertisedRow) -> bool {
-        wanted(&self.route_server, row.route_server.as_str())
-            && self.takes_instance(row.instance)
-            && wanted(&self.peer, row.peer.as_str())
-            && takes_prefix(self.prefix, self.longer, row.prefix)
     }
 
     fn takes_instance(&self, instance: u8) -> bool {

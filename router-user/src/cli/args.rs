@@ -90,7 +90,8 @@ pub(super) enum Command {
     ///
     /// Which route is used, who announced it, why it won, which group of next hops it names, and by
     /// which port they are reached. With --from, --protocol and ports also which member of an ECMP
-    /// group this flow takes.
+    /// group this flow takes, and whether it is dropped on its way. Where ports of a subnet see
+    /// different routes (gateways'), --from or --port says which is meant.
     #[command(
         after_long_help = "Example:\n  waypost explain --subnet apps --to 198.51.100.10 --from 10.1.1.4 \\\n      --protocol tcp --source-port 40000 --destination-port 443"
     )]
@@ -337,6 +338,9 @@ pub(super) struct ExplainArguments {
     /// Destination address.
     #[arg(long, value_name = "ADDRESS")]
     to: IpAddr,
+    /// Port (interface) of the subnet that the packet comes through [default: the one that has --from].
+    #[arg(long, value_name = "INTERFACE")]
+    port: Option<String>,
     /// Source address.
     #[arg(long, value_name = "ADDRESS")]
     from: Option<IpAddr>,
@@ -451,6 +455,7 @@ impl ExplainArguments {
         ExplainQuery {
             subnet: self.subnet.clone(),
             to: self.to,
+            port: self.port.clone(),
             from: self.from,
             protocol: self.protocol.clone(),
             source_port: self.source_port,

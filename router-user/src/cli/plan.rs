@@ -2,21 +2,22 @@
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::Context as _;
-
 use super::{
     args::PlanArguments,
     output::print_as,
     table::{count, render},
 };
-use crate::api::{
-    client::Client,
-    query::PlanOrder,
-    types::{
-        AdvertisedRow, EffectiveRow, LearnedRow, Plan, PlannedAdvertised, PlannedEffective,
-        PlannedForwarding, PlannedLearned, PlannedPlace, PlannedPort, PlannedRoute, PlannedSession,
-        PlannedWay,
+use crate::{
+    api::{
+        client::Client,
+        query::PlanOrder,
+        types::{
+            AdvertisedRow, EffectiveRow, LearnedRow, Plan, PlannedAdvertised, PlannedEffective,
+            PlannedForwarding, PlannedLearned, PlannedPlace, PlannedPort, PlannedRoute,
+            PlannedSession, PlannedWay,
+        },
     },
+    config,
 };
 
 /// Rows of a list that are shown unless all are wanted.
@@ -41,11 +42,9 @@ pub(super) async fn plan(client: &Client, asked: &PlanArguments) -> anyhow::Resu
 
 fn order(file: &Path) -> anyhow::Result<PlanOrder> {
     let name = file.display();
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read {name}; check the path and its permissions"))?;
     Ok(PlanOrder {
         file: name.to_string(),
-        text,
+        text: config::read(file)?,
     })
 }
 
@@ -150,8 +149,21 @@ fn advertised(routes: &[PlannedAdvertised], shown: usize) -> String {
 
 fn announcement(row: &AdvertisedRow) -> String {
     let mut words = way_there(&row.next_hop.to_string(), &row.as_path);
+    words.extend((row.origin != "igp").then(|| format!("origin {}", row.origin)));
+    words.extend(row.local_pref.map(|value| format!("local_pref {value}")));
     words.extend(row.med.map(|value| format!("med {value}")));
     words.extend(row.communities.iter().cloned());
+    let aggregator = row.aggregator.as_ref();
+    words.extend(aggregator.map(|aggregator| format!("aggregator {aggregator}")));
+    words.extend(row.atomic_aggregate.then(|| "atomic_aggregate".to_owned()));
+    let originator = row.originator_id;
+    words.extend(originator.map(|address| format!("originator_id {address}")));
+    if !row.cluster_list.is_empty() {
+        words.push(format!("cluster_list {}", row.cluster_list.join(" ")));
+    }
+    let asn = row.only_to_customer;
+    words.extend(asn.map(|asn| format!("only_to_customer {asn}")));
+    words.extend(row.unknown.iter().cloned());
     words.push(match row.from.as_str() {
         "originated" => "originated".to_owned(),
         from => format!("from {from}"),

@@ -8,7 +8,7 @@ use crate::api::types::{
     LearnedRow, PeerRow, ReceivedRow, RouteServerStatus, Stale, StaleRoutes,
 };
 use crate::bgp::State;
-use crate::names::RouteServerName;
+use crate::names::{RouteServerName, VnetName};
 
 /// Sessions.
 pub(super) fn peers(rows: &[PeerRow]) -> String {
@@ -218,32 +218,29 @@ fn render_with_server(
     render(&columns, &[], rows)
 }
 
-/// Advertised routes.
+/// Advertised routes, with LOCAL_PREF where a session of them has it.
 pub(super) fn advertised(rows: &[AdvertisedRow]) -> String {
-    let columns = [
-        "PEER",
-        "INSTANCE",
-        "PREFIX",
-        "NEXT HOP",
-        "AS PATH",
-        "MED",
-        "COMMUNITIES",
-        "FROM",
-    ];
+    let local_pref = rows.iter().any(|row| row.local_pref.is_some());
+    let number = |value: Option<u32>| value.map_or_else(dash, |value| value.to_string());
+    let first = ["PEER", "INSTANCE", "PREFIX", "NEXT HOP", "AS PATH", "MED"];
+    let last = ["COMMUNITIES", "FROM"];
+    let columns = first.into_iter().chain(local_pref.then_some("LOCAL_PREF"));
+    let columns: Vec<_> = columns.chain(last).collect();
     render(
         &columns,
         &[],
         rows.iter().map(|row| {
-            vec![
+            let mut cells = vec![
                 row.peer.to_string(),
                 row.instance.to_string(),
                 with_id(row.prefix, row.path_id),
                 row.next_hop.to_string(),
                 row.as_path.clone(),
-                row.med.map_or_else(dash, |med| med.to_string()),
-                row.communities.join(" "),
-                row.from.clone(),
-            ]
+                number(row.med),
+            ];
+            cells.extend(local_pref.then(|| number(row.local_pref)));
+            cells.extend([row.communities.join(" "), row.from.clone()]);
+            cells
         }),
     )
 }
@@ -266,7 +263,10 @@ pub(super) fn effective(rows: &[EffectiveRow]) -> String {
         &[],
         rows.iter().map(|row| {
             vec![
-                format!("{}/{}", row.vnet, row.subnet),
+                match &row.ports {
+                    Some(ports) => format!("{}/{} ({ports})", row.vnet, row.subnet),
+                    None => format!("{}/{}", row.vnet, row.subnet),
+                },
                 row.source.clone(),
                 row.state.clone(),
                 row.prefix.to_string(),
@@ -423,6 +423,7 @@ fn fib_routes(routes: &[FibRoute]) -> String {
         "GROUP",
         "FROM",
         "OVERRIDING",
+        "LOCAL",
         "STALE",
     ];
     render(
@@ -436,6 +437,7 @@ fn fib_routes(routes: &[FibRoute]) -> String {
                 route.group.to_string(),
                 format!("{:?}", route.precedence),
                 yes_no(route.overriding),
+                yes_no(route.local),
                 yes_no(route.stale),
             ]
         }),
@@ -471,6 +473,8 @@ fn fib_ports(ports: &[FibPort]) -> String {
         "NETWORK",
         "OWN TABLE",
         "LEARNED TABLE",
+        "FORWARDS",
+        "RESTRICTED",
         "XDP",
     ];
     render(
@@ -485,6 +489,14 @@ fn fib_ports(ports: &[FibPort]) -> String {
                 port.learned_table
                     .as_ref()
                     .map_or_else(dash, ToString::to_string),
+                yes_no(port.ip_forwarding),
+                match &port.restricted[..] {
+                    [] => dash(),
+                    restricted => {
+                        let names: Vec<&str> = restricted.iter().map(VnetName::as_str).collect();
+                        names.join(" ")
+                    }
+                },
                 port.attached.clone(),
             ]
         }),
@@ -578,8 +590,16 @@ mod tests {
             path_id: None,
             next_hop: "10.1.255.4".parse().unwrap(),
             as_path: "65515".into(),
+            origin: "igp".into(),
             med: None,
+            local_pref: None,
+            atomic_aggregate: false,
+            aggregator: None,
             communities: vec![],
+            originator_id: None,
+            cluster_list: vec![],
+            only_to_customer: None,
+            unknown: vec![],
             from: "originated".into(),
         };
         let several = AdvertisedRow {
@@ -601,6 +621,16 @@ mod tests {
              fw     1         10.250.0.0/16       10.1.255.4  65515    -                 originated\n\
              vpn    1         10.250.0.0/16 id 7  10.1.255.4  65515    10   65535:0      originated\n"
         );
+        let within = AdvertisedRow {
+            local_pref: Some(200),
+            ..row("er1", "10.1.0.0/16")
+        };
+        assert_eq!(
+            advertised(&[within, row("fw", "10.1.0.0/16")]),
+            "PEER  INSTANCE  PREFIX       NEXT HOP    AS PATH  MED  LOCAL_PREF  COMMUNITIES  FROM\n\
+             er1   1         10.1.0.0/16  10.1.255.4  65515    -    200                      originated\n\
+             fw    1         10.1.0.0/16  10.1.255.4  65515    -    -                        originated\n"
+        );
     }
 
     #[test]
@@ -617,6 +647,7 @@ mod tests {
             path_id: None,
             peer: "sdwan".into(),
             instance: 1,
+            aggregate: false,
             next_hop: "10.1.10.4".parse().unwrap(),
             as_path: "65010".into(),
             origin: "igp".into(),

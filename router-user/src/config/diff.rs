@@ -1,7 +1,7 @@
 //! What changes from one configuration to the next, in sentences.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt::{Debug, Display},
     hash::Hash,
 };
@@ -10,6 +10,8 @@ use super::{
     Config, CustomAdvertised, PeerKind, Port, Propagate, RouteMaps, RouteServer, RouteTable,
     Subnet, Vnet,
 };
+
+mod keys;
 
 impl Config {
     /// What `next` changes, a sentence a line; empty if nothing does.
@@ -69,26 +71,27 @@ impl Config {
 }
 
 fn change_vnet(old: &Vnet, new: &Vnet, changes: &mut Vec<String>) {
-    let name = &old.name;
-    compare(
-        &old.prefixes,
-        &new.prefixes,
-        |prefix| *prefix,
-        &mut |change| {
-            changes.push(format!(
-                "network {name}: prefix {}",
-                change.told(|prefix| prefix)
-            ));
-        },
-    );
-    if old.uplink != new.uplink {
+    let Vnet {
+        name,
+        prefixes,
+        uplink,
+        subnets,
+        peerings,
+    } = old;
+    compare(prefixes, &new.prefixes, |prefix| *prefix, &mut |change| {
         changes.push(format!(
-            "network {name}: uplink {:?} → {:?}",
-            old.uplink, new.uplink
+            "network {name}: prefix {}",
+            change.told(|prefix| prefix)
+        ));
+    });
+    if *uplink != new.uplink {
+        changes.push(format!(
+            "network {name}: uplink {uplink:?} → {:?}",
+            new.uplink
         ));
     }
     compare(
-        &old.subnets,
+        subnets,
         &new.subnets,
         |subnet| &subnet.name,
         &mut |change| match change {
@@ -100,7 +103,7 @@ fn change_vnet(old: &Vnet, new: &Vnet, changes: &mut Vec<String>) {
         },
     );
     compare(
-        &old.peerings,
+        peerings,
         &new.peerings,
         |peering| &peering.remote,
         &mut |change| {
@@ -111,21 +114,28 @@ fn change_vnet(old: &Vnet, new: &Vnet, changes: &mut Vec<String>) {
 }
 
 fn change_subnet(vnet: &impl Display, old: &Subnet, new: &Subnet, changes: &mut Vec<String>) {
-    let name = format!("{vnet}/{}", old.name);
+    let Subnet {
+        name,
+        prefixes,
+        gateways,
+        ports,
+        route_table,
+    } = old;
+    let name = format!("{vnet}/{name}");
     for (what, old, new) in [
         (
             "prefixes",
-            format!("{:?}", old.prefixes),
+            format!("{prefixes:?}"),
             format!("{:?}", new.prefixes),
         ),
         (
             "gateways",
-            format!("{:?}", old.gateways),
+            format!("{gateways:?}"),
             format!("{:?}", new.gateways),
         ),
         (
             "route table",
-            or_none(old.route_table.as_ref()),
+            or_none(route_table.as_ref()),
             or_none(new.route_table.as_ref()),
         ),
     ] {
@@ -133,80 +143,90 @@ fn change_subnet(vnet: &impl Display, old: &Subnet, new: &Subnet, changes: &mut 
             changes.push(format!("subnet {name}: {what} {old} → {new}"));
         }
     }
-    compare(
-        &old.ports,
-        &new.ports,
-        |port| &port.interface,
-        &mut |change| {
-            let told = change.told(|port: &Port| &port.interface);
-            changes.push(format!("port {told}"));
-        },
-    );
+    compare(ports, &new.ports, |port| &port.interface, &mut |change| {
+        let told = change.told_with_keys(|port: &Port| &port.interface, keys::of_port);
+        changes.extend(told.map(|told| format!("port {told}")));
+    });
 }
 
 fn change_route_table(old: &RouteTable, new: &RouteTable, changes: &mut Vec<String>) {
-    let name = &old.name;
-    if old.propagate != new.propagate {
+    let RouteTable {
+        name,
+        propagate,
+        routes,
+    } = old;
+    if *propagate != new.propagate {
         changes.push(format!(
             "route table {name}: propagate_routes {} → {}",
-            propagated(old.propagate),
+            propagated(*propagate),
             propagated(new.propagate)
         ));
     }
-    compare(
-        &old.routes,
-        &new.routes,
-        |route| route.prefix,
-        &mut |change| {
-            let told = change.told(|route| &route.prefix);
-            changes.push(format!("route table {name}: route {told}"));
-        },
-    );
+    compare(routes, &new.routes, |route| route.prefix, &mut |change| {
+        let told = change.told(|route| &route.prefix);
+        changes.push(format!("route table {name}: route {told}"));
+    });
 }
 
 fn change_route_server(old: &RouteServer, new: &RouteServer, changes: &mut Vec<String>) {
-    let name = &old.name;
+    let RouteServer {
+        name,
+        vnet,
+        asn,
+        instances,
+        reflect_between_nvas,
+        max_paths,
+        restart_time,
+        refresh_time,
+        require_policy,
+        connection_rate,
+        branch_to_branch,
+        routing_preference,
+        always_compare_med,
+        cluster_id,
+        soft_max_peers,
+        peers,
+        dynamic_peers,
+        gateways,
+        route_maps,
+        route_maps_of_kind,
+        learned,
+        advertised,
+    } = old;
     let mut setting = |what: &str, old: &dyn Display, new: &dyn Display| {
         let (old, new) = (old.to_string(), new.to_string());
         if old != new {
             changes.push(format!("route server {name}: {what} {old} → {new}"));
         }
     };
-    setting("vnet", &old.vnet, &new.vnet);
-    setting("asn", &old.asn, &new.asn);
-    setting("max_paths", &old.max_paths, &new.max_paths);
+    setting("vnet", vnet, &new.vnet);
+    setting("asn", asn, &new.asn);
+    setting("max_paths", max_paths, &new.max_paths);
     setting(
         "reflect_between_nvas",
-        &old.reflect_between_nvas,
+        reflect_between_nvas,
         &new.reflect_between_nvas,
     );
-    setting("restart_time", &old.restart_time, &new.restart_time);
-    setting("refresh_time", &old.refresh_time, &new.refresh_time);
-    setting("require_policy", &old.require_policy, &new.require_policy);
-    setting(
-        "connection_rate",
-        &old.connection_rate,
-        &new.connection_rate,
-    );
-    setting(
-        "branch_to_branch",
-        &old.branch_to_branch,
-        &new.branch_to_branch,
-    );
+    setting("restart_time", restart_time, &new.restart_time);
+    setting("refresh_time", refresh_time, &new.refresh_time);
+    setting("require_policy", require_policy, &new.require_policy);
+    setting("connection_rate", connection_rate, &new.connection_rate);
+    setting("branch_to_branch", branch_to_branch, &new.branch_to_branch);
     setting(
         "routing_preference",
-        &old.routing_preference.word(),
+        &routing_preference.word(),
         &new.routing_preference.word(),
     );
     setting(
         "always_compare_med",
-        &old.always_compare_med,
+        always_compare_med,
         &new.always_compare_med,
     );
-    setting("cluster_id", &old.cluster_id, &new.cluster_id);
-    setting("soft_max_peers", &old.soft_max_peers, &new.soft_max_peers);
+    setting("cluster_id", cluster_id, &new.cluster_id);
+    setting("soft_max_peers", soft_max_peers, &new.soft_max_peers);
     for kind in PeerKind::ALL {
-        let (of_old, of_new) = (maps_of(old, kind), maps_of(new, kind));
+        let of_old = maps_of(route_maps_of_kind, kind);
+        let of_new = maps_of(&new.route_maps_of_kind, kind);
         for (direction, old, new) in [
             ("in", of_old.inbound, of_new.inbound),
             ("out", of_old.outbound, of_new.outbound),
@@ -215,53 +235,67 @@ fn change_route_server(old: &RouteServer, new: &RouteServer, changes: &mut Vec<S
             setting(&what, &or_none(old.as_ref()), &or_none(new.as_ref()));
         }
     }
-    let mut tell = |what: &str, told: String| {
-        changes.push(format!("route server {name}: {what} {told}"));
+    let mut tell = |what: &str, told: Option<String>| {
+        changes.extend(told.map(|told| format!("route server {name}: {what} {told}")));
     };
     compare(
-        &old.instances,
+        instances,
         &new.instances,
         |instance| instance.id,
-        &mut |change| tell("instance", change.told(|instance| &instance.id)),
+        &mut |change| tell("instance", Some(change.told(|instance| &instance.id))),
     );
-    compare(&old.peers, &new.peers, |peer| &peer.name, &mut |change| {
-        tell("peer", change.told(|peer| &peer.name));
+    compare(peers, &new.peers, |peer| &peer.name, &mut |change| {
+        tell(
+            "peer",
+            change.told_with_keys(|peer| &peer.name, keys::of_peer),
+        );
     });
     compare(
-        &old.dynamic_peers,
+        dynamic_peers,
         &new.dynamic_peers,
         |peers| &peers.name,
-        &mut |change| tell("dynamic peers", change.told(|peers| &peers.name)),
+        &mut |change| {
+            tell(
+                "dynamic peers",
+                change.told_with_keys(|peers| &peers.name, keys::of_dynamic_peers),
+            );
+        },
     );
     compare(
-        &old.gateways,
+        gateways,
         &new.gateways,
         |gateway| &gateway.name,
-        &mut |change| tell("gateway", change.told(|gateway| &gateway.name)),
+        &mut |change| {
+            tell(
+                "gateway",
+                change.told_with_keys(|gateway| &gateway.name, keys::of_gateway),
+            );
+        },
     );
     compare(
-        &old.route_maps,
+        route_maps,
         &new.route_maps,
         |map| &map.name,
-        &mut |change| tell("route map", change.told(|map| &map.name)),
+        &mut |change| tell("route map", Some(change.told(|map| &map.name))),
     );
+    compare(learned, &new.learned, |route| route.prefix, &mut |change| {
+        tell("static route", Some(change.told(|route| &route.prefix)));
+    });
     compare(
-        &old.learned,
-        &new.learned,
-        |route| route.prefix,
-        &mut |change| tell("static route", change.told(|route| &route.prefix)),
-    );
-    compare(
-        &numbered(&old.advertised),
+        &numbered(advertised),
         &numbered(&new.advertised),
         |(number, route)| (route.prefix, *number),
-        &mut |change| tell("advertised route", change.told(|(_, route)| &route.prefix)),
+        &mut |change| {
+            tell(
+                "advertised route",
+                Some(change.told(|(_, route)| &route.prefix)),
+            );
+        },
     );
 }
 
-fn maps_of(server: &RouteServer, kind: PeerKind) -> RouteMaps {
-    let maps = server.route_maps_of_kind.get(&kind);
-    maps.cloned().unwrap_or_default()
+fn maps_of(maps: &BTreeMap<PeerKind, RouteMaps>, kind: PeerKind) -> RouteMaps {
+    maps.get(&kind).cloned().unwrap_or_default()
 }
 
 /// Routes of one prefix are told apart by their order.
@@ -307,6 +341,23 @@ impl<T> Difference<'_, T> {
             Self::Removed(thing) => format!("{} removed", name(thing)),
             Self::Changed(thing, _) => format!("{} changed", name(thing)),
         }
+    }
+}
+
+impl<T> Difference<'_, T> {
+    /// The same with the keys that changed. `None`: none did, but something that its section has from
+    /// elsewhere, which is told there.
+    fn told_with_keys<N: Display>(
+        &self,
+        name: impl Fn(&T) -> &N,
+        keys: impl Fn(&T, &T) -> Vec<&'static str>,
+    ) -> Option<String> {
+        let told = self.told(name);
+        let Self::Changed(old, new) = self else {
+            return Some(told);
+        };
+        let keys = keys(old, new);
+        (!keys.is_empty()).then(|| format!("{told}: {}", keys.join(", ")))
     }
 }
 
@@ -366,7 +417,7 @@ mod tests {
                 (
                     "ip_forwarding = true",
                     "ip_forwarding = false",
-                    "port sdwan changed",
+                    "port sdwan changed: ip_forwarding",
                 ),
                 (
                     "asn = 65515",
@@ -376,7 +427,7 @@ mod tests {
                 (
                     "asn = 65010",
                     "asn = 65012",
-                    "route server rs1: peer sdwan changed",
+                    "route server rs1: peer sdwan changed: asn",
                 ),
                 (
                     "name = \"rs1\"",
@@ -455,12 +506,12 @@ mod tests {
                 (
                     "allow_blackhole = true",
                     "",
-                    "route server rs1: peer sdwan changed",
+                    "route server rs1: peer sdwan changed: allow_blackhole",
                 ),
                 (
                     "max_members = 2",
                     "max_members = 3",
-                    "route server rs1: gateway vpn1 changed",
+                    "route server rs1: gateway vpn1 changed: max_members",
                 ),
                 (
                     "local_pref = 200",
@@ -489,6 +540,53 @@ mod tests {
                     "route server rs1: advertised route 10.98.0.0/16 added",
                 ),
             ],
+        );
+    }
+
+    #[test]
+    fn the_restart_time_of_all_peers_is_told_once() {
+        let old = parse(HUB, "old").unwrap();
+        let text = HUB.replacen(
+            "soft_max_peers = 2",
+            "restart_time = 60\nsoft_max_peers = 2",
+            1,
+        );
+        let changes = old.changes(&parse(&text, "new").unwrap());
+        assert_eq!(changes, ["route server rs1: restart_time 120 → 60"]);
+    }
+
+    #[test]
+    fn each_key_of_a_peer_that_changed_is_named_and_no_secret() {
+        let old = parse(HUB, "old").unwrap();
+        let told = |from: &str, to: &str| {
+            assert!(HUB.contains(from), "{from}");
+            let text = HUB.replacen(from, to, 1);
+            old.changes(&parse(&text, "new").unwrap())
+        };
+        assert_eq!(
+            told(
+                "asn = 65020\n",
+                "asn = 65021\nmd5_password = \"sesame\"\nrole = \"peer\"\nstrict_role = true\n\
+                 long_lived_stale_time = 60\nallow_own_as = 1\nroute_map_out = \"to-nva\"\n",
+            ),
+            [
+                "route server rs1: peer spoke-nva changed: asn, md5_password, long_lived_stale_time, \
+                 role, strict_role, route_map_out, allow_own_as"
+            ]
+        );
+        assert_eq!(
+            told(
+                "asn = 65040\n",
+                "asn = 65040\nmax_peers = 7\nhold_time = 9\n"
+            ),
+            ["route server rs1: dynamic peers branch changed: max_peers, hold_time"]
+        );
+        assert_eq!(
+            told("[\"10.1.3.4\", \"10.1.3.5\"]", "[\"10.1.3.4\"]"),
+            [
+                "port er-b changed: ip_forwarding",
+                "route server rs1: gateway er1 changed: members"
+            ]
         );
     }
 

@@ -132,6 +132,8 @@ impl PeerReader<'_> {
         let passive = section.boolean("passive", false, report);
         let connect_retry = section.number("connect_retry", 1..=3600, 5, report);
         let members = self.members(section, &owner, settings.as_ref(), report);
+        let prefixes = members.as_ref().map(GatewayMembers::prefixes);
+        self.note_several(name.as_ref(), &owner, prefixes.unwrap_or_default());
         let (kind, members) = (kind?.value, members?);
         if kind == PeerKind::Vpn && members.most() == 1 {
             report.warning(
@@ -228,10 +230,11 @@ impl PeerReader<'_> {
             self.claim_address(&address, owner, report);
             let what = format!("address {value} of {owner}");
             self.within_network(value.into(), &what, at, report);
-            if let Some(network) = self.network {
-                let network = self.networks.at_mut(network);
+            if let Some(place) = self.network {
+                let network = self.networks.at_mut(place);
                 network.note_forwarder(value);
                 network.note_machine(value, what, "give the address of the gateway's member", at);
+                self.note_placed(value, place, owner, at);
             }
             if let Some(settings) = settings {
                 self.note_configured(&address, owner, settings);
@@ -286,6 +289,14 @@ impl PeerReader<'_> {
 }
 
 impl GatewayMembers {
+    /// Where they are.
+    fn prefixes(&self) -> Vec<IpNet> {
+        match self {
+            Self::Addresses(members) => members.iter().copied().map(IpNet::from).collect(),
+            Self::Range { prefix, .. } => vec![*prefix],
+        }
+    }
+
     /// The most of them at a time.
     fn most(&self) -> usize {
         match self {

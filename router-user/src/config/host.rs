@@ -16,7 +16,7 @@ use netlink_packet_route::{
 };
 use rtnetlink::packet_core::NLM_F_DUMP;
 
-use super::{Config, Fault, Faults, Parsed, places::Places};
+use super::{Config, Fault, Faults, Instance, Parsed, RouteServer, places::Places};
 use crate::{
     bgp::protection,
     names::{InterfaceName, PeerName},
@@ -108,8 +108,9 @@ fn own_address(message: RouteNetlinkMessage) -> Option<(u32, IpAddr)> {
 
 /// Holds a configuration against the host.
 ///
-/// Comes back with the warnings. An interface that the `running` configuration has already and that
-/// vanished since is a warning too: it must not keep an operator from changing something else.
+/// Comes back with the warnings. An interface or an instance address that the `running` configuration
+/// has already and that vanished since is a warning too: it must not keep an operator from changing
+/// something else.
 ///
 /// # Errors
 ///
@@ -125,7 +126,18 @@ pub fn check(parsed: &Parsed, host: &Host, running: Option<&Config>) -> Result<V
             list.push(missing_interface(interface, places, host));
         }
     }
-    faults.extend(missing_instance_addresses(config, places, host));
+    let known: HashSet<_> = running
+        .into_iter()
+        .flat_map(instance_addresses)
+        .map(|(.., address)| address)
+        .collect();
+    for (server, instance, address) in instance_addresses(config) {
+        if !host.has(address) {
+            let vanished = known.contains(&address);
+            let list = if vanished { &mut warnings } else { &mut faults };
+            list.push(missing_address(server, instance, address, places));
+        }
+    }
     if faults.is_empty() {
         warnings.extend(missing_gateways(config, places, host));
         warnings.extend(missing_tcp_ao(config, places, host));
@@ -154,28 +166,32 @@ fn missing_interface(interface: &InterfaceName, places: &Places, host: &Host) ->
     }
 }
 
-fn missing_instance_addresses(config: &Config, places: &Places, host: &Host) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    for server in &config.route_servers {
-        for instance in &server.instances {
-            for address in instance
-                .addresses
-                .iter()
-                .filter(|address| !host.has(**address))
-            {
-                faults.push(Fault {
-                    file: places.file.clone(),
-                    line: places.instance_addresses.get(address).copied().unwrap_or(1),
-                    what: format!(
-                        "address {address} of instance {} of route server {} is not on this host",
-                        instance.id, server.name
-                    ),
-                    remedy: format!("ip address add {} dev lo", host_prefix(*address)),
-                });
-            }
-        }
+fn instance_addresses(config: &Config) -> impl Iterator<Item = (&RouteServer, &Instance, IpAddr)> {
+    config.route_servers.iter().flat_map(|server| {
+        let instances = server.instances.iter();
+        instances.flat_map(move |instance| {
+            let addresses = instance.addresses.iter();
+            addresses.map(move |address| (server, instance, *address))
+        })
+    })
+}
+
+fn missing_address(
+    server: &RouteServer,
+    instance: &Instance,
+    address: IpAddr,
+    places: &Places,
+) -> Fault {
+    let line = places.instance_addresses.get(&address);
+    Fault {
+        file: places.file.clone(),
+        line: line.copied().unwrap_or(1),
+        what: format!(
+            "address {address} of instance {} of route server {} is not on this host",
+            instance.id, server.name
+        ),
+        remedy: format!("ip address add {} dev lo", host_prefix(address)),
     }
-    faults
 }
 
 fn missing_gateways(config: &Config, places: &Places, host: &Host) -> Vec<Fault> {

@@ -77,6 +77,14 @@ pub enum LoadError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// It is no text.
+    #[error("{path}:{line}: this is not UTF-8; save the file as such")]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// The first line that is not.
+        line: usize,
+    },
     /// It was read and is not valid.
     #[error(transparent)]
     Faults(#[from] Faults),
@@ -117,11 +125,27 @@ impl Source {
 ///
 /// The file cannot be read, or has faults.
 pub fn load(path: &Path) -> Result<Parsed, LoadError> {
-    let text = std::fs::read_to_string(path).map_err(|error| LoadError::Read {
+    let text = read(path)?;
+    Ok(parse_with_warnings(&text, &path.to_string_lossy())?)
+}
+
+/// Reads the text of a configuration file.
+///
+/// # Errors
+///
+/// The file cannot be read, or is no text.
+pub fn read(path: &Path) -> Result<String, LoadError> {
+    let bytes = std::fs::read(path).map_err(|error| LoadError::Read {
         path: path.to_owned(),
         error,
     })?;
-    Ok(parse_with_warnings(&text, &path.to_string_lossy())?)
+    String::from_utf8(bytes).map_err(|error| {
+        let text = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        LoadError::Encoding {
+            path: path.to_owned(),
+            line: 1 + text.iter().filter(|byte| **byte == b'\n').count(),
+        }
+    })
 }
 
 /// A valid configuration.

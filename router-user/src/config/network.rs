@@ -18,7 +18,7 @@ use super::{
     subnet::{Shared, SubnetReader},
     values::{Address, Name, Prefix},
 };
-use crate::names::VnetName;
+use crate::names::{InterfaceName, VnetName};
 
 /// Name of a network whose name could not be read.
 pub(super) const NAMELESS: &str = "?";
@@ -36,6 +36,8 @@ pub(super) struct Network {
     pub(super) peering_places: Vec<PeeringPlaces>,
     /// Addresses of machines that the file names elsewhere.
     machines: Vec<Machine>,
+    /// Ports of which the file says that they do not forward.
+    silent: Vec<Silent>,
     /// Ports for which the file does not say whether they forward: place of the subnet, of the port.
     pub(super) undecided: Vec<(usize, usize)>,
     /// Where those are who forward: peers, and the ranges that they connect from.
@@ -53,6 +55,14 @@ struct Machine {
     remedy: &'static str,
 }
 
+/// A port that is not to forward.
+#[derive(Debug)]
+struct Silent {
+    interface: InterfaceName,
+    addresses: Vec<IpAddr>,
+    at: usize,
+}
+
 impl Network {
     fn new(vnet: Vnet, complete: bool) -> Self {
         Self {
@@ -62,6 +72,7 @@ impl Network {
             complete,
             peering_places: Vec::new(),
             machines: Vec::new(),
+            silent: Vec::new(),
             undecided: Vec::new(),
             forwarders: HashSet::new(),
             forwarding_ranges: Vec::new(),
@@ -109,8 +120,30 @@ impl Network {
         self.forwarding_ranges.push(range);
     }
 
-    /// No machine has the gateway host's own addresses. Asked once all of them are claimed.
-    pub(super) fn refuse_own_machines(&self, report: &mut Report) {
+    /// Notes that the file says that the port with these addresses does not forward.
+    pub(super) fn note_silent(
+        &mut self,
+        interface: &InterfaceName,
+        addresses: &[IpAddr],
+        at: usize,
+    ) {
+        self.silent.push(Silent {
+            interface: interface.clone(),
+            addresses: addresses.to_vec(),
+            at,
+        });
+    }
+
+    /// Whether an address is that of a machine at one of the network's ports.
+    pub(super) fn has_port(&self, address: IpAddr) -> bool {
+        self.addresses.owner(&address).is_some() && self.own.owner(&address).is_none()
+    }
+
+    /// No machine has the gateway host's own addresses, each has a port if there are any
+    /// (`forwards`), and those that forward may. Asked once all addresses are claimed and all
+    /// forwarders are noted.
+    pub(super) fn check_machines(&self, forwards: bool, report: &mut Report) {
+        let mut told = HashSet::new();
         for machine in &self.machines {
             if let Some((owner, place)) = self.own.owner(&machine.address) {
                 let line = report.line_of(place);
@@ -119,8 +152,37 @@ impl Network {
                     format!("{} is that of {owner} (line {line})", machine.what),
                     machine.remedy,
                 );
+            } else if forwards && !self.has_port(machine.address) && told.insert(machine.address) {
+                self.warn_without_port(&machine.what, machine.at, report);
             }
         }
+        for port in &self.silent {
+            let mut forwarders = port.addresses.iter();
+            if let Some(address) = forwarders.find(|address| self.forwarders.contains(*address)) {
+                report.warning(
+                    port.at,
+                    format!(
+                        "port {} has ip_forwarding = false, and {address} is that of a peer: what \
+                         it forwards is dropped as source_check",
+                        port.interface
+                    ),
+                    "leave ip_forwarding out",
+                );
+            }
+        }
+    }
+
+    /// `what` names the address of a machine that is at no port.
+    pub(super) fn warn_without_port(&self, what: &str, at: usize, report: &mut Report) {
+        report.warning(
+            at,
+            format!(
+                "{what} is that of no port: packets reach it only where the host has a route to it \
+                 by one of the ports of network {}",
+                self.vnet.name
+            ),
+            "add a [[vnet.subnet.port]] with the address, or see that there is such a route",
+        );
     }
 
     /// The network, with what its ports do by default. Asked once all forwarders are noted.

@@ -163,11 +163,25 @@ impl Networks {
         !reach.complete || reach.space.of_address(address).is_some()
     }
 
-    /// No machine has the gateway host's own addresses. Asked once all of them are claimed.
-    pub(super) fn refuse_own_machines(&self, report: &mut Report) {
+    /// The network, this one or one that it is peered with, that an address lies in.
+    pub(super) fn reached(&self, index: usize, address: IpAddr) -> Option<&Network> {
+        let (_, place) = self.reach[index].space.of_address(address)?;
+        Some(&self.all[*place])
+    }
+
+    /// Holds the addresses of machines against the hosts' and the ports'. Asked once all of them are
+    /// claimed and all forwarders are noted.
+    pub(super) fn check_machines(&self, report: &mut Report) {
+        let forwards = self.forwards();
         for network in &self.all {
-            network.refuse_own_machines(report);
+            network.check_machines(forwards, report);
         }
+    }
+
+    /// Whether there is a port. Without one the route servers speak BGP, and no packet is forwarded.
+    pub(super) fn forwards(&self) -> bool {
+        let mut subnets = self.all.iter().flat_map(|network| &network.vnet.subnets);
+        subnets.any(|subnet| !subnet.ports.is_empty())
     }
 
     /// The networks, complete.

@@ -61,7 +61,7 @@ pub fn parse_with_warnings(text: &str, file: &str) -> Result<Parsed, Faults> {
         file: report.file(),
         ..Places::default()
     };
-    let root = Section::open(&schema::ROOT, document.get_ref(), 0, &mut report);
+    let root = Section::root(document.get_ref(), &mut report);
     let daemon = read_daemon(&root, &mut report);
     let dataplane = read_dataplane(&root, &mut report);
     let mut tables = RouteTables::read(&root, &mut report);
@@ -71,7 +71,7 @@ pub fn parse_with_warnings(text: &str, file: &str) -> Result<Parsed, Faults> {
     let route_servers = reader.read_all(&root, &mut report);
     let (served, connected) = reader.served();
     peering::check(connected, &served, &mut report);
-    networks.refuse_own_machines(&mut report);
+    networks.check_machines(&mut report);
     let config = Config {
         daemon,
         dataplane,

@@ -234,6 +234,7 @@ pub(super) fn read_settings(
     let defaults = Peer::new(PeerName::from(""), Ipv4Addr::UNSPECIFIED.into(), 0);
     let hold_time = section.number("hold_time", 0..=u16::MAX, defaults.hold_time, report);
     check_hold_time(section, hold_time, owner, report);
+    let restart = restart(section, common.restart_time, owner, report);
     let max_advertised = section.integer("max_advertised", 1..=u32::MAX, report);
     Some(Peer {
         hold_time,
@@ -254,16 +255,7 @@ pub(super) fn read_settings(
             receive: section.boolean("add_path_receive", false, report),
             send: section.number("add_path_send", 0..=64, 0, report),
         },
-        restart: Restart {
-            enabled: section.boolean("graceful_restart", true, report),
-            time: common.restart_time,
-            long_lived_stale_time: section.number(
-                "long_lived_stale_time",
-                0..=MAX_STALE_TIME,
-                0,
-                report,
-            ),
-        },
+        restart,
         extended_next_hop: section.boolean("extended_next_hop", true, report),
         role: role(section, owner, report),
         policy: policy(section, report),
@@ -290,11 +282,28 @@ fn check_hold_time(section: &Section<'_, '_>, time: u16, owner: &str, report: &m
     }
 }
 
+fn restart(section: &Section<'_, '_>, time: u16, owner: &str, report: &mut Report) -> Restart {
+    const LONG_LIVED: &str = "long_lived_stale_time";
+    let restart = Restart {
+        enabled: section.boolean("graceful_restart", true, report),
+        time,
+        long_lived_stale_time: section.number(LONG_LIVED, 0..=MAX_STALE_TIME, 0, report),
+    };
+    if !restart.enabled && restart.long_lived_stale_time > 0 {
+        report.fault(
+            section.place(LONG_LIVED),
+            format!("{owner} has {LONG_LIVED}, but graceful_restart = false: nothing is kept"),
+            format!("leave one of them out; {LONG_LIVED} builds on graceful restart (RFC 9494)"),
+        );
+    }
+    restart
+}
+
 fn families(section: &Section<'_, '_>, report: &mut Report) -> FamilySet {
     const WORDS: [(&str, Family); 2] =
         [("ipv4", Family::Ipv4Unicast), ("ipv6", Family::Ipv6Unicast)];
     let mut families = FamilySet::EMPTY;
-    for Located { value, at } in section.list::<String>("families", report) {
+    for Located { value, at } in section.filled_list::<String>("families", report) {
         match WORDS.iter().find(|(word, _)| *word == value) {
             Some((_, family)) => families = families.with(*family),
             None => report.fault(

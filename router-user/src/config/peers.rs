@@ -1,6 +1,9 @@
 //! The peers of one route server, whatever section they stand in: who and where they are.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
@@ -34,6 +37,31 @@ pub(super) struct PeerReader<'r> {
     /// Each peer with an address of its own.
     configured: Vec<Configured>,
     ranges: Vec<Range>,
+    /// Names of peers that have one each, and their places.
+    single: Vec<(String, usize)>,
+    several: Vec<Several>,
+    /// Where the peers are that are known by their address.
+    pub(super) placed: Vec<Placed>,
+}
+
+/// A peer, and the network that its address lies in.
+pub(super) struct Placed {
+    pub(super) address: IpAddr,
+    /// Index of the network.
+    pub(super) network: usize,
+    /// For messages: `peer sdwan`.
+    pub(super) owner: String,
+    pub(super) at: usize,
+}
+
+/// Dynamic peers, or the members of a gateway: called by this name and their address.
+struct Several {
+    name: String,
+    /// For messages: `gateway er1`.
+    owner: String,
+    /// Where they are.
+    prefixes: Vec<IpNet>,
+    at: usize,
 }
 
 /// A peer, or a member of a gateway, that is known by its address.
@@ -75,6 +103,9 @@ impl<'r> PeerReader<'r> {
             map_uses: Vec::new(),
             configured: Vec::new(),
             ranges: Vec::new(),
+            single: Vec::new(),
+            several: Vec::new(),
+            placed: Vec::new(),
         }
     }
 
@@ -92,6 +123,7 @@ impl<'r> PeerReader<'r> {
             if let Some(name) = &name {
                 self.claim_name(name, "a peer", report);
                 self.recipients.insert(label.as_str().into());
+                self.single.push((label.clone(), name.at));
             }
             let address = section.required_text::<Address>("address", report);
             if let Some(address) = &address {
@@ -140,6 +172,8 @@ impl<'r> PeerReader<'r> {
                     networks.at_mut(place).note_forwarders(value.0);
                 }
             }
+            let prefixes = prefix.iter().map(|prefix| prefix.value.0).collect();
+            self.note_several(name.as_ref(), &owner, prefixes);
             let max_peers = section.number("max_peers", 1..=u16::MAX, 100, report);
             let template = self.settings(&section, &owner, peer::Asns::External, report);
             if let (Some(_), Some(prefix), Some(template)) = (name, prefix, template) {
@@ -177,9 +211,70 @@ impl<'r> PeerReader<'r> {
         })
     }
 
+    /// Claims the name of a peer, or of several: in commands and answers it means nobody else.
     pub(super) fn claim_name(&mut self, name: &Located<Name>, owner: &str, report: &mut Report) {
-        let key = PeerName::from(name.value.0.as_str());
-        self.names.claim(key, owner, name.at, report);
+        let text = name.value.0.as_str();
+        let meaning = match text {
+            "static" => Some("what routes given by hand are called"),
+            "originated" => Some("what the route server's own routes are called"),
+            _ if text.parse::<IpAddr>().is_ok() => Some("an address"),
+            _ => None,
+        };
+        if let Some(meaning) = meaning {
+            report.fault(
+                name.at,
+                format!("name \"{text}\" of {owner} is {meaning}"),
+                "choose another name",
+            );
+        }
+        self.names.claim(text.into(), owner, name.at, report);
+    }
+
+    /// Refuses names of peers that dynamic peers and members of gateways have as well, who are called
+    /// by the name of their section and their address.
+    fn refuse_derived_names(&self, report: &mut Report) {
+        let several: HashMap<&str, &Several> = self
+            .several
+            .iter()
+            .map(|several| (several.name.as_str(), several))
+            .collect();
+        for (name, at) in &self.single {
+            let parts = name.match_indices('-').map(|(dash, _)| name.split_at(dash));
+            let mut namesakes = parts.filter_map(|(section, rest)| {
+                let several = several.get(section)?;
+                let address: IpAddr = rest[1..].parse().ok()?;
+                let has = |prefix: &IpNet| prefix.contains(&address);
+                several.prefixes.iter().any(has).then_some(several)
+            });
+            if let Some(several) = namesakes.next() {
+                let line = report.line_of(several.at);
+                report.fault(
+                    *at,
+                    format!(
+                        "name \"{name}\" of a peer is what one of {} (line {line}) is called",
+                        several.owner
+                    ),
+                    "choose another name",
+                );
+            }
+        }
+    }
+
+    /// Notes how those of a section are called who have no names of their own, and where they are.
+    pub(super) fn note_several(
+        &mut self,
+        name: Option<&Located<Name>>,
+        owner: &str,
+        prefixes: Vec<IpNet>,
+    ) {
+        if let Some(name) = name {
+            self.several.push(Several {
+                name: name.value.0.clone(),
+                owner: owner.to_owned(),
+                prefixes,
+                at: name.at,
+            });
+        }
     }
 
     /// Checks the address of a peer, which lies in the route server's network or in one that is peered
@@ -200,7 +295,17 @@ impl<'r> PeerReader<'r> {
             let network = self.networks.at_mut(place);
             network.note_forwarder(value);
             network.note_machine(value, what, "give the address of the appliance", at);
+            self.note_placed(value, place, owner, at);
         }
+    }
+
+    pub(super) fn note_placed(&mut self, address: IpAddr, network: usize, owner: &str, at: usize) {
+        self.placed.push(Placed {
+            address,
+            network,
+            owner: owner.to_owned(),
+            at,
+        });
     }
 
     /// Claims an address for a peer; the instances must speak its family.
@@ -289,6 +394,7 @@ impl<'r> PeerReader<'r> {
             }
         }
         self.check_number(report);
+        self.refuse_derived_names(report);
     }
 
     fn refuse_overlap(&self, later: &Range, earlier: &Range, report: &mut Report) {

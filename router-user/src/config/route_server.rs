@@ -1,6 +1,6 @@
 //! `[[route_server]]`: its settings, and what stands in the sections below it.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use super::{
     Peer, RouteServer, RoutingPreference, Vnet,
@@ -10,7 +10,7 @@ use super::{
     networks::Networks,
     peer::Common,
     peering::Served,
-    peers::PeerReader,
+    peers::{PeerReader, Placed},
     places::Places,
     route_map::{self, RouteMapsRead},
     schema,
@@ -52,6 +52,8 @@ pub(super) struct Reader<'r> {
     /// Instances listen on the host: their addresses are unique over all networks.
     pub(super) listening: Claims<IpAddr>,
     pub(super) places: &'r mut Places,
+    /// The first peer of each address.
+    placed: HashMap<IpAddr, Placed>,
 }
 
 impl<'r> Reader<'r> {
@@ -63,6 +65,7 @@ impl<'r> Reader<'r> {
             all_attached: true,
             listening: Claims::of("address"),
             places,
+            placed: HashMap::new(),
         }
     }
 
@@ -114,8 +117,10 @@ impl<'r> Reader<'r> {
         let PeerReader {
             recipients,
             map_uses: mut uses,
+            placed,
             ..
         } = reader;
+        self.warn_of_twins(placed, report);
         let route_maps_of_kind = route_map::read_of_kinds(section, &mut uses, report);
         let route_maps = RouteMapsRead::read(section, &recipients, report);
         let route_maps = route_maps.finish(&uses, report);
@@ -172,6 +177,35 @@ impl<'r> Reader<'r> {
         })
     }
 
+    /// Networks that are not peered may use the same addresses, but the host sends what is for one of
+    /// two such peers by one route.
+    fn warn_of_twins(&mut self, placed: Vec<Placed>, report: &mut Report) {
+        for peer in placed {
+            let Some(first) = self.placed.get(&peer.address) else {
+                self.placed.insert(peer.address, peer);
+                continue;
+            };
+            if first.network == peer.network {
+                continue;
+            }
+            let name = |placed: &Placed| self.networks.at(placed.network).vnet.name.clone();
+            let line = report.line_of(first.at);
+            report.warning(
+                peer.at,
+                format!(
+                    "address {} of {} in network {} is also that of {} in network {} (line {line}): \
+                     the host connects to both by the same route",
+                    peer.address,
+                    peer.owner,
+                    name(&peer),
+                    first.owner,
+                    name(first)
+                ),
+                "give one of them another address, or have the host choose the way by source address",
+            );
+        }
+    }
+
     /// Index of the network that a route server is attached to.
     fn network(&mut self, name: &Located<Name>, label: &str, report: &mut Report) -> Option<usize> {
         let wanted = VnetName::from(name.value.0.as_str());
@@ -192,7 +226,8 @@ fn as_peer(gateway: &GatewayName) -> PeerName {
     gateway.as_str().into()
 }
 
-/// There is no hard limit on peers, only one that a reader may want to hear of.
+/// So many sections are allowed, but a reader may want to hear of them. What limits peers is how many
+/// there may be at a time ([`PeerReader::check`]).
 fn warn_of_many(
     section: &Section<'_, '_>,
     server: &str,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    fmt,
     net::IpAddr,
 };
 
@@ -205,7 +206,7 @@ impl RouteTables {
                 );
             }
         }
-        self.warn_of_unreached(networks, report);
+        self.check_appliances(networks, report);
         self.warn_of_gateways(networks, servers, report);
         self.tables.into_iter().map(|(_, table)| table).collect()
     }
@@ -243,8 +244,8 @@ impl RouteTables {
         routes
     }
 
-    /// A network whose packets do not reach a route's appliance has it as an invalid one.
-    fn warn_of_unreached(&self, networks: &Networks, report: &mut Report) {
+    /// The next hops of routes are machines that the networks whose subnets have them reach.
+    fn check_appliances(&self, networks: &Networks, report: &mut Report) {
         let mut users: HashMap<&RouteTableName, BTreeSet<usize>> = HashMap::new();
         for (index, network) in networks.iter().enumerate() {
             let subnets = network.vnet.subnets.iter();
@@ -252,28 +253,80 @@ impl RouteTables {
                 users.entry(table).or_default().insert(index);
             }
         }
+        let forwards = networks.forwards();
         for appliance in &self.appliances {
-            let users = users.get(&appliance.table).into_iter().flatten();
-            let without: Vec<_> = users
-                .filter(|network| !networks.may_reach(**network, appliance.address))
-                .map(|network| &networks.at(*network).vnet.name)
-                .collect();
-            if without.is_empty() {
+            let Some(users) = users.get(&appliance.table) else {
                 continue;
+            };
+            if !appliance.is_own(networks, users, report) {
+                appliance.warn_of_unreached(networks, users, report);
+                if forwards {
+                    appliance.warn_without_port(networks, users, report);
+                }
             }
-            report.warning(
-                appliance.at,
-                format!(
-                    "next hop {} of route {} of table {} lies neither in network {} nor in one \
-                     that is peered with it: the route is invalid there",
-                    appliance.address,
-                    appliance.prefix,
-                    appliance.table,
-                    fault::known(without)
-                ),
-                "give the address of an appliance that can be reached, or add the peering",
-            );
         }
+    }
+}
+
+impl Appliance {
+    /// Whether it is the gateway host itself, which is reported.
+    fn is_own(&self, networks: &Networks, users: &BTreeSet<usize>, report: &mut Report) -> bool {
+        let mut places = users
+            .iter()
+            .filter_map(|network| networks.reached(*network, self.address));
+        let own = places.find_map(|network| network.own.owner(&self.address));
+        let Some((owner, place)) = own else {
+            return false;
+        };
+        let line = report.line_of(place);
+        report.fault(
+            self.at,
+            format!("{self} is that of {owner} (line {line})"),
+            "give the address of the appliance",
+        );
+        true
+    }
+
+    /// A network whose packets do not reach it has its route as an invalid one.
+    fn warn_of_unreached(&self, networks: &Networks, users: &BTreeSet<usize>, report: &mut Report) {
+        let without: Vec<_> = users
+            .iter()
+            .filter(|network| !networks.may_reach(**network, self.address))
+            .map(|network| &networks.at(*network).vnet.name)
+            .collect();
+        if without.is_empty() {
+            return;
+        }
+        report.warning(
+            self.at,
+            format!(
+                "{self} lies neither in network {} nor in one that is peered with it: the route is \
+                 invalid there",
+                fault::known(without)
+            ),
+            "give the address of an appliance that can be reached, or add the peering",
+        );
+    }
+
+    fn warn_without_port(&self, networks: &Networks, users: &BTreeSet<usize>, report: &mut Report) {
+        let mut places = users
+            .iter()
+            .filter_map(|network| networks.reached(*network, self.address));
+        if let Some(network) = places.find(|network| !network.has_port(self.address)) {
+            network.warn_without_port(&self.to_string(), self.at, report);
+        }
+    }
+}
+
+impl fmt::Display for Appliance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            table,
+            prefix,
+            address,
+            ..
+        } = self;
+        write!(f, "next hop {address} of route {prefix} of table {table}")
     }
 }
 

@@ -10,7 +10,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{fault::Report, schema::Schema};
+use super::{
+    fault::Report,
+    schema::{self, Schema},
+};
 
 /// A value and the byte of the file that it stands at.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub(super) struct Located<T> {
 #[derive(Debug)]
 pub(super) struct Section<'a, 'i> {
     schema: &'static Schema,
+    /// How the file writes it: `[[route_server.gateway.tcp_ao]]`.
+    header: String,
     table: &'a DeTable<'i>,
     /// Where it starts.
     pub(super) at: usize,
@@ -31,9 +36,15 @@ pub(super) struct Section<'a, 'i> {
 }
 
 impl<'a, 'i> Section<'a, 'i> {
-    /// Opens a section; keys that it does not know are reported.
-    pub(super) fn open(
+    /// Opens the top level; keys that it does not know are reported.
+    pub(super) fn root(table: &'a DeTable<'i>, report: &mut Report) -> Self {
+        let header = schema::ROOT.header.to_owned();
+        Self::open(&schema::ROOT, header, table, 0, report)
+    }
+
+    fn open(
         schema: &'static Schema,
+        header: String,
         table: &'a DeTable<'i>,
         at: usize,
         report: &mut Report,
@@ -48,7 +59,7 @@ impl<'a, 'i> Section<'a, 'i> {
             misspelt.extend(nearest);
             report.fault(
                 key.span().start,
-                format!("unknown key \"{name}\" in {}", schema.header),
+                format!("unknown key \"{name}\" in {header}"),
                 nearest.map_or_else(
                     || format!("known here: {}", schema.keys.join(", ")),
                     |nearest| format!("did you mean \"{nearest}\"?"),
@@ -57,6 +68,7 @@ impl<'a, 'i> Section<'a, 'i> {
         }
         Self {
             schema,
+            header,
             table,
             at,
             misspelt,
@@ -71,11 +83,13 @@ impl<'a, 'i> Section<'a, 'i> {
         report: &mut Report,
     ) -> Option<Section<'a, 'i>> {
         let value = self.value(key)?;
+        let header = format!("[{}]", self.path_of(key));
         let DeValue::Table(table) = value.get_ref() else {
-            self.wrong_kind(key, value, &format!("a section {}", schema.header), report);
+            self.wrong_kind(key, value, &format!("a section {header}"), report);
             return None;
         };
-        Some(Section::open(schema, table, value.span().start, report))
+        let at = value.span().start;
+        Some(Section::open(schema, header, table, at, report))
     }
 
     /// The subsections `[[key]]`, in the order of the file.
@@ -88,17 +102,20 @@ impl<'a, 'i> Section<'a, 'i> {
         let Some(value) = self.value(key) else {
             return Vec::new();
         };
+        let header = format!("[[{}]]", self.path_of(key));
+        let wanted = format!("sections {header}");
         let DeValue::Array(items) = value.get_ref() else {
-            self.wrong_kind(key, value, &format!("sections {}", schema.header), report);
+            self.wrong_kind(key, value, &wanted, report);
             return Vec::new();
         };
         let mut sections = Vec::with_capacity(items.len());
         for item in items.iter() {
             match item.get_ref() {
                 DeValue::Table(table) => {
-                    sections.push(Section::open(schema, table, item.span().start, report));
+                    let (header, at) = (header.clone(), item.span().start);
+                    sections.push(Section::open(schema, header, table, at, report));
                 }
-                _ => self.wrong_kind(key, item, &format!("sections {}", schema.header), report),
+                _ => self.wrong_kind(key, item, &wanted, report),
             }
         }
         sections
@@ -281,9 +298,17 @@ impl<'a, 'i> Section<'a, 'i> {
         if self.value(key).is_none() && !self.misspelt.contains(&key) {
             report.fault(
                 self.at,
-                format!("{} has no \"{key}\"", self.schema.header),
+                format!("{} has no \"{key}\"", self.header),
                 format!("add {key} = …"),
             );
+        }
+    }
+
+    /// What stands between the brackets of a section below this one.
+    fn path_of(&self, key: &str) -> String {
+        match self.header.trim_matches(['[', ']']) {
+            _ if self.header == schema::ROOT.header => key.to_owned(),
+            path => format!("{path}.{key}"),
         }
     }
 
@@ -364,7 +389,7 @@ impl<'a, 'i> Section<'a, 'i> {
             value.span().start,
             format!(
                 "{key} in {} is of type {}",
-                self.schema.header,
+                self.header,
                 value.get_ref().type_str()
             ),
             format!("write {wanted}"),

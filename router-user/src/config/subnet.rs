@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use router_common::maps;
 
 use super::{
     Port, Subnet,
@@ -16,6 +17,9 @@ use super::{
     values::{Address, Interface, Name, Prefix},
 };
 use crate::names::{InterfaceName, MacAddr};
+
+/// Most ports of a gateway host: place 0 of the maps counts what arrives at none.
+const MOST_PORTS: usize = maps::MAX_PORTS as usize - 1;
 
 /// Reads the subnets of one network.
 pub(super) struct SubnetReader<'r, 's> {
@@ -60,6 +64,10 @@ impl SubnetReader<'_, '_> {
             if let Some(port) = self.read_port(&section, &subnet, complete, report) {
                 if !section.has("ip_forwarding") {
                     undecided.push((self.network.vnet.subnets.len(), subnet.ports.len()));
+                } else if !port.ip_forwarding {
+                    let at = section.place("ip_forwarding");
+                    self.network
+                        .note_silent(&port.interface, &port.addresses, at);
                 }
                 subnet.ports.push(port);
             }
@@ -211,10 +219,15 @@ impl SubnetReader<'_, '_> {
             interface.at,
             report,
         );
-        self.shared
-            .places
-            .interfaces
-            .insert(name.clone(), report.line_of(interface.at));
+        let interfaces = &mut self.shared.places.interfaces;
+        let line = report.line_of(interface.at);
+        if interfaces.insert(name.clone(), line).is_none() && interfaces.len() == MOST_PORTS + 1 {
+            report.fault(
+                interface.at,
+                format!("{owner} is one port too many"),
+                format!("a gateway host has at most {MOST_PORTS}: move networks to another one"),
+            );
+        }
         Some(Port {
             interface: name,
             addresses,

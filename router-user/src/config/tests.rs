@@ -1,21 +1,16 @@
 //! What the configuration accepts, and what it refuses and how.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use super::{
-    LimitAction, Peer, RouteServer, Source, host,
-    host::Host,
-    parse, parse_with_warnings,
+    LimitAction, LoadError, Peer, RouteServer, Source, load, parse, parse_with_warnings,
     schema::{self, Schema},
 };
 
 mod daemon;
 mod gateways;
 mod guide;
+mod host;
 mod networks;
 mod peers;
 mod routes;
@@ -51,6 +46,28 @@ fn a_socket_of_the_command_line_is_no_change_when_the_file_is_read_again() {
     assert_eq!(running.daemon.socket.to_str(), Some("/run/other.sock"));
     let again = source.load().unwrap().config;
     assert_eq!(running.changes_at_restart(&again), [""; 0]);
+}
+
+#[test]
+fn a_file_that_is_no_text_is_told_from_one_that_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("waypost.toml");
+    std::fs::write(&file, b"# Z\xc3\xbcrich\n# Z\xfcrich\n").unwrap();
+    let path = file.display();
+    let error = load(&file).unwrap_err();
+    assert!(matches!(error, LoadError::Encoding { line: 2, .. }));
+    let expected = format!("{path}:2: this is not UTF-8; save the file as such");
+    assert_eq!(error.to_string(), expected);
+    std::fs::remove_file(&file).unwrap();
+    let told = load(&file).unwrap_err().to_string();
+    assert!(
+        told.starts_with(&format!("cannot read {path}: No such file")),
+        "{told}"
+    );
+    assert!(
+        told.ends_with("; check the path and its permissions"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -565,76 +582,6 @@ fn a_network_has_one_route_server() {
         told.contains("network hub of route server rs2 is already that of route server rs1"),
         "{told}"
     );
-}
-
-#[test]
-fn the_host_must_have_the_interfaces_and_the_instances_addresses() {
-    let parsed = parse_with_warnings(EXAMPLE, "x.toml").unwrap();
-    let mut complete = Host::default();
-    for (interface, own) in [
-        (
-            "lo",
-            &[
-                "10.1.255.4",
-                "fd00:1:0:ff::4",
-                "10.1.255.5",
-                "fd00:1:0:ff::5",
-            ][..],
-        ),
-        ("vm1", &["10.1.1.1", "fd00:1:0:1::1"]),
-        ("vm2", &["10.1.2.1", "fd00:1:0:2::1"]),
-        ("sdwan", &["10.1.10.1", "fd00:1:0:a::1"]),
-        ("fw", &["10.1.20.1", "fd00:1:0:14::1"]),
-    ] {
-        let own: HashSet<_> = addresses(own).into_iter().collect();
-        complete.interfaces.insert(interface.to_owned(), own);
-    }
-    assert_eq!(host::check(&parsed, &complete, None), Ok(Vec::new()));
-
-    let mut without = complete.clone();
-    let fw = without.interfaces.remove("fw").unwrap();
-    without.interfaces.insert("fw0".to_owned(), fw);
-    let told = host::check(&parsed, &without, None)
-        .unwrap_err()
-        .to_string();
-    let line = line_of("interface = \"fw\"");
-    assert!(
-        told.starts_with(&format!("x.toml:{line}: this host has no interface fw; ")),
-        "{told}"
-    );
-
-    let warnings = host::check(&parsed, &without, Some(&parsed.config)).unwrap();
-    assert_eq!(
-        warnings.len(),
-        1,
-        "a known port that vanished is only a warning"
-    );
-
-    let mut without = complete.clone();
-    let address: IpAddr = "10.1.255.5".parse().unwrap();
-    without.interfaces.get_mut("lo").unwrap().remove(&address);
-    let told = host::check(&parsed, &without, None)
-        .unwrap_err()
-        .to_string();
-    assert!(told.contains("address 10.1.255.5 of instance 2 of route server rs1 is not on this host; ip address add 10.1.255.5/32 dev lo"), "{told}");
-
-    let mut without = complete.clone();
-    without.interfaces.insert("vm1".to_owned(), HashSet::new());
-    let warnings = host::check(&parsed, &without, None).unwrap();
-    assert_eq!(warnings.len(), 2);
-    assert_eq!(warnings[0].remedy, "ip address add 10.1.1.1/32 dev vm1");
-}
-
-#[tokio::test]
-async fn the_host_is_read_from_the_kernel() {
-    let host = Host::read().await.unwrap();
-    let loopback: HashMap<_, _> = host
-        .interfaces
-        .into_iter()
-        .filter(|(name, _)| name == "lo")
-        .collect();
-    let localhost = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-    assert!(loopback["lo"].contains(&localhost));
 }
 
 fn edited(edits: &[(&str, &str)]) -> String {

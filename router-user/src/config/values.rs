@@ -14,6 +14,9 @@ const MAX_NAME: usize = 48;
 /// Longest name of a Linux interface, bytes (IFNAMSIZ less the closing NUL).
 const MAX_INTERFACE: usize = 15;
 
+/// Length of the prefix of all IPv4-mapped addresses, `::ffff:0:0/96`.
+const MAPPED_LENGTH: u8 = 96;
+
 /// Why a text is not what its key needs.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ValueError {
@@ -25,6 +28,8 @@ pub(super) enum ValueError {
     Prefix(String),
     #[error("\"{0}\" has bits set beyond its length; write {1}")]
     HostBits(String, IpNet),
+    #[error("\"{0}\" has IPv4-mapped addresses; write the IPv4 prefix itself")]
+    Mapped(String),
     #[error(
         "\"{0}\" is no usable name; use 1 to {MAX_NAME} letters, digits, \"-\", \"_\" or \".\""
     )]
@@ -71,6 +76,12 @@ impl FromStr for Prefix {
         let prefix: IpNet = text
             .parse()
             .map_err(|_| ValueError::Prefix(text.to_owned()))?;
+        if let IpNet::V6(prefix) = prefix
+            && prefix.prefix_len() >= MAPPED_LENGTH
+            && prefix.addr().to_ipv4_mapped().is_some()
+        {
+            return Err(ValueError::Mapped(text.to_owned()));
+        }
         let truncated = prefix.trunc();
         if truncated == prefix {
             Ok(Self(prefix))

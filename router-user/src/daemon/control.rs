@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{
-    server::ServerHandle,
+    server::{Server, ServerHandle},
     supervisor::{Order, Running},
 };
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     bgp::InstanceId,
     events::{Events, Reader},
     names::RouteServerName,
+    route_server::{Filter, sort_learned, sort_received},
 };
 
 mod events;
@@ -140,30 +141,22 @@ impl Backend for Control {
     }
 
     async fn received(&self, filter: RouteFilter) -> Answer<Vec<ReceivedRow>> {
-        self.gather(filter, |server, narrow, filter| {
-            let mut rows = server.route_server.received_rows(narrow);
-            rows.retain(|row| filter.takes_received(row));
-            rows
-        })
-        .await
+        let page = |server: &Server, narrow: &Filter, from| {
+            server.route_server.received_page(narrow, from)
+        };
+        self.walk(filter, page, sort_received).await
     }
 
     async fn learned(&self, filter: RouteFilter) -> Answer<Vec<LearnedRow>> {
-        self.gather(filter, |server, narrow, filter| {
-            let mut rows = server.route_server.learned_rows(narrow, Instant::now());
-            rows.retain(|row| filter.takes_learned(row));
-            rows
-        })
-        .await
+        let page = |server: &Server, narrow: &Filter, from| {
+            let now = Instant::now();
+            server.route_server.learned_page(None, narrow, from, now)
+        };
+        self.walk(filter, page, sort_learned).await
     }
 
     async fn advertised(&self, filter: RouteFilter) -> Answer<Vec<AdvertisedRow>> {
-        self.gather(filter, |server, narrow, filter| {
-            let mut rows = server.route_server.advertised_rows(narrow);
-            rows.retain(|row| filter.takes_advertised(row));
-            rows
-        })
-        .await
+        self.sent(filter).await
     }
 
     async fn effective(&self, filter: EffectiveFilter) -> Answer<Vec<EffectiveRow>> {

@@ -23,9 +23,9 @@ use crate::{
     events::{
         Events, What,
         event::{FailoverEvent, NextHopUse},
-        routes::{Cause, RouteEvents},
+        routes::{Cause, RouteEvents, Way},
     },
-    fib::{Fib, Liveness, NextHop},
+    fib::{Fib, Group, Liveness, NextHop},
     names::RouteServerName,
     route_server::{LearnedUse, Report},
     vnet::Vnets,
@@ -158,16 +158,24 @@ impl Core {
         let before = |view, prefix: &IpNet| {
             let table = vnets.table_of_view(route_server, view)?;
             let group = fib.group(fib.route(table, prefix)?.group)?;
-            let members = group.members.iter();
-            let addresses = members.filter_map(|member| match member.next_hop {
-                NextHop::Via { address, .. } => Some(address),
-                _ => None,
-            });
-            Some(addresses.collect())
+            Some(way(group))
         };
         let now = std::time::Instant::now();
         routes.note(route_server, reports, cause, before, now);
     }
+}
+
+/// Where the packets of a group go, as events tell it.
+fn way(group: &Group) -> Way {
+    let mut members = group.members.iter();
+    if members.any(|member| member.next_hop == NextHop::Blackhole) {
+        return Way::blackhole();
+    }
+    let members = group.members.iter();
+    Way::to(members.filter_map(|member| match member.next_hop {
+        NextHop::Via { address, .. } => Some(address),
+        _ => None,
+    }))
 }
 
 impl Owner {
@@ -338,4 +346,34 @@ pub(super) fn demands(vnets: &Vnets, config: &Config) -> Demands {
 fn names(config: &Config) -> BTreeSet<RouteServerName> {
     let servers = config.route_servers.iter();
     servers.map(|server| server.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fib::Member;
+
+    #[test]
+    fn events_tell_the_way_of_a_group_whatever_its_order_and_why_it_drops_packets() {
+        let group = |members: &[NextHop]| Group {
+            members: members
+                .iter()
+                .map(|next_hop| Member {
+                    next_hop: next_hop.clone(),
+                    weight: 1,
+                })
+                .collect(),
+            backups: [].into(),
+        };
+        let [first, second] = ["10.1.10.4", "10.2.10.4"].map(|text| text.parse().unwrap());
+        let via = |vnet: &str, address| NextHop::Via {
+            vnet: vnet.into(),
+            address,
+        };
+        // The FIB sorts by network first.
+        let both = group(&[via("a", second), via("hub", first)]);
+        assert_eq!(way(&both), Way::to([first, second]));
+        assert_eq!(way(&group(&[])), Way::to([]));
+        assert_eq!(way(&group(&[NextHop::Blackhole])), Way::blackhole());
+    }
 }

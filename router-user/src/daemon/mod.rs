@@ -45,6 +45,9 @@ use supervisor::{Order, Supervisor};
 /// How long API requests under way may take once the daemon stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
+/// How long the disk may take for the last events.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
+
 /// Runs the daemon until SIGTERM, SIGINT or `waypost stop`. `source` is read again by a reload.
 ///
 /// # Errors
@@ -126,7 +129,7 @@ pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
     };
     events.tell(What::Daemon(DaemonEvent::Stopped { pid }), cause, effect);
     // Whoever follows the log is told so, and does not keep the socket open.
-    events.end().await;
+    events.end_within(LAST_EVENTS).await;
     let flushed = if stop.flush {
         dataplane::flush(&pins).context("cannot remove the pinned data plane")
     } else {

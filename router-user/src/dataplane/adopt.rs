@@ -20,6 +20,7 @@ use super::{
     ports::{Attachment, Bound},
     reconciler::{Reconciler, Waiting},
     restricted::Sets,
+    tables::Readers,
 };
 
 /// Routes removed between two looks at what else is to be done.
@@ -75,9 +76,11 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         }
         let mut ports = FxHashMap::default();
         let mut port_places = FxHashSet::default();
+        let mut readers = Readers::default();
         for (ifindex, place) in maps.published_ports()? {
             port_places.insert(place);
             let value = maps.port(place)?;
+            readers.hold(&value);
             let bound = Bound {
                 ifindex,
                 place,
@@ -118,6 +121,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 &names.of(Kind::Restricted).collect(),
                 ports.values().map(|bound: &Bound| bound.value.restricted),
             )?,
+            readers,
             adopted: Some(Adopted {
                 routes,
                 ports,
@@ -237,11 +241,12 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             self.forget(&key, Kind::Restricted);
             self.retired.push(Retired::Restricted(number));
         }
-        for kind in [Kind::Table, Kind::Vnet] {
-            for (key, number) in self.numbers[kind as usize].unclaimed() {
-                self.forget(&key, kind);
-                self.retired.push(Retired::Number(kind, number));
-            }
+        for (_, number) in self.numbers[Kind::Table as usize].unclaimed() {
+            self.retire_table(number);
+        }
+        for (key, number) in self.numbers[Kind::Vnet as usize].unclaimed() {
+            self.forget(&key, Kind::Vnet);
+            self.retired.push(Retired::Number(Kind::Vnet, number));
         }
         for (interface, result) in self.host.finish_adoption() {
             if let Some(state) = self.ports.get_mut(&interface) {

@@ -29,6 +29,7 @@ mod ports;
 mod queue;
 mod reconciler;
 mod restricted;
+mod tables;
 mod task;
 #[cfg(test)]
 mod tests;

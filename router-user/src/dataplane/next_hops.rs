@@ -96,8 +96,23 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             self.in_vnet.insert(vnet.clone(), next_hop.clone());
             self.with_address.insert(*address, next_hop.clone());
             self.unsettled.insert(next_hop.clone());
+            // No packet waits for the last of the changes where all is known already.
+            if self.is_reachable(vnet, *address) {
+                self.resolve(next_hop);
+            }
         }
         Ok(())
+    }
+
+    /// Whether there is a way to an address, as the ports are now, and a neighbour that the kernel knows.
+    fn is_reachable(&mut self, vnet: &VnetName, address: IpAddr) -> bool {
+        let Some(way) = self.way_to(vnet, address).filter(|way| way.link.up) else {
+            return false;
+        };
+        matches!(
+            self.neighbours.get(way.link.ifindex, address),
+            Reachability::Usable(_) | Reachability::Fixed(_)
+        )
     }
 
     pub(super) fn remove_next_hop(&mut self, next_hop: &NextHop) {

@@ -26,11 +26,18 @@ pub(super) struct PortState {
     pub(super) vnet: u32,
     /// The tables are those of an earlier run, until it is known which learned one it takes.
     kept: bool,
-    /// Set of networks that it may not forward into.
-    restricted: u32,
+    /// Set of networks that it may not forward into; while tables are kept, those of then as well.
+    pub(super) restricted: u32,
     /// What is published, while the interface is there.
     pub(super) bound: Option<Bound>,
     pub(super) attachment: Attachment,
+}
+
+/// What a port keeps from an earlier run.
+struct Kept {
+    own_table: u32,
+    learned_table: u32,
+    restricted: u32,
 }
 
 /// A published port.
@@ -85,10 +92,14 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             Some(table) => self.claim(Kind::Table, table.as_str())?.number(),
             None => NO_TABLE,
         };
-        let restricted = match port.ip_forwarding {
-            true => self.claim_restricted(&port.restricted)?,
+        let kept = self.kept(port, vnet, own_table);
+        let restricted = match (port.ip_forwarding, &kept) {
             // Its sources are checked: each is its own.
-            false => NONE,
+            (false, _) => NONE,
+            (true, None) => self.claim_restricted(&port.restricted)?,
+            (true, Some(kept)) => {
+                self.claim_restricted_beside(&port.restricted, kept.restricted)?
+            }
         };
         let (number, bound, attachment) = match self.claim_port(&port.interface) {
             Ok(claimed) => claimed,
@@ -97,8 +108,10 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 return Err(error);
             }
         };
-        let kept = self.kept_tables(port, vnet, own_table, bound);
-        let (own_table, learned_table) = kept.unwrap_or((own_table, learned_table));
+        let (own_table, learned_table) = match &kept {
+            Some(kept) => (kept.own_table, kept.learned_table),
+            None => (own_table, learned_table),
+        };
         let before = self.ports.insert(
             port.interface.clone(),
             PortState {
@@ -124,7 +137,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             self.machines.insert(machine, port.interface.clone());
         }
         self.put_gateways(port, vnet, before.as_ref());
-        self.realise(&port.interface);
+        let realised = self.realise(&port.interface);
         if let Some(before) = before {
             self.release_restricted(before.restricted);
             for address in &before.config.addresses {
@@ -141,32 +154,41 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         if let Some(ifindex) = self.links.named(&port.interface).map(|link| link.ifindex) {
             self.probe_on(ifindex);
         }
-        Ok(())
+        realised
     }
 
-    /// The own and the learned table that a port keeps from an earlier run while it waits to hear
-    /// which learned one it takes. Both: the own one was made to go with what was learned. One that
-    /// changes in this run is followed, as the former may go.
-    fn kept_tables(
-        &self,
-        port: &fib::Port,
-        vnet: u32,
-        own_table: u32,
-        bound: Option<Bound>,
-    ) -> Option<(u32, u32)> {
+    /// Keeps a port that finds no room until there is some.
+    pub(super) fn put_off_port(&mut self, port: &fib::Port, error: &KernelError) {
+        warn!(port = %port.interface, "port is not programmed: {error}");
+        let waiting = (port.clone(), error.to_string());
+        self.waiting.ports.insert(port.interface.clone(), waiting);
+    }
+
+    /// What a port keeps from an earlier run while it waits to hear which learned table it takes. Both
+    /// tables: the own one was made to go with what was learned. An own one that changes in this run is
+    /// followed, as the former may go.
+    fn kept(&self, port: &fib::Port, vnet: u32, own_table: u32) -> Option<Kept> {
         if !port.awaits_learned || self.adopted.is_none() || self.sweeping() {
             return None;
         }
         match self.ports.get(&port.interface) {
             Some(before) => (before.kept && before.vnet == vnet).then(|| {
                 let same = before.config.own_table == port.own_table;
-                let own_table = if same { before.own_table } else { own_table };
-                (own_table, before.learned_table)
+                Kept {
+                    own_table: if same { before.own_table } else { own_table },
+                    learned_table: before.learned_table,
+                    restricted: before.restricted,
+                }
             }),
             None => {
-                let value = bound?.value;
-                (value.vnet == vnet && value.learned_table != NO_TABLE)
-                    .then_some((value.own_table, value.learned_table))
+                let numbers = &self.numbers[Kind::Port as usize];
+                let number = numbers.number(Kind::Port, port.interface.as_str())?;
+                let value = self.adopted.as_ref()?.ports.get(&number)?.value;
+                (value.vnet == vnet && value.learned_table != NO_TABLE).then_some(Kept {
+                    own_table: value.own_table,
+                    learned_table: value.learned_table,
+                    restricted: value.restricted,
+                })
             }
         }
     }
@@ -177,7 +199,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         let kept: Vec<fib::Port> = kept.map(|(_, state)| state.config.clone()).collect();
         for port in kept {
             if let Err(error) = self.put_port(&port) {
-                warn!(port = %port.interface, "port is not programmed: {error}");
+                self.put_off_port(&port, &error);
             }
         }
     }
@@ -307,7 +329,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 .map(|(interface, _)| interface.clone())
                 .collect();
             for interface in refused {
-                self.realise(&interface);
+                self.realise_or_wait(&interface);
             }
         }
     }
@@ -341,7 +363,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             bound.ifindex == ifindex && bound.value.mac == link.mac.0 && bound.value.mtu == link.mtu
         });
         if !fits || !matches!(state.attachment, Attachment::Attached(_)) {
-            self.realise(&link.name);
+            self.realise_or_wait(&link.name);
         }
         if !fits || was_up != link.up {
             self.look_again(ifindex);
@@ -386,11 +408,28 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             return;
         }
         self.retired.push(Retired::PortPlace(bound.place));
-        self.release_restricted(bound.value.restricted);
+        self.release_value(&bound.value);
+    }
+
+    /// What a published value named is named by one port less.
+    fn release_value(&mut self, value: &maps::Port) {
+        self.release_restricted(value.restricted);
+        self.release_tables(value);
+    }
+
+    fn realise_or_wait(&mut self, interface: &InterfaceName) {
+        if let Err(error) = self.realise(interface)
+            && let Some(port) = self.ports.get(interface).map(|state| state.config.clone())
+        {
+            self.put_off_port(&port, &error);
+        }
     }
 
     /// Brings a port into being on its interface, if that is there.
-    fn realise(&mut self, interface: &InterfaceName) {
+    ///
+    /// # Errors
+    /// A map is full; what is published stands meanwhile.
+    fn realise(&mut self, interface: &InterfaceName) -> Result<(), KernelError> {
         let Some(link) = self.links.named(interface).cloned() else {
             if let Some(state) = self.ports.get_mut(interface) {
                 state.attachment = Attachment::Missing;
@@ -400,14 +439,21 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                     self.unbind(bound);
                 }
             }
-            return;
+            return Ok(());
         };
-        let attachment = match self.bind(interface, &link) {
-            Ok(attached) => Attachment::Attached(attached),
-            Err(error) => Attachment::Refused(error.to_string()),
-        };
+        let bound = self.bind(interface, &link);
         let Some(state) = self.ports.get_mut(interface) else {
-            return;
+            return Ok(());
+        };
+        let (attachment, realised) = match (bound, &state.attachment) {
+            (Ok(attached), _) => (Attachment::Attached(attached), Ok(())),
+            (Err(error @ KernelError::Full { .. }), Attachment::Attached(attached)) => {
+                (Attachment::Attached(*attached), Err(error))
+            }
+            (Err(error @ KernelError::Full { .. }), _) => {
+                (Attachment::Refused(error.to_string()), Err(error))
+            }
+            (Err(error), _) => (Attachment::Refused(error.to_string()), Ok(())),
         };
         if state.attachment != attachment {
             match &attachment {
@@ -421,6 +467,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         }
         state.attachment = attachment;
         self.put_hosts(interface);
+        realised
     }
 
     /// Value, device, publication, program: in this order, so that the program never finds half a
@@ -460,11 +507,12 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 });
             }
             self.hold_restricted(value.restricted);
+            self.readers.hold(&value);
             match before {
                 Some(before) if before.ifindex != link.ifindex => self.unbind(before),
                 Some(before) => {
                     self.retired.push(Retired::PortPlace(before.place));
-                    self.release_restricted(before.value.restricted);
+                    self.release_value(&before.value);
                 }
                 None => {}
             }

@@ -27,6 +27,7 @@ use super::{
     numbers::{Claim, Kind, Numbers, Ranges, Retired, Slots, encode},
     ports::PortState,
     restricted::Sets,
+    tables::Readers,
 };
 use crate::{
     fib::{self, Buckets, Change, GroupId, Liveness, NextHop, Precedence, Route},
@@ -60,6 +61,7 @@ pub(super) struct Reconciler<M, H> {
     /// Ports by network and own address of the gateway host.
     pub(super) gateways: Index<(VnetName, IpAddr), InterfaceName>,
     pub(super) sets: Sets,
+    pub(super) readers: Readers,
     pub(super) links: Links,
     pub(super) neighbours: Neighbours,
     /// Next hops whose resolution is looked at once no change waits.
@@ -181,6 +183,9 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             numbers.release(number);
             return Err(error);
         }
+        if kind == Kind::Table {
+            self.readers.keep(claim.number());
+        }
         Ok(claim)
     }
 
@@ -239,10 +244,7 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
             Change::PutPort(port) => {
                 self.waiting.ports.remove(&port.interface);
                 if let Err(error) = self.put_port(port) {
-                    warn!(port = %port.interface, "port is not programmed: {error}");
-                    self.waiting
-                        .ports
-                        .insert(port.interface.clone(), (port.clone(), error.to_string()));
+                    self.put_off_port(port, &error);
                 }
             }
             Change::RemovePort(interface) => {
@@ -255,9 +257,8 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 if self.leave_to_sweep(Kind::Table, table.as_str()) {
                     return;
                 }
-                if let Some(number) = self.forget(&encode(Kind::Table, table.as_str()), Kind::Table)
-                {
-                    self.retired.push(Retired::Number(Kind::Table, number));
+                if let Some(number) = self.table(table) {
+                    self.retire_table(number);
                 }
             }
             Change::RemoveGroup(id) => {

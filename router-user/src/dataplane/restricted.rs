@@ -89,6 +89,28 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         Ok(set)
     }
 
+    /// The networks of a set.
+    pub(super) fn restricted_names(&self, set: u32) -> Vec<VnetName> {
+        let name = self.numbers[Kind::Restricted as usize].name(set);
+        let names = name.into_iter().flat_map(|name| name.split(' '));
+        names.map(VnetName::from).collect()
+    }
+
+    /// The same for these networks and those of a set that stands.
+    pub(super) fn claim_restricted_beside(
+        &mut self,
+        vnets: &[VnetName],
+        beside: u32,
+    ) -> Result<u32, KernelError> {
+        let numbers = &self.numbers[Kind::Vnet as usize];
+        let standing = self.sets.0.get(&beside).into_iter();
+        let standing = standing.flat_map(|set| &set.vnets);
+        let standing = standing.filter_map(|vnet| Some(VnetName::from(numbers.name(*vnet)?)));
+        let all: BTreeSet<VnetName> = standing.chain(vnets.iter().cloned()).collect();
+        let all: Vec<VnetName> = all.into_iter().collect();
+        self.claim_restricted(&all)
+    }
+
     pub(super) fn hold_restricted(&mut self, set: u32) {
         if let Some(set) = self.sets.0.get_mut(&set) {
             set.holders += 1;

@@ -15,6 +15,7 @@ use crate::{
 mod counters;
 mod order;
 mod peerings;
+mod places;
 mod random;
 mod restart;
 mod ways;
@@ -289,6 +290,20 @@ fn a_neighbour_that_answered_before_its_port_was_configured_is_known() {
     apply(&mut reconciler, &[via_nva(), port("nva", &["10.1.10.4"])]);
     assert_eq!(reconciler.take_liveness(), [told(true)]);
     assert_eq!(published_mac(&world), 7);
+}
+
+#[test]
+fn a_new_next_hop_whose_neighbour_is_known_serves_before_a_route_leads_there() {
+    let (world, mut reconciler) = start();
+    apply(&mut reconciler, &[port("nva", &["10.1.10.4"])]);
+    answers(&mut reconciler, 1);
+    world.borrow_mut().log.clear();
+    let route = route("10.0.0.0/8", 1);
+    apply(&mut reconciler, &[via_nva(), group(1, &[nva()]), route]);
+    let log = world.borrow().log.clone();
+    let at = |text: &str| log.iter().position(|it| it.starts_with(text));
+    let up = at("next hop 1 down false");
+    assert!(up.is_some() && up < at("route 10.0.0.0/8"), "{log:?}");
 }
 
 #[test]

@@ -330,6 +330,8 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
                 learned_table: self.numbers[Kind::Table as usize]
                     .name(state.learned_table)
                     .map(TableName::from),
+                ip_forwarding: state.config.ip_forwarding,
+                restricted: self.restricted_names(state.restricted),
                 attached: state.attached(),
             })
             .collect()
@@ -374,6 +376,7 @@ fn fib_route(
             _ => Precedence::System,
         },
         overriding: entry.flags & route_flags::OVERRIDING != 0,
+        local: entry.flags & route_flags::LOCAL != 0,
         stale,
     }
 }

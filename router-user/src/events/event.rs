@@ -238,6 +238,8 @@ pub enum DaemonEvent {
         /// How many.
         events: u64,
     },
+    /// Events were written, but are gone before this reader came to them. No line of the log itself.
+    Missed,
 }
 
 /// Whom an event is about.
@@ -279,6 +281,15 @@ impl Event {
             What::Daemon(DaemonEvent::Lost { events }),
             "more happened than could be written".to_owned(),
             "they are missing from this log".to_owned(),
+        )
+    }
+
+    /// Whoever reads the log has not read all of it.
+    pub(super) fn missed() -> Self {
+        Self::now(
+            What::Daemon(DaemonEvent::Missed),
+            "the log was replaced more than once before it was read on".to_owned(),
+            "events that were written in between are missing here".to_owned(),
         )
     }
 
@@ -381,6 +392,7 @@ impl fmt::Display for What {
             }
             Self::Daemon(DaemonEvent::Stopped { pid }) => write!(f, "process {pid} stopped"),
             Self::Daemon(DaemonEvent::Lost { events }) => write!(f, "events lost: {events}"),
+            Self::Daemon(DaemonEvent::Missed) => f.write_str("events missed"),
         }
     }
 }

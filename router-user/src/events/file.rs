@@ -41,6 +41,24 @@ struct Inner {
     generation: Mutex<u64>,
 }
 
+/// What came after a generation.
+pub(super) struct Later {
+    /// That of the last file.
+    pub(super) generation: u64,
+    /// Oldest first.
+    pub(super) files: Vec<File>,
+    /// Others came before these, and are gone.
+    pub(super) missed: bool,
+}
+
+/// Lines that were not written.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    /// So many whole lines before them were.
+    pub(super) written: u64,
+    pub(super) error: io::Error,
+}
+
 impl LogFile {
     /// Opens the file, and makes its folder if it is missing.
     pub(super) fn open(path: PathBuf, size: u64) -> Result<Self, LogError> {
@@ -90,26 +108,30 @@ impl LogFile {
         self.shared.clone()
     }
 
-    /// Appends whole lines.
-    pub(super) fn append(&mut self, mut lines: &[u8]) -> io::Result<()> {
-        while !lines.is_empty() {
+    /// Appends whole lines, all or the first of them.
+    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
+        let mut rest = lines;
+        while !rest.is_empty() {
             let room = self.half.saturating_sub(self.length);
-            let now = fitting(lines, room);
-            if now == 0 && self.length > 0 {
-                self.replace()?;
-                continue;
-            }
-            // A line that is longer than a file may be is not worth the bound.
-            let now = if now == 0 { first_line(lines) } else { now };
-            let (written, rest) = lines.split_at(now);
-            if let Err(error) = self.write(written) {
-                // A part of it may stand.
-                if let Ok(metadata) = self.file.metadata() {
-                    self.length = metadata.len();
-                }
-                return Err(error);
-            }
-            lines = rest;
+            let now = fitting(rest, room);
+            let done = if now == 0 && self.length > 0 {
+                self.replace()
+            } else {
+                // A line that is longer than a file may be is not worth the bound.
+                let now = if now == 0 { first_line(rest) } else { now };
+                let (these, others) = rest.split_at(now);
+                let (stands, done) = self.write(these);
+                rest = if done.is_ok() {
+                    others
+                } else {
+                    &rest[stands..]
+                };
+                done
+            };
+            done.map_err(|error| Unwritten {
+                written: whole_lines(&lines[..lines.len() - rest.len()]),
+                error,
+            })?;
         }
         Ok(())
     }
@@ -132,17 +154,25 @@ impl LogFile {
         let _ = self.file.sync_data();
     }
 
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+    /// Writes lines that there is room for. Comes back with how many bytes of them stand.
+    fn write(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
         if self.torn {
-            self.file.write_all(b"\n")?;
+            if let Err(error) = self.file.write_all(b"\n") {
+                return (0, Err(error));
+            }
             self.length += 1;
-            self.torn = false;
         }
-        self.torn = true;
-        self.file.write_all(lines)?;
-        self.torn = false;
+        let written = self.file.write_all(lines);
+        self.torn = written.is_err();
+        let before = self.length;
         self.length += lines.len() as u64;
-        Ok(())
+        if written.is_err() {
+            // A part of it may stand.
+            let metadata = self.file.metadata();
+            self.length = metadata.map_or(before, |metadata| metadata.len());
+        }
+        let stands = self.length.saturating_sub(before) as usize;
+        (stands.min(lines.len()), written)
     }
 
     /// Begins a new file; the one before the present one goes.
@@ -182,8 +212,8 @@ impl Shared {
         Ok((*generation, files))
     }
 
-    /// The files that came after that generation, oldest first; those in between may be gone.
-    pub(super) fn open_after(&self, known: u64) -> io::Result<(u64, Vec<File>)> {
+    /// The files that came after that generation.
+    pub(super) fn open_after(&self, known: u64) -> io::Result<Later> {
         let generation = self.generation();
         let mut files = Vec::new();
         if *generation > known + 1 {
@@ -192,7 +222,11 @@ impl Shared {
         if *generation > known {
             files.push(File::open(self.path())?);
         }
-        Ok((*generation, files))
+        Ok(Later {
+            generation: *generation,
+            files,
+            missed: *generation > known + 2,
+        })
     }
 
     /// Held for as long as it takes to rename or to open two files.
@@ -212,6 +246,10 @@ fn fitting(lines: &[u8], room: u64) -> usize {
         .iter()
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1)
+}
+
+fn whole_lines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 fn first_line(lines: &[u8]) -> usize {

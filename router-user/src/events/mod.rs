@@ -17,6 +17,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -31,7 +32,7 @@ pub mod routes;
 mod tests;
 
 pub use event::{Event, What};
-use file::LogFile;
+use file::{LogFile, Unwritten};
 pub use filter::{Filter, FilterError, Kind};
 pub use reader::Reader;
 
@@ -161,6 +162,15 @@ impl Events {
         Reader::open(shared.file.clone(), filter, written).map(Some)
     }
 
+    /// [`Events::end`], for which a disk that hangs is not waited.
+    pub async fn end_within(&self, patience: Duration) {
+        if tokio::time::timeout(patience, self.end()).await.is_err() {
+            let path = self.0.as_ref().map(|shared| shared.file.path().display());
+            let path = path.map_or_else(String::new, |path| path.to_string());
+            tracing::warn!("the last events may be lost: {path} does not take them");
+        }
+    }
+
     /// Writes what waits and ends the log, and with it all [`Reader`]s.
     pub async fn end(&self) {
         let Some(shared) = &self.0 else {
@@ -208,9 +218,11 @@ fn write_all(
                 failing = false;
                 progress.send_modify(|batches| *batches += 1);
             }
-            Err(error) => {
+            Err(Unwritten { written, error }) => {
+                // What is missing would have been told last.
                 lost.untold.fetch_add(missing, Ordering::Relaxed);
-                lost.count(count);
+                lost.count(count - written.min(count));
+                progress.send_modify(|batches| *batches += 1);
                 if !std::mem::replace(&mut failing, true) {
                     let path = file.path();
                     tracing::warn!("events are lost: cannot write {}: {error}", path.display());

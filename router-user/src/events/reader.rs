@@ -26,6 +26,8 @@ pub struct Reader {
     ended: bool,
     /// The beginning of a line.
     carry: Vec<u8>,
+    /// Between the first file and the next one there were others.
+    missed: bool,
 }
 
 impl Reader {
@@ -46,6 +48,7 @@ impl Reader {
             generation,
             ended: false,
             carry: Vec::new(),
+            missed: false,
         })
     }
 
@@ -82,12 +85,13 @@ impl Reader {
             return Ok(true);
         }
         if self.files.len() == 1 {
-            let (generation, files) = self.shared.open_after(self.generation)?;
-            if files.is_empty() {
+            let later = self.shared.open_after(self.generation)?;
+            if later.files.is_empty() {
                 return Ok(false);
             }
-            self.generation = generation;
-            self.files.extend(files);
+            self.generation = later.generation;
+            self.files.extend(later.files);
+            self.missed = later.missed;
             // What was written before it was replaced.
             if self.read_chunk(lines)? {
                 return Ok(true);
@@ -95,6 +99,9 @@ impl Reader {
         }
         self.files.pop_front();
         self.carry.clear();
+        if std::mem::take(&mut self.missed) {
+            Event::missed().append_to(lines);
+        }
         Ok(true)
     }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     names::{PeerName, RouteServerName},
-    rib::{LearnedChange, LearnedViewId},
+    rib::{LearnedChange, LearnedRoute, LearnedViewId},
     route_server::Report,
 };
 
@@ -41,6 +41,44 @@ pub struct Cause {
     pub peers: Vec<PeerName>,
 }
 
+/// Where packets to a prefix go by a learned route.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// Sorted, so that the same ones are equal. Empty: packets are dropped.
+    next_hops: Vec<IpAddr>,
+    /// They are dropped because the best path carries BLACKHOLE (RFC 7999).
+    blackhole: bool,
+}
+
+impl Way {
+    /// To these next hops, in any order.
+    #[must_use]
+    pub fn to(next_hops: impl IntoIterator<Item = IpAddr>) -> Self {
+        let mut next_hops: Vec<_> = next_hops.into_iter().collect();
+        next_hops.sort();
+        Self {
+            next_hops,
+            blackhole: false,
+        }
+    }
+
+    /// Nowhere, as BLACKHOLE asks for.
+    #[must_use]
+    pub fn blackhole() -> Self {
+        Self {
+            next_hops: Vec::new(),
+            blackhole: true,
+        }
+    }
+
+    fn of(route: &LearnedRoute) -> Self {
+        match route.blackhole {
+            true => Self::blackhole(),
+            false => Self::to(route.members.iter().map(|member| member.address)),
+        }
+    }
+}
+
 /// What is told of changed routes.
 pub struct RouteEvents {
     events: Events,
@@ -48,8 +86,8 @@ pub struct RouteEvents {
     views: BTreeMap<RouteServerName, Vec<LearnedViewId>>,
     /// Those of them that were assigned to somebody.
     assigned: BTreeMap<RouteServerName, BTreeSet<LearnedViewId>>,
-    /// Next hops of prefixes that changed since the FIB was last told.
-    recent: FxHashMap<Key, Option<Vec<IpAddr>>>,
+    /// The way to prefixes that changed since the FIB was last told.
+    recent: FxHashMap<Key, Option<Way>>,
     /// Since the period began.
     written: usize,
     summed: BTreeMap<(RouteServerName, Cause), Sum>,
@@ -93,13 +131,13 @@ impl RouteEvents {
 
     /// Notes what a route server tells, each prefix once: of the first view that names it. What a new
     /// view is told until it is assigned stood in others before, unless it is the oldest.
-    /// `before`: the next hops of a prefix in a view as the FIB was last told; `None`: no route.
+    /// `before`: the way to a prefix in a view as the FIB was last told; `None`: no route.
     pub fn note(
         &mut self,
         route_server: &RouteServerName,
         reports: &[Report],
         cause: &Cause,
-        before: impl Fn(LearnedViewId, &IpNet) -> Option<Vec<IpAddr>>,
+        before: impl Fn(LearnedViewId, &IpNet) -> Option<Way>,
         now: Instant,
     ) {
         for report in reports {
@@ -179,7 +217,7 @@ impl RouteEvents {
         route_server: &RouteServerName,
         changes: &[LearnedChange],
         cause: &Cause,
-        before: &impl Fn(LearnedViewId, &IpNet) -> Option<Vec<IpAddr>>,
+        before: &impl Fn(LearnedViewId, &IpNet) -> Option<Way>,
         now: Instant,
     ) {
         let oldest = self.views.get(route_server).and_then(|views| views.first());
@@ -227,27 +265,27 @@ impl RouteEvents {
         }
     }
 
-    fn write(&mut self, key: Key, was: Option<Vec<IpAddr>>, change: &LearnedChange, cause: &Cause) {
-        let is = change.route.as_ref().map(|route| {
-            let members = route.members.iter();
-            members.map(|member| member.address).collect::<Vec<_>>()
-        });
+    fn write(&mut self, key: Key, was: Option<Way>, change: &LearnedChange, cause: &Cause) {
+        let is = change.route.as_ref().map(Way::of);
         if is.is_some() && was == is {
             // Its weights changed, or its backups.
             return;
         }
+        let next_hops = |way: &Option<Way>| -> Vec<IpAddr> {
+            let way = way.as_ref();
+            way.map(|way| way.next_hops.clone()).unwrap_or_default()
+        };
         let (route_server, _, prefix) = key.clone();
         let told = RouteChange {
             route_server,
             prefix,
-            before: was.clone().unwrap_or_default(),
-            after: is.clone().unwrap_or_default(),
+            before: next_hops(&was),
+            after: next_hops(&is),
             peers: cause.peers.clone(),
         };
-        let blackhole = change.route.as_ref().is_some_and(|route| route.blackhole);
         let effect = match &is {
-            _ if blackhole => "packets are dropped: its best path carries BLACKHOLE",
-            Some(members) if members.is_empty() => {
+            Some(way) if way.blackhole => "packets are dropped: its best path carries BLACKHOLE",
+            Some(way) if way.next_hops.is_empty() => {
                 "packets are dropped: no next hop of it can be resolved"
             }
             Some(_) => "subnets send packets there",

@@ -6,12 +6,12 @@ use std::{
     io::Write as _,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use ipnet::IpNet;
 use jiff::Timestamp;
+
+mod routes;
 
 use super::{
     event::{
@@ -19,17 +19,9 @@ use super::{
         ReloadEvent, RouteEvent, SessionEvent, SessionName,
     },
     file::{LogFile, beside},
-    routes::{CHANGES_A_SECOND, Cause, RouteEvents},
     *,
 };
-use crate::{
-    api::query::PeerCommand,
-    bgp::wire::Family,
-    config::Propagate,
-    names::RouteServerName,
-    rib::{LearnedChange, LearnedNextHop, LearnedRoute, LearnedViewId},
-    route_server::{LearnedUse, Report},
-};
+use crate::{api::query::PeerCommand, bgp::wire::Family};
 
 // -- Lines ---------------------------------------------------------------------------------------
 
@@ -137,6 +129,7 @@ fn people_read_what_happened_to_whom_why_and_what_that_does() {
             "daemon    waypost 0.1.0 started as process 7: why; so",
             "daemon    process 7 stopped: why; so",
             "daemon    events lost: 3: why; so",
+            "daemon    events missed: why; so",
         ]
     );
 }
@@ -284,6 +277,62 @@ async fn a_full_queue_keeps_nobody_waiting_and_the_loss_is_an_event() {
     assert_eq!(written + missing, told);
 }
 
+#[test]
+fn after_a_write_that_failed_the_file_is_as_long_as_it_is() {
+    let place = Place::new();
+    let mut log = LogFile::open(place.path(), 1 << 20).unwrap();
+    log.append(b"one\n").unwrap();
+    log.break_file(b"a part");
+    log.append(b"two\n").unwrap_err();
+    assert_eq!(log.length(), length(&place.path()));
+}
+
+#[test]
+fn of_a_write_that_was_cut_short_the_whole_lines_are_told() {
+    let place = Place::new();
+    let mut log = LogFile::open(place.path(), 1 << 20).unwrap();
+    log.append(b"one\n").unwrap();
+    log.break_file(b"two\nthr");
+    let unwritten = log.append(b"two\nthree\nfour\n").unwrap_err();
+    assert_eq!(unwritten.written, 1);
+}
+
+#[tokio::test]
+async fn what_was_written_before_the_disk_refused_is_not_counted_as_lost() {
+    let place = Place::new();
+    let events = place.start(16 * 1024);
+    // The file can be filled, but not replaced.
+    fs::create_dir(beside(&place.path(), ".1")).unwrap();
+    let told = 1000;
+    for n in 0..told {
+        events.tell(number(n), "", "");
+    }
+    events.end().await;
+    let text = fs::read_to_string(place.path()).unwrap();
+    let written = text.lines().filter(|line| line.contains("started")).count() as u64;
+    assert!((20..200).contains(&written), "{written}");
+    assert_eq!(events.lost(), told - written);
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_does_not_keep_the_daemon_from_stopping() {
+    let place = Place::new();
+    let folder = place.path().parent().unwrap().to_owned();
+    fs::create_dir(&folder).unwrap();
+    let mut mkfifo = std::process::Command::new("mkfifo");
+    assert!(mkfifo.arg(place.path()).status().unwrap().success());
+    // Nobody reads it: what does not fit into the pipe is never written.
+    let mut options = fs::OpenOptions::new();
+    let _held = options.read(true).write(true).open(place.path()).unwrap();
+    let events = place.start(1 << 30);
+    for n in 0..5000 {
+        events.tell(number(n), "", "");
+    }
+    let ended = events.end_within(Duration::from_millis(100));
+    let in_time = tokio::time::timeout(Duration::from_secs(20), ended).await;
+    assert!(in_time.is_ok(), "it waits for the disk");
+}
+
 // -- Readers -------------------------------------------------------------------------------------
 
 #[tokio::test]
@@ -302,6 +351,44 @@ async fn a_reader_that_follows_is_told_at_once_over_changes_of_files_until_the_l
     events.end().await;
     assert_eq!(reader.next().await.unwrap(), None);
     assert_eq!(seen, (0..500).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_too_late_is_told_that_it_missed_events() {
+    let place = Place::new();
+    let events = place.start(8 * 1024);
+    let of_one = Filter {
+        kinds: BTreeSet::from([Kind::Session]),
+        ..Filter::default()
+    };
+    let mut choosy = events.read(of_one, true).unwrap().unwrap();
+    let mut reader = events.read(Filter::default(), true).unwrap().unwrap();
+    let mut swift = events.read(Filter::default(), true).unwrap().unwrap();
+    let mut seen = 0;
+    for n in 0..500 {
+        events.tell(number(n), "", "");
+        while n % 10 == 9 && seen <= n {
+            let lines = swift.next().await.unwrap().expect("it goes on");
+            seen += lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
+    }
+    events.end().await;
+    assert_eq!(swift.next().await.unwrap(), None, "it missed nothing");
+    let mut told = Vec::new();
+    while let Some(lines) = reader.next().await.unwrap() {
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            told.push(serde_json::from_slice::<Event>(line).unwrap().what);
+        }
+    }
+    let missed = |what: &What| *what == What::Daemon(DaemonEvent::Missed);
+    let at = told.iter().position(missed).expect("it is told");
+    assert!(at > 0 && !told[at + 1..].iter().any(missed), "once");
+    assert_eq!(told[at - 1], number(at as u64 - 1), "whole until then");
+    assert_eq!(told.last(), Some(&number(499)));
+    let line = choosy.next().await.unwrap().expect("whatever it chooses");
+    assert!(missed(
+        &serde_json::from_slice::<Event>(&line).unwrap().what
+    ));
 }
 
 #[tokio::test]
@@ -353,166 +440,6 @@ async fn readers_choose_by_time_kind_route_server_and_peer() {
     assert_eq!(count(since(later)).await, 0);
     let error = Filter::kinds("session,rout").unwrap_err().to_string();
     assert!(error.contains("\"rout\"") && error.contains("; write one of: session, limit"));
-}
-
-// -- Changes of routes ---------------------------------------------------------------------------
-
-#[tokio::test]
-async fn a_changed_route_tells_its_next_hops_before_and_after() {
-    let place = Place::new();
-    let events = place.start(1 << 20);
-    let mut routes = RouteEvents::new(events.clone());
-    let now = Instant::now();
-    let mut note = |change: LearnedChange, fib: Option<&str>| {
-        let before = |_, _: &IpNet| fib.map(|address| vec![address.parse().unwrap()]);
-        let reports = [Report::Changes(vec![change])];
-        routes.note(&"rs1".into(), &reports, &cause(), before, now);
-    };
-    note(learned(0, "10.250.0.0/16", &["10.1.10.4"]), None);
-    // Before the FIB is told: what was noted last counts.
-    note(learned(0, "10.250.0.0/16", &["10.1.20.4"]), None);
-    // The same next hops, in another order of things.
-    note(learned(0, "10.250.0.0/16", &["10.1.20.4"]), None);
-    note(withdrawn(0, "10.250.0.0/16"), None);
-    note(withdrawn(0, "10.9.0.0/16"), Some("10.1.10.9"));
-    events.end().await;
-    let told = texts(&place).await;
-    assert_eq!(
-        told,
-        [
-            "rs1: 10.250.0.0/16 learned to 10.1.10.4",
-            "rs1: 10.250.0.0/16 changed from 10.1.10.4 to 10.1.20.4",
-            "rs1: 10.250.0.0/16 withdrawn from 10.1.20.4",
-            "rs1: 10.9.0.0/16 withdrawn from 10.1.10.9",
-        ]
-    );
-}
-
-#[tokio::test]
-async fn a_whole_table_is_summed_up_by_cause_and_the_next_second_begins_anew() {
-    let place = Place::new();
-    let events = place.start(1 << 20);
-    let mut routes = RouteEvents::new(events.clone());
-    let start = Instant::now();
-    let table = |count: u32| {
-        let changes = (0..count).map(|n| {
-            let prefix = format!("10.{}.{}.0/24", n / 256, n % 256);
-            learned(0, &prefix, &["10.1.10.4"])
-        });
-        [Report::Changes(changes.collect())]
-    };
-    let none = |_, _: &IpNet| None;
-    routes.note(&"rs1".into(), &table(10_000), &cause(), none, start);
-    let others = [Report::Changes(vec![withdrawn(0, "10.9.0.0/16")])];
-    let other = Cause {
-        text: "session rs1/1 fw down".to_owned(),
-        peers: vec!["fw".into()],
-    };
-    routes.note(&"rs1".into(), &others, &other, none, start);
-    routes.settled();
-    assert_eq!(routes.period_ends(), Some(start + Duration::from_secs(1)));
-    routes.end_period(start + Duration::from_millis(999));
-    routes.end_period(start + Duration::from_secs(1));
-    assert_eq!(routes.period_ends(), None);
-    let later = start + Duration::from_secs(2);
-    routes.note(&"rs1".into(), &others, &other, none, later);
-    events.end().await;
-    let told = texts(&place).await;
-    let (single, rest) = told.split_at(CHANGES_A_SECOND);
-    assert!(single.iter().all(|line| line.contains(" learned to ")));
-    assert_eq!(
-        rest,
-        [
-            "rs1: 9800 more prefixes learned or changed, 0 withdrawn",
-            "rs1: 0 more prefixes learned or changed, 1 withdrawn",
-            "rs1: 10.9.0.0/16 withdrawn",
-        ]
-    );
-}
-
-#[tokio::test]
-async fn of_several_views_the_oldest_that_stands_is_told() {
-    let place = Place::new();
-    let events = place.start(1 << 20);
-    let mut routes = RouteEvents::new(events.clone());
-    let name: RouteServerName = "rs1".into();
-    let mut note = |reports: Vec<Report>| {
-        routes.note(&name, &reports, &cause(), |_, _| None, Instant::now());
-        routes.settled();
-        routes.views(&name)
-    };
-    let views = note(vec![Report::Changes(vec![
-        learned(1, "10.1.0.0/16", &["10.1.10.4"]),
-        learned(2, "10.1.0.0/16", &[]),
-    ])]);
-    assert_eq!(views, 2);
-    assert_eq!(note(vec![Report::Drop(LearnedViewId(1))]), 1);
-    note(vec![Report::Changes(vec![learned(2, "10.2.0.0/16", &[])])]);
-    events.end().await;
-    assert_eq!(
-        texts(&place).await,
-        [
-            "rs1: 10.1.0.0/16 learned to 10.1.10.4",
-            "rs1: 10.2.0.0/16 learned"
-        ]
-    );
-}
-
-#[tokio::test]
-async fn what_only_another_view_names_is_told_and_nothing_twice() {
-    let place = Place::new();
-    let events = place.start(1 << 20);
-    let mut routes = RouteEvents::new(events.clone());
-    let mut note = |reports: Vec<Report>| {
-        routes.note(
-            &"rs1".into(),
-            &reports,
-            &cause(),
-            |_, _| None,
-            Instant::now(),
-        );
-        routes.settled();
-    };
-    let of = LearnedUse {
-        propagate: Propagate::ALL,
-        gateway: None,
-        reach: BTreeSet::new(),
-        forwarding: true,
-    };
-    note(vec![Report::Changes(vec![learned(
-        1,
-        "10.1.0.0/16",
-        &["10.1.10.4"],
-    )])]);
-    // A new view is told what stands.
-    note(vec![
-        Report::Changes(vec![learned(2, "10.1.0.0/16", &["10.1.10.4"])]),
-        Report::Assign(of, LearnedViewId(2)),
-    ]);
-    note(vec![Report::Changes(vec![
-        learned(1, "10.2.0.0/16", &["10.1.10.4"]),
-        learned(2, "10.2.0.0/16", &["10.1.10.4"]),
-        learned(2, "10.3.0.0/16", &["10.2.10.4"]),
-    ])]);
-    events.end().await;
-    assert_eq!(
-        texts(&place).await,
-        [
-            "rs1: 10.1.0.0/16 learned to 10.1.10.4",
-            "rs1: 10.2.0.0/16 learned to 10.1.10.4",
-            "rs1: 10.3.0.0/16 learned to 10.2.10.4",
-        ]
-    );
-}
-
-#[test]
-fn after_a_write_that_failed_the_file_is_as_long_as_it_is() {
-    let place = Place::new();
-    let mut log = LogFile::open(place.path(), 1 << 20).unwrap();
-    log.append(b"one\n").unwrap();
-    log.break_file(b"a part");
-    log.append(b"two\n").unwrap_err();
-    assert_eq!(log.length(), length(&place.path()));
 }
 
 // -- Helpers -------------------------------------------------------------------------------------
@@ -572,16 +499,20 @@ fn parse(lines: &[u8]) -> Vec<u64> {
 
 /// What happened, of all that is kept.
 async fn texts(place: &Place) -> Vec<String> {
-    let events = place.start(1 << 20);
-    let mut reader = events.read(Filter::default(), false).unwrap().unwrap();
-    let mut texts = Vec::new();
+    let events = all(place).await;
+    events.iter().map(|event| event.what.to_string()).collect()
+}
+
+/// All that is kept.
+async fn all(place: &Place) -> Vec<Event> {
+    let log = place.start(1 << 20);
+    let mut reader = log.read(Filter::default(), false).unwrap().unwrap();
+    let mut events = Vec::new();
     while let Some(lines) = reader.next().await.unwrap() {
-        for line in lines.split_inclusive(|byte| *byte == b'\n') {
-            let event: Event = serde_json::from_slice(line).unwrap();
-            texts.push(event.what.to_string());
-        }
+        let lines = lines.split_inclusive(|byte| *byte == b'\n');
+        events.extend(lines.map(|line| serde_json::from_slice::<Event>(line).unwrap()));
     }
-    texts
+    events
 }
 
 /// One of each shape.
@@ -641,38 +572,8 @@ fn one_of_each() -> Vec<What> {
         }),
         What::Daemon(DaemonEvent::Stopped { pid: 7 }),
         What::Daemon(DaemonEvent::Lost { events: 3 }),
+        What::Daemon(DaemonEvent::Missed),
     ]
-}
-
-fn cause() -> Cause {
-    Cause {
-        text: "UPDATE of rs1/1 sdwan".to_owned(),
-        peers: vec!["sdwan".into()],
-    }
-}
-
-fn learned(view: u32, prefix: &str, members: &[&str]) -> LearnedChange {
-    let members = members.iter().map(|address| LearnedNextHop {
-        address: address.parse().unwrap(),
-        weight: 1,
-    });
-    LearnedChange {
-        view: LearnedViewId(view),
-        prefix: prefix.parse().unwrap(),
-        route: Some(LearnedRoute {
-            members: members.collect(),
-            backups: Arc::new([]),
-            blackhole: false,
-        }),
-    }
-}
-
-fn withdrawn(view: u32, prefix: &str) -> LearnedChange {
-    LearnedChange {
-        view: LearnedViewId(view),
-        prefix: prefix.parse().unwrap(),
-        route: None,
-    }
 }
 
 fn length(path: &Path) -> u64 {

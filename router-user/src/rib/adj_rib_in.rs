@@ -13,7 +13,9 @@ use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
-    AdvertisedView, Imported, Interned, LocalSource, PathView, PrefixView, Zone, ZoneSet,
+    AdvertisedView, Imported, Interned, LocalSource, PathView, PrefixView, SessionInfo, Zone,
+    ZoneSet,
+    adj_rib_out::Tables,
     attributes::Interner,
     decision::{Decision, DecisionOptions, Rank},
     learned::{Basis, Scope},
@@ -33,6 +35,15 @@ pub(super) struct Core {
     pub(super) reasons: Reasons,
     pub(super) sessions: Sessions,
     pub(super) zones: Zones,
+    pub(super) reclassifying: Option<Reclassifying>,
+}
+
+/// Sessions whose class became another one, by index, and the slots from which on their paths may have
+/// that of before: IPv4, IPv6.
+#[derive(Clone)]
+pub(super) struct Reclassifying {
+    moved: Vec<bool>,
+    next: [usize; 2],
 }
 
 /// How many eligible paths have their next hop in each zone.
@@ -143,6 +154,9 @@ impl Core {
 
     pub(super) fn clear<A: Address>(&mut self, table: &mut Table<A>, session: SessionIndex) {
         for slot in 0..table.len() {
+            if self.sessions[session].totals.received[A::FAMILY as usize] == 0 {
+                break;
+            }
             let is_its = |path: &Path| path.session == session;
             while let Some(place) = table.paths(slot).iter().position(is_its) {
                 let (address, length) = table.slot(slot).key();
@@ -295,8 +309,6 @@ impl Core {
                 self.count(A::FAMILY, address, length, path, Count::Add);
             }
         }
-        drop(known);
-        self.attributes.sweep();
     }
 
     fn count<A: Hash>(
@@ -339,9 +351,45 @@ impl Core {
         }
     }
 
-    /// Gives the paths of sessions their sessions' class from this slot on, until so many slots have
-    /// changed; the slot to go on from.
-    pub(super) fn reclassify<A: Address>(
+    /// Gives each session its class, and begins to give that to its paths.
+    pub(super) fn reclassify(&mut self, class: impl Fn(&SessionInfo) -> u8) {
+        let mut moved = self.sessions.reclassify(class);
+        if !moved.contains(&true) {
+            return;
+        }
+        // Paths that still have the class of before may have any.
+        if let Some(before) = self.reclassifying.take() {
+            moved.resize(moved.len().max(before.moved.len()), false);
+            for (moved, before) in moved.iter_mut().zip(before.moved) {
+                *moved |= before;
+            }
+        }
+        self.reclassifying = Some(Reclassifying {
+            moved,
+            next: [0; 2],
+        });
+    }
+
+    /// Goes on with that in so many slots that change.
+    pub(super) fn go_on_reclassifying(&mut self, tables: &mut Tables, slots: usize) {
+        let Some(Reclassifying {
+            moved,
+            next: [v4, v6],
+        }) = self.reclassifying.take()
+        else {
+            return;
+        };
+        let next = [
+            self.reclassify_some(&mut tables.v4, v4, &moved, slots),
+            self.reclassify_some(&mut tables.v6, v6, &moved, slots),
+        ];
+        if next[0] < tables.v4.len() || next[1] < tables.v6.len() {
+            self.reclassifying = Some(Reclassifying { moved, next });
+        }
+    }
+
+    /// From this slot on, until so many slots have changed; the slot to go on from.
+    fn reclassify_some<A: Address>(
         &self,
         table: &mut Table<A>,
         from: usize,

@@ -4,17 +4,21 @@
 //! view, so a change is the difference of that function before and after a batch, and a route
 //! that was never sent is never withdrawn. A session that comes up is sent the table in chunks;
 //! until then it is sent changes only of the part that it already has. One that does not keep up is
-//! held: it leaves its group until it has been told what it missed ([`Laggard`]).
+//! held: it leaves its group until it has been told what it missed ([`Laggard`]). One whose view becomes
+//! another one is told what differs in chunks as well ([`Move`]).
 
 mod dump;
+mod moves;
 
 use std::{
     collections::{BTreeSet, VecDeque},
     net::Ipv4Addr,
     net::Ipv6Addr,
+    ops::Range,
 };
 
 use dump::{Dump, Position, Refresh, end_of_rib};
+use moves::{Move, Stretch};
 
 use super::{
     aggregates::Audience,
@@ -23,11 +27,14 @@ use super::{
     limited::Holding,
     pack::{Outbox, Packer},
     path::{Session, SessionIndex, Sessions},
-    shape::Shape,
     table::{Address, Changed, Table},
     view::{FamilyView, Members, View},
 };
 use crate::bgp::wire::Family;
+
+#[cfg(test)]
+pub(crate) use moves::MOVED_AT_ONCE;
+pub(super) use moves::chunk;
 
 /// Slots that one step of a dump covers at the most; fewer if they come to many bytes
 /// ([`Packer::is_full`]).
@@ -62,6 +69,8 @@ pub(super) struct AdjRibOut {
     groups: Vec<Option<Group>>,
     dumps: VecDeque<Dump>,
     refreshes: VecDeque<Refresh>,
+    /// In turns.
+    moves: VecDeque<Move>,
     /// In turns.
     laggards: VecDeque<Laggard>,
     pub(super) outbox: Outbox,
@@ -128,35 +137,60 @@ impl AdjRibOut {
         table: &Table<A>,
         changed: &[Changed],
     ) {
-        let groups = self.groups.iter().map(Option::as_ref);
-        let views = groups.map(|group| group.map(|group| FamilyView::new(&group.view, A::FAMILY)));
+        let Self {
+            groups,
+            dumps,
+            moves,
+            laggards,
+            outbox,
+            ..
+        } = self;
+        let given = groups.iter().map(Option::as_ref);
+        let views = given.map(|group| group.map(|group| FamilyView::new(&group.view, A::FAMILY)));
         let views: Vec<Option<FamilyView<'_>>> = views.collect();
         let view_of = |group: usize| {
             let view = views[group].as_ref();
             view.expect("a group stays while it has members")
         };
-        let synchronised = self.groups.iter().zip(&views);
+        let synchronised = groups.iter().zip(&views);
         let synchronised = synchronised
             .filter_map(|(group, view)| Some((view.as_ref()?, &group.as_ref()?.members)))
-            .map(|(view, members)| (view, members, usize::MAX));
-        let dumping = self.dumps.iter().map(|dump| {
+            .map(|(view, members)| (view, members, 0..usize::MAX));
+        let dumping = dumps.iter().map(|dump| {
             let covered = dump.position.covers(A::FAMILY);
-            (view_of(dump.group), &dump.members, covered)
+            (view_of(dump.group), &dump.members, 0..covered)
         });
-        for (view, members, covered) in synchronised.chain(dumping) {
+        let mut send = |view: &FamilyView<'_>, members: &Members, slots: Range<usize>| {
             if members.is_empty() || !view.is_exchanged() {
-                continue;
+                return;
             }
             let mut packer = Packer::new(view, view, members);
             let decision = Decision { sessions, options };
-            for change in changed.iter().filter(|change| change.slot < covered) {
+            for change in changed.iter().filter(|change| slots.contains(&change.slot)) {
                 let slot = table.slot(change.slot);
                 packer.add(&decision, slot.prefix(), &change.before, slot.paths());
             }
-            packer.finish(sessions, &mut self.outbox);
+            packer.finish(sessions, outbox);
+        };
+        for (view, members, slots) in synchronised.chain(dumping) {
+            send(view, members, slots);
+        }
+        for one in moves {
+            for Stretch {
+                group,
+                options,
+                slots,
+            } in one.stretches(A::FAMILY)
+            {
+                let view = FamilyView::new(view_of(group).view, A::FAMILY);
+                match options {
+                    Some(options) => send(&view.decided_by(options), &one.members, slots),
+                    None => send(&view, &one.members, slots),
+                }
+            }
         }
         let decision = Decision { sessions, options };
-        for laggard in &mut self.laggards {
+        for laggard in laggards {
             let view = view_of(laggard.group);
             if view.is_exchanged() {
                 laggard.note(&decision, view, table, changed);
@@ -165,7 +199,13 @@ impl AdjRibOut {
     }
 
     /// A session does not take more for now: it leaves its group or its dump.
-    pub(super) fn hold(&mut self, sessions: &mut Sessions, tables: &Tables, session: SessionIndex) {
+    pub(super) fn hold(
+        &mut self,
+        sessions: &mut Sessions,
+        options: DecisionOptions,
+        tables: &Tables,
+        session: SessionIndex,
+    ) {
         let Some(group) = sessions[session].group else {
             return;
         };
@@ -174,7 +214,9 @@ impl AdjRibOut {
             return;
         }
         let mut laggard = Laggard::new(session, group);
-        if let Some(position) = self.position(session) {
+        let end = self.lag_behind(sessions, options, tables, &mut laggard);
+        let end = end.filter(|end| *end != Position::END);
+        if let Some(position) = end.or(self.position(session)) {
             for family in self.view(group).context.families.iter() {
                 let covered = position.covers(family);
                 match family {
@@ -289,143 +331,10 @@ impl AdjRibOut {
         laggards.find(|laggard| laggard.session == session)
     }
 
-    /// Gives sessions another view and sends them the difference.
-    pub(super) fn set_views(
-        &mut self,
-        sessions: &mut Sessions,
-        options: DecisionOptions,
-        tables: &Tables,
-        changes: Vec<(SessionIndex, View)>,
-    ) {
-        let mut moves: Vec<Move> = Vec::new();
-        for (session, view) in changes {
-            let Some(from) = sessions[session].group else {
-                continue;
-            };
-            if self.view(from) == &view {
-                continue;
-            }
-            let to = self.group(view);
-            let place = self.laggards.iter().position(|one| one.session == session);
-            if let Some(mut laggard) = place.and_then(|place| self.laggards.remove(place)) {
-                let decision = Decision { sessions, options };
-                let (before, after) = (self.view(from), self.view(to));
-                laggard.change_view(&decision, tables, (before, options), after);
-                laggard.group = to;
-                self.laggards.push_back(laggard);
-                sessions.get_mut(session).group = Some(to);
-                continue;
-            }
-            let position = self.position(session);
-            let same = |other: &&mut Move| {
-                other.from == from && other.to == to && other.position == position
-            };
-            match moves.iter_mut().find(same) {
-                Some(same) => same.members.push(session),
-                None => moves.push(Move {
-                    from,
-                    to,
-                    position,
-                    members: vec![session],
-                }),
-            }
-        }
-        for change in moves {
-            self.change_view(sessions, options, tables, change);
-        }
-        self.drop_unused_groups();
-    }
-
-    /// Sends what another configuration of the decision process changes.
-    pub(super) fn redecide(
-        &mut self,
-        sessions: &mut Sessions,
-        before: DecisionOptions,
-        options: DecisionOptions,
-        tables: &Tables,
-    ) {
-        let Self {
-            groups,
-            dumps,
-            laggards,
-            outbox,
-            ..
-        } = self;
-        let view_of = |group: usize| {
-            let group = groups[group].as_ref();
-            &group.expect("a group stays while it has members").view
-        };
-        let synchronised = groups.iter().flatten();
-        let synchronised = synchronised.map(|group| (&group.view, &group.members, None));
-        let dumping = dumps.iter().map(|dump| {
-            let position = Some(dump.position);
-            (view_of(dump.group), &dump.members, position)
-        });
-        for (view, members, position) in synchronised.chain(dumping) {
-            if members.is_empty() {
-                continue;
-            }
-            let shape = Shape {
-                before: Some((view, before)),
-                after: view,
-                members,
-            };
-            for family in view.context.families.iter() {
-                let covered = position.map_or(usize::MAX, |at| at.covers(family));
-                let slots = 0..tables.len(family).min(covered);
-                shape.send(sessions, options, tables, family, slots, outbox);
-            }
-        }
-        let decision = Decision { sessions, options };
-        for laggard in laggards {
-            let view = view_of(laggard.group);
-            laggard.change_view(&decision, tables, (view, before), view);
-        }
-    }
-
     /// The view of a group.
     pub(super) fn view(&self, group: usize) -> &View {
         let group = self.groups[group].as_ref();
         &group.expect("a group stays while it has members").view
-    }
-
-    fn change_view(
-        &mut self,
-        sessions: &mut Sessions,
-        options: DecisionOptions,
-        tables: &Tables,
-        change: Move,
-    ) {
-        let members = Members::new(sessions, &change.members);
-        let [before, after] = [change.from, change.to].map(|group| self.view(group).clone());
-        let shape = Shape {
-            before: Some((&before, options)),
-            after: &after,
-            members: &members,
-        };
-        for family in after.context.families.iter() {
-            let covered = change.position.map_or(usize::MAX, |at| at.covers(family));
-            let slots = 0..tables.len(family).min(covered);
-            shape.send(sessions, options, tables, family, slots, &mut self.outbox);
-        }
-        for &member in &change.members {
-            self.take_member(sessions, member);
-            sessions.get_mut(member).group = Some(change.to);
-        }
-        match change.position {
-            Some(position) => self.dumps.push_back(Dump {
-                group: change.to,
-                members,
-                position,
-            }),
-            None => {
-                let group = self.groups[change.to].as_mut();
-                let group = group.expect("made by set_views");
-                for &member in &change.members {
-                    group.members.insert(sessions, member);
-                }
-            }
-        }
     }
 
     /// A session has another view, by which it has been sent what it has.
@@ -486,29 +395,27 @@ impl AdjRibOut {
             dump.members.remove(sessions, session);
         }
         self.dumps.retain(|dump| !dump.members.is_empty());
+        for one in &mut self.moves {
+            one.members.remove(sessions, session);
+        }
+        self.moves.retain(|one| !one.members.is_empty());
     }
 
     fn drop_unused_groups(&mut self) {
         let Self {
             groups,
             dumps,
+            moves,
             laggards,
             ..
         } = self;
         for (number, place) in groups.iter_mut().enumerate() {
             let needed = dumps.iter().any(|dump| dump.group == number)
+                || moves.iter().any(|one| one.needs(number))
                 || laggards.iter().any(|laggard| laggard.group == number);
             if !needed && place.as_ref().is_some_and(|group| group.members.is_empty()) {
                 *place = None;
             }
         }
     }
-}
-
-/// Sessions that go from one group to another, all equally far in their dump.
-struct Move {
-    from: usize,
-    to: usize,
-    position: Option<Position>,
-    members: Vec<SessionIndex>,
 }

@@ -113,6 +113,8 @@ impl Interner {
 
     /// Frees sets that were still held from outside when the last path gave them back.
     pub(super) fn sweep(&mut self) {
+        #[cfg(test)]
+        SWEPT.set(SWEPT.get() + 1);
         let Self {
             sets,
             changed,
@@ -146,6 +148,12 @@ impl Interner {
     ) -> u64 {
         self.key.hash_one((imported, address(received), weight))
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How often all sets were looked at.
+    pub(crate) static SWEPT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 fn address(set: &Arc<PathAttributes>) -> usize {

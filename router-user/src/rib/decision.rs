@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use smallvec::SmallVec;
 
 use super::{
-    Exclusion, LocalSource, Step, Verdict,
+    LocalSource, Step, Verdict,
     learned::Scope,
     path::{Judgement, Path, Reasons, Sessions},
 };
@@ -253,10 +253,7 @@ impl Decision<'_> {
                 Some(Judgement::Eligible(_)) | None => {
                     let excluded = scope.filter(|_| !path.is_local() && !is_candidate(path));
                     if let Some(scope) = excluded {
-                        return Verdict::Excluded(match scope.takes_source(self.sessions, path) {
-                            true => Exclusion::Reach,
-                            false => Exclusion::Source,
-                        });
+                        return Verdict::Excluded(scope.exclusion(self.sessions, path));
                     }
                     let step = best.and_then(|best| path.rank.differs_in(best));
                     step.map_or(Verdict::Best, Verdict::Lost)

@@ -8,7 +8,7 @@
 //! not given to another prefix; an empty one stays only if it was sent a route there, so prefixes
 //! that come and go meanwhile keep none.
 
-use std::collections::hash_map::Entry;
+use std::{collections::hash_map::Entry, ops::Range};
 
 use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
@@ -122,14 +122,34 @@ impl Laggard {
         before: (&View, DecisionOptions),
         after: &View,
     ) {
-        self.change_family(decision, &tables.v4, before, after);
-        self.change_family(decision, &tables.v6, before, after);
+        for family in Family::ALL {
+            let all = 0..usize::MAX;
+            self.change_part(decision, tables, family, all, before, after);
+        }
     }
 
-    fn change_family<A: Address>(
+    /// The same in these slots of a family alone.
+    pub(super) fn change_part(
+        &mut self,
+        decision: &Decision<'_>,
+        tables: &Tables,
+        family: Family,
+        slots: Range<usize>,
+        before: (&View, DecisionOptions),
+        after: &View,
+    ) {
+        let Tables { v4, v6 } = tables;
+        match family {
+            Family::Ipv4Unicast => self.change_slots(decision, v4, slots, before, after),
+            Family::Ipv6Unicast => self.change_slots(decision, v6, slots, before, after),
+        }
+    }
+
+    fn change_slots<A: Address>(
         &mut self,
         decision: &Decision<'_>,
         table: &Table<A>,
+        slots: Range<usize>,
         (before, by): (&View, DecisionOptions),
         after: &View,
     ) {
@@ -139,7 +159,7 @@ impl Laggard {
         let before = FamilyView::new(before, A::FAMILY).decided_by(by);
         let after = FamilyView::new(after, A::FAMILY);
         let behind = &mut self.behind[A::FAMILY as usize];
-        for slot in 0..table.len() {
+        for slot in slots.start..slots.end.min(table.len()) {
             let given = |view: &FamilyView<'_>| {
                 let prefix = table.slot(slot).prefix();
                 let given = routes(view, decision, prefix, table.paths(slot), self.session);

@@ -7,8 +7,10 @@
 
 use std::mem;
 
+use smallvec::SmallVec;
+
 use super::{
-    LearnedChange, LearnedRoute, LearnedView, LearnedViewId,
+    Exclusion, LearnedChange, LearnedRoute, LearnedView, LearnedViewId, Towards,
     attributes::Interner,
     decision::Decision,
     next_hops::{NextHops, is_blackhole},
@@ -184,13 +186,16 @@ impl LearnedRoutes {
                 continue;
             }
             let pattern = match several {
-                true => scope.pattern(after.0, [before.1, after.1]),
+                true => Some(scope.pattern(after.0, [before.1, after.1])),
                 false => None,
             };
-            let known = answers.0.iter().find(|(known, _)| Some(*known) == pattern);
+            let mut known = answers.0.iter();
+            let known = known.find(|(known, _)| pattern.as_ref() == Some(known));
             let route = match known {
                 Some((_, route)) => route.clone(),
                 None => {
+                    #[cfg(test)]
+                    DECIDED.set(DECIDED.get() + 1);
                     let [old, new] =
                         [before, after].map(|(basis, paths)| next_hops.route(basis, scope, paths));
                     let route = (old != new).then_some(new);
@@ -282,12 +287,22 @@ pub(super) struct Stood {
 /// What one change comes to (`None`: nothing), by how its paths count: views in which they count the
 /// same come to the same.
 #[derive(Default)]
-struct Answers(Vec<(u128, Option<Option<LearnedRoute>>)>);
+struct Answers(Vec<(Pattern, Option<Option<LearnedRoute>>)>);
+
+#[cfg(test)]
+thread_local! {
+    /// How many times the answer was not known from another view.
+    pub(super) static DECIDED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How each of some paths counts, in two bits.
+type Pattern = SmallVec<[u128; 1]>;
 
 /// Which paths count in a view.
 #[derive(Clone)]
 pub(super) struct Scope {
     sources: SourceKinds,
+    towards: Towards,
     /// A bit for each zone.
     reach: Box<[u64]>,
 }
@@ -308,6 +323,7 @@ impl Scope {
     pub(super) fn new(view: &LearnedView) -> Self {
         Self {
             sources: view.sources,
+            towards: view.towards,
             reach: bits(&view.reach),
         }
     }
@@ -320,8 +336,22 @@ impl Scope {
             && self.takes_source(sessions, path)
     }
 
-    pub(super) fn takes_source(&self, sessions: &Sessions, path: &Path) -> bool {
-        self.sources.contains(sessions.info(path.session).kind) || planted!(AnySourceIsSeen)
+    /// Whether a path counts wherever its next hop lies.
+    fn takes_source(&self, sessions: &Sessions, path: &Path) -> bool {
+        let kind = sessions.info(path.session).kind;
+        (self.sources.contains(kind) || planted!(AnySourceIsSeen))
+            && !self.towards.keeps_out(&path.attributes)
+    }
+
+    /// Why an eligible path that is not taken is not.
+    pub(super) fn exclusion(&self, sessions: &Sessions, path: &Path) -> Exclusion {
+        if !self.sources.contains(sessions.info(path.session).kind) {
+            return Exclusion::Source;
+        }
+        match self.towards.keeps_out(&path.attributes) {
+            true => Exclusion::Community,
+            false => Exclusion::Reach,
+        }
     }
 
     fn reaches(&self, zone: Zone) -> bool {
@@ -362,13 +392,18 @@ impl Scope {
         length == 0 || paths.iter().any(tells)
     }
 
-    /// How each of these paths counts, in two bits; `None`: they are too many.
-    fn pattern(&self, basis: &Basis<'_>, paths: [&[Path]; 2]) -> Option<u128> {
-        let count: usize = paths.iter().map(|paths| paths.len()).sum();
-        let fits = 2 * count < u128::BITS as usize;
-        let paths = paths.into_iter().flatten();
-        let bearings = paths.map(|path| self.bearing(basis, path) as u128);
-        fits.then(|| bearings.fold(1, |pattern, bearing| pattern << 2 | bearing))
+    /// How each of these paths counts.
+    fn pattern(&self, basis: &Basis<'_>, paths: [&[Path]; 2]) -> Pattern {
+        const PATHS: usize = u128::BITS as usize / 2;
+        let mut pattern = Pattern::new();
+        for (place, path) in paths.into_iter().flatten().enumerate() {
+            if place % PATHS == 0 {
+                pattern.push(0);
+            }
+            let bearing = self.bearing(basis, path) as u128;
+            pattern[place / PATHS] |= bearing << (2 * (place % PATHS));
+        }
+        pattern
     }
 }
 

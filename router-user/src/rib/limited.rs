@@ -82,6 +82,11 @@ impl Rib {
             core.sessions.get_mut(session).holding = None;
             return;
         }
+        // From here on its view changes at once.
+        let Self {
+            tables, core, out, ..
+        } = self;
+        out.complete_move(&mut core.sessions, core.options, tables, session);
         let mut holding = Holding::default();
         // Of what a session that does not keep up is still to be told, it has what it was sent before.
         let laggard = self.out.laggard(session);

@@ -25,6 +25,7 @@
 //! - `view`, `local`, `policy`, `export`, `outbound`: which paths a group of peers is sent, and as
 //!   what; `pack`, `path_id`, `shape`, `adj_rib_out`: how; `lag`: those that do not keep up; `fit`,
 //!   `limited`: those that may be sent only so many.
+//! - `walk`: the table a part at a time, for those who ask.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -59,6 +60,7 @@ mod shape;
 mod table;
 mod types;
 mod view;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -70,10 +72,7 @@ use decision::{Decision, Rank};
 use learned::{Basis, LearnedRoutes, Scope};
 use path::{Path, Standing};
 use table::{Address, Table};
-use view::FamilyView;
 
-#[cfg(test)]
-pub(crate) use adj_rib_in::WALKED;
 pub use aggregates::Audience;
 pub use decision::DecisionOptions;
 pub use export::Export;
@@ -86,9 +85,12 @@ pub use path::{
 pub use policy::{Evaluation, ExportPolicy, Source};
 pub use types::{
     AdvertisedView, Exclusion, LearnedChange, LearnedNextHop, LearnedRoute, LearnedView,
-    LearnedViewId, PathView, PrefixView, Step, Verdict,
+    LearnedViewId, PathView, PrefixView, Step, Towards, Verdict,
 };
 pub use view::{SourceKinds, Until, View};
+pub use walk::Place;
+#[cfg(test)]
+pub(crate) use {adj_rib_in::WALKED, adj_rib_out::MOVED_AT_ONCE, attributes::SWEPT};
 
 /// The RIB of one route server. A clone shares the attributes, which the
 /// original keeps until it [sweeps](Rib::sweep) after the clone is gone.
@@ -124,13 +126,16 @@ impl Rib {
     /// A session that is gone, with all its paths. Its index is invalid from here on.
     pub fn remove_session(&mut self, session: SessionIndex) {
         self.leave(session);
+        let had_paths = self.core.sessions[session].totals.received != [0; 2];
         self.clear(session);
         self.flush();
         if let Some(shadow) = self.aggregates.forget(session) {
             self.core.sessions.remove(shadow);
         }
         self.core.sessions.remove(session);
-        self.core.attributes.sweep();
+        if had_paths {
+            self.core.attributes.sweep();
+        }
     }
 
     /// Removes all paths of a session.
@@ -257,7 +262,8 @@ impl Rib {
 
     /// Imports every path of a session again, from its attributes as received; only those of which
     /// import makes something else now change. Paths with the same attributes follow each other often:
-    /// `import` does well to give out one allocation for all of them.
+    /// `import` does well to give out one allocation for all of them. What nobody carries any more goes
+    /// with the next [`Rib::sweep`].
     pub fn reimport(
         &mut self,
         session: SessionIndex,
@@ -338,7 +344,8 @@ impl Rib {
         self.drop_unused_audiences();
     }
 
-    /// Gives joined sessions another view and sends them the difference.
+    /// Gives joined sessions another view and sends them the difference; if there is more than a chunk
+    /// to look at, in [steps](Rib::step).
     pub fn set_views(&mut self, mut views: Vec<(SessionIndex, View)>) {
         self.flush();
         for (session, view) in &mut views {
@@ -351,6 +358,13 @@ impl Rib {
         } = &mut self.core;
         self.out.set_views(sessions, *options, &self.tables, views);
         self.drop_unused_audiences();
+    }
+
+    /// Whether a session is still to be sent what another view makes different: what it has is not what
+    /// it comes to.
+    #[must_use]
+    pub fn is_moving(&self, session: SessionIndex) -> bool {
+        self.out.is_moving(session)
     }
 
     /// A joined session asked for all routes of a family again (RFC 2918). `marked`: they go out
@@ -366,8 +380,10 @@ impl Rib {
     /// noted, at two bits a prefix, however long it takes.
     pub fn hold(&mut self, session: SessionIndex) {
         self.flush();
-        self.out
-            .hold(&mut self.core.sessions, &self.tables, session);
+        let Self {
+            tables, core, out, ..
+        } = self;
+        out.hold(&mut core.sessions, core.options, tables, session);
     }
 
     /// A session that was held takes more: it is sent what it missed as it stands then, in
@@ -403,21 +419,17 @@ impl Rib {
         }
     }
 
-    /// Gives each session the class in the decision process that its kind has from now on.
+    /// Gives each session the class in the decision process that its kind has from now on; beyond one
+    /// chunk, its paths get it in [steps](Rib::step).
     pub fn reclassify(&mut self, class: impl Fn(&SessionInfo) -> u8) {
-        let moved = self.core.sessions.reclassify(class);
-        if !moved.contains(&true) {
-            return;
-        }
-        let mut next = [0; 2];
-        while next[0] < self.tables.v4.len() || next[1] < self.tables.v6.len() {
-            let Self { tables, core, .. } = self;
-            next = [
-                core.reclassify(&mut tables.v4, next[0], &moved, CHUNK),
-                core.reclassify(&mut tables.v6, next[1], &moved, CHUNK),
-            ];
-            self.flush();
-        }
+        self.core.reclassify(class);
+        self.go_on_reclassifying();
+    }
+
+    fn go_on_reclassifying(&mut self) {
+        let Self { tables, core, .. } = self;
+        core.go_on_reclassifying(tables, adj_rib_out::chunk());
+        self.flush();
     }
 
     /// Whether packets to a session's routes with the community BLACKHOLE are dropped from now on
@@ -471,12 +483,12 @@ impl Rib {
     /// Whether [`Rib::step`] has something to do.
     #[must_use]
     pub fn is_dumping(&self) -> bool {
-        self.out.is_dumping() || self.is_telling()
+        self.out.is_dumping() || self.is_telling() || self.core.reclassifying.is_some()
     }
 
     /// Sends one more chunk of the table to sessions and subnets that wait for it.
     pub fn step(&mut self) {
-        self.flush();
+        self.go_on_reclassifying();
         let Self {
             tables,
             core,
@@ -484,10 +496,14 @@ impl Rib {
             out,
             ..
         } = self;
+        let was_moving = out.is_any_moving();
         learned.tell(&core.basis(), &tables.v4, CHUNK);
         learned.tell(&core.basis(), &tables.v6, CHUNK);
         out.step(&mut core.sessions, core.options, tables);
         out.catch_up(&mut core.sessions, core.options, tables);
+        if was_moving {
+            self.drop_unused_audiences();
+        }
     }
 
     /// Works out what the changes since the last flush come to.
@@ -567,35 +583,6 @@ impl Rib {
         let v6 = slots(v6, v6_slots(v6, only)).map(|(_, prefix, paths)| (prefix, paths));
         v4.chain(v6)
             .map(move |(prefix, paths)| self.core.view(prefix, paths, scope.as_ref()))
-    }
-
-    /// What a session has been sent as of the last flush: all prefixes, or `only`.
-    pub fn advertised(
-        &self,
-        session: SessionIndex,
-        only: Option<IpNet>,
-    ) -> impl Iterator<Item = AdvertisedView> {
-        let Tables { v4, v6 } = &self.tables;
-        let view = self.core.sessions[session].group;
-        let view = view.map(|group| self.out.view(group));
-        let views = view.map(|view| Family::ALL.map(|family| FamilyView::new(view, family)));
-        let position = self.out.position(session);
-        let laggard = self.out.laggard(session);
-        let sent = move |slot: usize, prefix: &IpNet| {
-            let family = Family::of(prefix);
-            position.is_none_or(|position| slot < position.covers(family))
-                && laggard.and_then(|laggard| laggard.was_sent(family, slot)) != Some(false)
-        };
-        let v4 = slots(v4, v4_slots(v4, only));
-        let v6 = slots(v6, v6_slots(v6, only));
-        v4.chain(v6)
-            .filter(move |(slot, prefix, _)| sent(*slot, prefix))
-            .flat_map(move |(_, prefix, paths)| {
-                let family = Family::of(&prefix) as usize;
-                let view = views.as_ref().map(|views| &views[family]);
-                let sent = view.map(|view| self.core.advertised(view, session, prefix, paths));
-                sent.unwrap_or_default()
-            })
     }
 }
 

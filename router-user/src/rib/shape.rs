@@ -24,8 +24,7 @@ pub(super) struct Shape<'a> {
 }
 
 impl Shape<'_> {
-    /// Returns the slot to go on from: to members that were sent nothing so far, no more goes at once
-    /// than a step may send.
+    /// Returns the slot to go on from: no more goes at once than a step may send.
     pub(super) fn send(
         &self,
         sessions: &mut Sessions,
@@ -55,7 +54,7 @@ impl Shape<'_> {
         let mut packer = Packer::new(&before, &after, self.members);
         let decision = Decision { sessions, options };
         let mut next = slots.start;
-        while next < slots.end && !(self.before.is_none() && packer.is_full()) {
+        while next < slots.end && !packer.is_full() {
             let slot = table.slot(next);
             let before = if self.before.is_some() {
                 &slot.paths()[..]

@@ -5,7 +5,10 @@ use std::{net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 
 use super::{path::ZoneSet, view::SourceKinds};
-use crate::bgp::{SessionId, wire::PathAttributes};
+use crate::bgp::{
+    SessionId,
+    wire::{PathAttributes, community},
+};
 
 /// One of the ways to see what is learned: which sources and which next hops count. Each has routes of
 /// its own. A number is never used a second time.
@@ -17,12 +20,43 @@ pub struct LearnedViewId(pub u32);
 pub struct LearnedView {
     /// From which kinds of source.
     pub sources: SourceKinds,
+    /// Who takes it: their communities may keep paths out of it.
+    pub towards: Towards,
     /// In which zones next hops can be reached. A path whose next hop lies elsewhere is as one whose
     /// next hop leads nowhere.
     pub reach: ZoneSet,
     /// Nobody forwards by it: only which default routes there are and which prefixes cannot be
     /// resolved is told.
     pub marks_only: bool,
+}
+
+/// Who takes a learned view. Who forwards for a peer takes nothing that its communities keep from the
+/// peer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Towards {
+    /// Subnets: no community keeps a path from them.
+    #[default]
+    Subnets,
+    /// An iBGP peer's port: nothing with NO_ADVERTISE.
+    Internal,
+    /// An eBGP peer's port: nothing with NO_ADVERTISE, NO_EXPORT or NO_EXPORT_SUBCONFED either.
+    External,
+}
+
+impl Towards {
+    /// Whether its communities keep a path with these attributes away.
+    pub(super) fn keeps_out(self, attributes: &PathAttributes) -> bool {
+        let has = |community| attributes.has_community(community);
+        match self {
+            Self::Subnets => false,
+            Self::Internal => has(community::NO_ADVERTISE),
+            Self::External => {
+                has(community::NO_ADVERTISE)
+                    || has(community::NO_EXPORT)
+                    || has(community::NO_EXPORT_SUBCONFED)
+            }
+        }
+    }
 }
 
 /// The ECMP set of one prefix changed, in one view.
@@ -129,6 +163,8 @@ pub enum Verdict {
 pub enum Exclusion {
     /// Its source is none of the view's.
     Source,
+    /// Its communities keep it from who takes the view.
+    Community,
     /// Its next hop lies in none of the view's zones.
     Reach,
 }

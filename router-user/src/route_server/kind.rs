@@ -6,7 +6,7 @@
 
 use crate::{
     config::{self, PeerKind, RoutingPreference},
-    rib::{SourceKind, SourceKinds},
+    rib::{SourceKind, SourceKinds, Towards},
 };
 
 use super::LearnedUse;
@@ -90,6 +90,20 @@ pub(super) fn taken_by(config: &config::RouteServer, of: &LearnedUse) -> SourceK
         sources = sources.with(STATIC);
     }
     sources
+}
+
+/// What communities mean to a user: to a gateway's port what they mean to its gateway. Gateways of a
+/// kind are taken to lie in other ASes if one of them does.
+pub(super) fn towards(config: &config::RouteServer, of: &LearnedUse) -> Towards {
+    let Some(kind) = of.gateway else {
+        return Towards::Subnets;
+    };
+    let mut gateways = config.gateways.iter();
+    let external = |own: &config::Gateway| own.kind == kind && own.template.asn != config.asn;
+    match gateways.any(external) {
+        true => Towards::External,
+        false => Towards::Internal,
+    }
 }
 
 /// Why a user takes no routes of a source that is none of those that it takes.

@@ -1,10 +1,15 @@
 //! How many routes a peer may announce, and what happens beyond.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use foldhash::HashSet;
+use ipnet::IpNet;
 
-use crate::bgp::wire::Nlri;
+use super::RouteServer;
+use crate::{
+    api::types::RefusedRoute,
+    bgp::wire::{Family, Nlri},
+};
 
 /// How long a session rests after it has passed its limit for the first time.
 const FIRST_REST: Duration = Duration::from_secs(15 * 60);
@@ -57,6 +62,20 @@ impl Refused {
         self.known.remove(nlri);
     }
 
+    /// Which prefixes that cover an address it has; `covering`: all that do. Without path identifiers
+    /// these alone are looked up.
+    fn covering(&self, address: IpAddr, covering: &[IpNet], has_ids: bool) -> Vec<IpNet> {
+        if !has_ids {
+            let refused = |prefix: &&IpNet| self.known.contains(&Nlri::from(**prefix));
+            return covering.iter().filter(refused).copied().collect();
+        }
+        let covers = self.known.iter().map(|nlri| nlri.prefix);
+        let mut covers: Vec<_> = covers.filter(|prefix| prefix.contains(&address)).collect();
+        covers.sort_unstable_by_key(|prefix| std::cmp::Reverse(prefix.prefix_len()));
+        covers.dedup();
+        covers
+    }
+
     /// All are announced again, or were taken.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
@@ -79,6 +98,41 @@ impl Refused {
             (_, false) => Some(count.to_string()),
             (_, true) => Some(format!("more than {count}")),
         }
+    }
+}
+
+impl RouteServer {
+    /// What peers were refused of the routes to an address; `covering`: all prefixes that cover it.
+    #[must_use]
+    pub fn refused_routes(&self, address: IpAddr, covering: &[IpNet]) -> Vec<RefusedRoute> {
+        let family = match address {
+            IpAddr::V4(_) => Family::Ipv4Unicast,
+            IpAddr::V6(_) => Family::Ipv6Unicast,
+        };
+        let mut rows = Vec::new();
+        for (id, session) in &self.sessions {
+            let Some(up) = &session.up else {
+                continue;
+            };
+            let refused = &up.refused[family as usize];
+            if refused.is_empty() {
+                continue;
+            }
+            let has_ids = up.negotiated.add_path_receive.contains(&family);
+            let found = refused.covering(address, covering, has_ids).into_iter();
+            let mut found: Vec<_> = found.map(Some).collect();
+            if found.is_empty() && refused.more {
+                found.push(None);
+            }
+            rows.extend(found.into_iter().map(|prefix| RefusedRoute {
+                route_server: id.route_server.clone(),
+                peer: session.peer.name.clone(),
+                instance: id.instance.0,
+                prefix,
+                max_prefixes: session.peer.max_prefixes,
+            }));
+        }
+        rows
     }
 }
 
@@ -114,7 +168,7 @@ mod tests {
     fn refused_routes_are_counted_once_and_so_many_remembered() {
         let nlri = |path_id| Nlri {
             path_id,
-            ..Nlri::from("10.0.0.0/8".parse::<ipnet::IpNet>().unwrap())
+            ..Nlri::from("10.0.0.0/8".parse::<IpNet>().unwrap())
         };
         let mut refused = Refused::default();
         assert!(refused.is_empty());

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     bgp::wire::PathAttributes,
-    config::{self, Peer, PeerKind, RouteMap, RouteMaps, SourcePattern},
+    config::{self, GatewayMembers, Peer, PeerKind, RouteMap, RouteMaps, SourcePattern},
     names::{GatewayName, PeerName, RouteMapName},
     rib::{Evaluation, ExportPolicy, Source},
 };
@@ -48,7 +48,7 @@ impl Maps {
         for written in &config.route_maps {
             let known = before.remove(&written.name);
             let known = known.filter(|known| known.written == *written);
-            let names = named_sources(written, &config.peers);
+            let names = named_sources(written, config);
             let map = match &known {
                 Some(known) => known.map.clone(),
                 None => Arc::new(CompiledRouteMap::new(written)),
@@ -138,8 +138,26 @@ impl PartialEq for Inbound {
 
 impl Eq for Inbound {}
 
-/// The names of peers that a map's rules ask for, by their address.
-type Names = BTreeMap<IpAddr, (PeerName, Option<GatewayName>)>;
+/// The names of peers that a map's rules ask for.
+#[derive(PartialEq, Eq, Debug)]
+struct Names {
+    peers: BTreeMap<IpAddr, (PeerName, Option<GatewayName>)>,
+    /// Whoever comes and goes there is a member of the gateway, other peers of above excepted: the
+    /// names are the same whoever there is.
+    ranges: Vec<(IpNet, GatewayName)>,
+}
+
+impl Names {
+    /// The name of a peer and of its gateway.
+    fn of(&self, address: IpAddr) -> (Option<&PeerName>, Option<&GatewayName>) {
+        if let Some((name, gateway)) = self.peers.get(&address) {
+            return (Some(name), gateway.as_ref());
+        }
+        let mut ranges = self.ranges.iter();
+        let range = ranges.find(|(range, _)| range.contains(&address));
+        (None, range.map(|(_, gateway)| gateway))
+    }
+}
 
 /// An outbound map.
 #[derive(Debug)]
@@ -160,11 +178,10 @@ impl ExportPolicy for Outbound {
             Source::Session(session) => match kind::of_peer(session.kind) {
                 None => RouteSource::Static,
                 Some(kind) => {
-                    let named = self.names.get(&session.id.peer);
-                    let gateway = named.and_then(|(_, gateway)| gateway.as_ref());
+                    let (name, gateway) = self.names.of(session.id.peer);
                     RouteSource::Peer {
                         kind,
-                        name: named.map_or("", |(name, _)| name.as_str()),
+                        name: name.map_or("", PeerName::as_str),
                         gateway: gateway.map(GatewayName::as_str),
                     }
                 }
@@ -188,7 +205,7 @@ impl ExportPolicy for Outbound {
 }
 
 /// The peers that the rules of a map ask for by name, their own or their gateway's.
-fn named_sources(map: &RouteMap, peers: &[Peer]) -> Names {
+fn named_sources(map: &RouteMap, config: &config::RouteServer) -> Names {
     let sources = map.rules.iter().flat_map(|rule| &rule.matches.sources);
     let asked: BTreeSet<&str> = sources
         .filter_map(|source| match source {
@@ -196,15 +213,29 @@ fn named_sources(map: &RouteMap, peers: &[Peer]) -> Names {
             _ => None,
         })
         .collect();
+    let gateways = config.gateways.iter();
+    let asked_gateways = gateways.filter(|gateway| asked.contains(gateway.name.as_str()));
+    let ranges = asked_gateways.filter_map(|gateway| match &gateway.members {
+        GatewayMembers::Range { prefix, .. } => Some((*prefix, gateway.name.clone())),
+        GatewayMembers::Addresses(_) => None,
+    });
+    let ranges: Vec<(IpNet, GatewayName)> = ranges.collect();
     let asked_for = |peer: &&Peer| {
-        let gateway = peer.membership.as_ref();
+        let lies_in = |(range, _): &(IpNet, GatewayName)| range.contains(&peer.address);
+        let member = peer.membership.as_ref();
+        let asked_member = member.is_some_and(|own| asked.contains(own.gateway.as_str()));
         asked.contains(peer.name.as_str())
-            || gateway.is_some_and(|own| asked.contains(own.gateway.as_str()))
+            || match ranges.iter().any(lies_in) {
+                true => !asked_member,
+                false => asked_member,
+            }
     };
-    let named = peers.iter().filter(asked_for);
-    named
-        .map(|peer| (peer.address, (peer.name.clone(), gateway(peer))))
-        .collect()
+    let named = config.peers.iter().filter(asked_for);
+    let named = named.map(|peer| (peer.address, (peer.name.clone(), gateway(peer))));
+    Names {
+        peers: named.collect(),
+        ranges,
+    }
 }
 
 fn gateway(peer: &Peer) -> Option<GatewayName> {

@@ -1,4 +1,4 @@
-//! Which members gateways have that are not known by address: whoever is connected from their range.
+//! Which members gateways have that live: of a list, and whoever is connected from a range.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Report, RouteServer};
-use crate::{config::GatewayMembers, names::GatewayName};
+use crate::names::GatewayName;
 
 /// What the networks have been told of them.
 #[derive(Clone)]
@@ -33,16 +33,14 @@ impl Members {
 }
 
 impl RouteServer {
-    /// The gateways with a range whose live members have changed. A member is live while a session of
-    /// it is up, or its routes are kept.
+    /// The gateways whose live members have changed. A member is live while a session of it is up, or
+    /// its routes are kept.
     pub(super) fn report_members(&mut self) -> Vec<Report> {
         if !std::mem::take(&mut self.members.changed) {
             return Vec::new();
         }
         let gateways = self.config.gateways.iter();
-        let ranges =
-            gateways.filter(|gateway| matches!(gateway.members, GatewayMembers::Range { .. }));
-        let mut now: BTreeMap<GatewayName, BTreeSet<IpAddr>> = ranges
+        let mut now: BTreeMap<GatewayName, BTreeSet<IpAddr>> = gateways
             .map(|gateway| (gateway.name.clone(), BTreeSet::new()))
             .collect();
         for (id, session) in &self.sessions {
@@ -57,7 +55,7 @@ impl RouteServer {
         }
         let before = std::mem::replace(&mut self.members.told, now);
         let now = self.members.told.iter();
-        // Of one that had no range before, the networks may know members of the range before that.
+        // Of one that was not there before, the networks may know members of the one before that.
         let changed = now.filter(|(name, now)| before.get(*name) != Some(*now));
         let reports =
             changed.map(|(gateway, members)| Report::Members(gateway.clone(), members.clone()));

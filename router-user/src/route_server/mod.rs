@@ -26,8 +26,8 @@ use crate::{
     },
     config::{self, LimitAction},
     rib::{
-        DecisionOptions, Imported, Interned, Judgement, LocalSource, Rib, SessionIndex,
-        SessionInfo, ZoneSet,
+        DecisionOptions, Imported, Interned, Judgement, LearnedViewId, LocalSource, Rib,
+        SessionIndex, SessionInfo,
     },
 };
 
@@ -36,6 +36,7 @@ mod detail;
 mod identity;
 mod import;
 mod kind;
+mod known_zones;
 mod learned_use;
 mod limit;
 mod maps;
@@ -43,6 +44,7 @@ mod members;
 mod notice;
 mod operator;
 mod outbound;
+mod pages;
 pub mod policy;
 mod received;
 mod reconfigure;
@@ -62,6 +64,7 @@ mod tests;
 use custom::{LocalSources, StaticRoutes};
 use identity::Identities;
 use import::{ImportRules, Kin, PeerRules};
+use known_zones::KnownZones;
 use limit::{Refused, Rests};
 use maps::Maps;
 use members::Members;
@@ -74,6 +77,7 @@ pub use custom::STATIC_PEER;
 pub use learned_use::{LearnedUse, Report, ViewPlan};
 pub use notice::{LimitLevel, LimitNotice};
 pub use operator::Operator;
+pub use pages::{Page, sort_advertised, sort_learned, sort_received};
 pub use refresh::RefreshError;
 pub use rows::Filter;
 pub use shadow::{Recollection, Settled};
@@ -97,10 +101,12 @@ pub struct RouteServer {
     uses: BTreeSet<LearnedUse>,
     /// What they come to.
     views: Views,
+    /// Views of before, of which the networks are to be told that they are gone.
+    forgotten_views: Vec<LearnedViewId>,
     /// They are to be grouped anew.
     regroup: bool,
     /// The networks that have held next hops since the configuration changed, or are to.
-    known_zones: ZoneSet,
+    known_zones: KnownZones,
     members: Members,
     /// What was last said of the number of peers.
     many_peers_told: Option<String>,
@@ -190,8 +196,9 @@ impl RouteServer {
             static_routes: StaticRoutes::default(),
             uses: BTreeSet::new(),
             views: Views::default(),
+            forgotten_views: Vec::new(),
             regroup: false,
-            known_zones: ZoneSet::new(),
+            known_zones: KnownZones::default(),
             members: Members::default(),
             many_peers_told: None,
             rib: Rib::new(decision_options(config)),
@@ -208,7 +215,8 @@ impl RouteServer {
         };
         this.maps.apply(config);
         this.configure_sessions();
-        this.known_zones = this.expected_zones();
+        let expected = this.expected_zones(&this.rules.space);
+        this.known_zones.configure(expected, None);
         this.apply_custom_routes();
         this.local_sources.warn_if_short(config);
         this
@@ -417,6 +425,7 @@ impl RouteServer {
                                     attributes,
                                     weight,
                                 } = self.rules.import(&up.rules, kin, received);
+                                let judgement = self.known_zones.admit(judgement);
                                 let received = received.clone();
                                 let interned = self.rib.intern(received, attributes, weight);
                                 kins.push((kin, interned, judgement));

@@ -59,7 +59,7 @@ impl RouteServer {
                 session.operator.drained = drained;
             }
         }
-        self.apply_rules(self.rules.clone());
+        self.apply_rules(self.rules.clone(), false);
         self.apply_views();
         self.schedule(now);
     }

@@ -163,6 +163,10 @@ impl RouteServer {
         let (Some(up), Some(limit)) = (&mut session.up, session.peer.max_advertised) else {
             return;
         };
+        if self.rib.is_moving(up.index) {
+            // Routes that are to go may stand beside those that came in their place.
+            return;
+        }
         let max = limit as usize;
         let action = session.peer.advertised_limit_action;
         let advertised = self.rib.totals(up.index).advertised;

@@ -1,8 +1,8 @@
 //! Adj-RIB-In before policy: `show received`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
-use super::{Filter, RouteServer, rows, text};
+use super::{Filter, Page, RouteServer, rows, sort_received, text};
 use crate::{
     api::types::ReceivedRow,
     bgp::wire::{Family, NextHop, PathAttributes},
@@ -14,23 +14,12 @@ impl RouteServer {
     /// and path identifier.
     #[must_use]
     pub fn received_rows(&self, filter: &Filter) -> Vec<ReceivedRow> {
-        let mut rows: Vec<ReceivedRow> = Vec::new();
-        for prefix in self.rib.prefixes(filter.prefix, None) {
-            // Static routes and aggregates were not received.
-            let received = prefix.paths.iter().filter(|path| !path.aggregate);
-            let received = received.filter(|path| self.sessions.contains_key(&path.session));
-            let wanted = received.filter(|path| self.matches(filter, &path.session));
-            rows.extend(wanted.map(|path| self.received_row(&prefix, path)));
-        }
-        rows.sort_by(|a, b| {
-            let key = |row: &ReceivedRow| (row.instance, row.path_id);
-            let by_peer = a.prefix.cmp(&b.prefix).then_with(|| a.peer.cmp(&b.peer));
-            by_peer.then_with(|| key(a).cmp(&key(b)))
-        });
+        let mut rows = Page::all(|from| self.received_page(filter, from));
+        sort_received(&mut rows);
         rows
     }
 
-    fn received_row(&self, prefix: &PrefixView, path: &PathView) -> ReceivedRow {
+    pub(super) fn received_row(&self, prefix: &PrefixView, path: &PathView) -> ReceivedRow {
         let PathView {
             session,
             path_id,
@@ -45,7 +34,6 @@ impl RouteServer {
             atomic_aggregate,
             aggregator,
             originator_id,
-            cluster_list,
             only_to_customer,
             unknown,
             ..
@@ -68,11 +56,10 @@ impl RouteServer {
             med: *med,
             local_pref: *local_pref,
             atomic_aggregate: *atomic_aggregate,
-            aggregator: aggregator
-                .map(|aggregator| format!("{} {}", aggregator.asn, aggregator.id)),
+            aggregator: aggregator.map(text::aggregator),
             communities: text::communities(received),
             originator_id: *originator_id,
-            cluster_list: cluster_list.iter().map(Ipv4Addr::to_string).collect(),
+            cluster_list: text::clusters(received),
             only_to_customer: *only_to_customer,
             unknown: unknown.iter().map(text::unknown).collect(),
         }

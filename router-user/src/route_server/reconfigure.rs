@@ -22,6 +22,7 @@ use crate::{
         },
     },
     config,
+    rib::Imported,
 };
 
 impl RouteServer {
@@ -45,11 +46,14 @@ impl RouteServer {
         self.rib.set_options(decision_options(config));
         let space = self.zones.number(surroundings);
         let moved = space != self.rules.space;
-        self.apply_rules(import_rules(config, space));
-        if moved || without_dynamic_peers(&before) != without_dynamic_peers(config) {
-            self.known_zones.clear();
+        let expected = self.expected_zones(&space);
+        let changed = moved || without_dynamic_peers(&before) != without_dynamic_peers(config);
+        let in_use = changed.then(|| self.rib.zones_in_use());
+        let may_count = self.known_zones.configure(expected, in_use.as_ref());
+        self.apply_rules(import_rules(config, space), may_count);
+        if changed {
+            self.known_zones.retain(&self.rib.zones_in_use());
         }
-        self.known_zones.extend(self.expected_zones());
         self.apply_custom_routes();
         self.apply_limits(now);
         self.apply_outbound_limits();
@@ -60,6 +64,10 @@ impl RouteServer {
             self.apply_views();
         }
         self.local_sources.warn_if_short(&self.config);
+        if before.vnet != config.vnet {
+            // What was the reach of its own network is that of another one now, under the same name.
+            self.forget_views();
+        }
         self.regroup = true;
         self.schedule(now);
     }
@@ -142,12 +150,14 @@ impl RouteServer {
         }
     }
 
-    pub(super) fn apply_rules(&mut self, rules: ImportRules) {
+    /// `may_count`: so may next hops that lay in one network too many.
+    pub(super) fn apply_rules(&mut self, rules: ImportRules, may_count: bool) {
         let all = rules != self.rules;
         // Networks elsewhere change no more than the reasons of next hops that are not reached.
         let reasons_alone = all && within(&rules) == within(&self.rules);
         self.rules = rules;
         self.rib.forget_reasons();
+        let mut imported = false;
         for (index, id) in &self.up {
             let Some(session) = self.sessions.get_mut(id) else {
                 continue;
@@ -163,12 +173,21 @@ impl RouteServer {
                 .set_may_blackhole(*index, now.policy.allow_blackhole);
             let totals = self.rib.totals(*index);
             let all_count = totals.received.iter().sum::<usize>() == totals.accepted;
-            if all && !(reasons_alone && all_count) || before != now {
+            let concerned = all && !(reasons_alone && all_count) || may_count && !all_count;
+            if concerned || before != now {
                 let mut known = Known::default();
                 self.rib.reimport(*index, |prefix, received| {
-                    known.import(&self.rules, &now, prefix, received)
+                    let imported = known.import(&self.rules, &now, prefix, received);
+                    Imported {
+                        judgement: self.known_zones.admit(imported.judgement),
+                        ..imported
+                    }
                 });
+                imported = true;
             }
+        }
+        if imported {
+            self.rib.sweep();
         }
     }
 

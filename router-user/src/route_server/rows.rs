@@ -8,7 +8,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    LearnedUse, RouteServer, Session, custom, kind, restart::Keeping, text, warnings::Others,
+    LearnedUse, Page, RouteServer, Session, custom, kind, restart::Keeping, sort_advertised,
+    sort_learned, text, warnings::Others,
 };
 use crate::{
     api::types::{AdvertisedRow, LearnedRow, PeerRow, Stale, StaleRoutes},
@@ -17,7 +18,7 @@ use crate::{
         wire::{Family, NextHop, PathAttributes},
     },
     names::PeerName,
-    rib::{Exclusion, PathView, PrefixView, Rib, SessionIndex, Step, Verdict},
+    rib::{AdvertisedView, Exclusion, PathView, PrefixView, Rib, SessionIndex, Step, Verdict},
 };
 
 /// Which rows are wanted; everything by default.
@@ -27,8 +28,10 @@ pub struct Filter {
     pub peer: Option<PeerName>,
     /// From or to this instance.
     pub instance: Option<InstanceId>,
-    /// This very prefix.
+    /// This very prefix, host bits zero.
     pub prefix: Option<IpNet>,
+    /// The prefixes inside `prefix` as well.
+    pub longer: bool,
 }
 
 impl RouteServer {
@@ -73,22 +76,8 @@ impl RouteServer {
         filter: &Filter,
         now: Instant,
     ) -> Vec<LearnedRow> {
-        let view = of.map(|of| self.sight(of).as_learned(false));
-        let mut rows: Vec<LearnedRow> = Vec::new();
-        for prefix in self.rib.prefixes(filter.prefix, view.as_ref()) {
-            for path in prefix
-                .paths
-                .iter()
-                .filter(|path| self.matches(filter, &path.session))
-            {
-                rows.push(self.learned_row(&prefix, path, of, now));
-            }
-        }
-        rows.sort_by(|a, b| {
-            let key = |row: &LearnedRow| (row.prefix, row.instance);
-            let by_peer = || a.peer.cmp(&b.peer).then(a.path_id.cmp(&b.path_id));
-            key(a).cmp(&key(b)).then_with(by_peer)
-        });
+        let mut rows = Page::all(|from| self.learned_page(of, filter, from, now));
+        sort_learned(&mut rows);
         rows
     }
 
@@ -98,33 +87,55 @@ impl RouteServer {
     pub fn advertised_rows(&mut self, filter: &Filter) -> Vec<AdvertisedRow> {
         self.rib.flush();
         let mut rows = Vec::new();
-        for (id, session) in &self.sessions {
-            let Some(up) = session.up.as_ref().filter(|_| self.matches(filter, id)) else {
-                continue;
-            };
-            let first = rows.len();
-            rows.extend(
-                self.rib
-                    .advertised(up.index, filter.prefix)
-                    .map(|route| AdvertisedRow {
-                        route_server: id.route_server.clone(),
-                        peer: session.peer.name.clone(),
-                        instance: id.instance.0,
-                        prefix: route.prefix,
-                        path_id: route.path_id,
-                        next_hop: next_hop(&route.attributes),
-                        as_path: route.attributes.as_path.to_string(),
-                        med: route.attributes.med,
-                        communities: text::communities(&route.attributes),
-                        from: match &route.from {
-                            Some(source) => self.source_name(source).to_string(),
-                            None => "originated".to_owned(),
-                        },
-                    }),
-            );
-            rows[first..].sort_by_key(|row| row.prefix);
+        for id in self.sent_to(filter) {
+            let mut sent = Page::all(|from| self.sent_page(&id, filter, from));
+            sort_advertised(&mut sent);
+            rows.append(&mut sent);
         }
         rows
+    }
+
+    /// What a session is sent, all of it: rows that are equal are sent alike.
+    pub(super) fn advertised_row(&self, id: &SessionId, route: &AdvertisedView) -> AdvertisedRow {
+        let PathAttributes {
+            origin,
+            as_path,
+            next_hop: _,
+            med,
+            local_pref,
+            atomic_aggregate,
+            aggregator,
+            communities: _,
+            extended_communities: _,
+            large_communities: _,
+            originator_id,
+            cluster_list: _,
+            only_to_customer,
+            unknown,
+        } = &route.attributes;
+        AdvertisedRow {
+            route_server: id.route_server.clone(),
+            peer: self.source_name(id),
+            instance: id.instance.0,
+            prefix: route.prefix,
+            path_id: route.path_id,
+            next_hop: next_hop(&route.attributes),
+            as_path: as_path.to_string(),
+            origin: text::origin(*origin).to_owned(),
+            med: *med,
+            local_pref: *local_pref,
+            atomic_aggregate: *atomic_aggregate,
+            aggregator: aggregator.map(text::aggregator),
+            communities: text::communities(&route.attributes),
+            originator_id: *originator_id,
+            cluster_list: text::clusters(&route.attributes),
+            only_to_customer: *only_to_customer,
+            unknown: unknown.iter().map(text::unknown).collect(),
+            from: match &route.from {
+                Some(source) => self.source_name(source).to_string(),
+                None => "originated".to_owned(),
+            },
+        }
     }
 
     /// Whether a session, or what static routes have in its place, is wanted. A gateway's name means
@@ -212,11 +223,15 @@ impl RouteServer {
         let source = session.map_or(kind::STATIC, |session| kind::source(session.peer.kind()));
         match (exclusion, of) {
             (Exclusion::Source, Some(of)) => kind::why_not_taken(of, source),
+            (Exclusion::Community, _) => {
+                "a gateway's port takes only what the gateway is sent, and the route's communities \
+                 keep it from that (NO_ADVERTISE, NO_EXPORT)"
+            }
             _ => "its next hop lies in a network that is not peered with this one (vnet.peering)",
         }
     }
 
-    fn learned_row(
+    pub(super) fn learned_row(
         &self,
         prefix: &PrefixView,
         path: &PathView,
@@ -260,6 +275,7 @@ impl RouteServer {
             path_id: has_id.then_some(path.path_id),
             peer: self.source_name(session),
             instance: session.instance.0,
+            aggregate: *aggregate,
             next_hop: next_hop(attributes),
             as_path: attributes.as_path.to_string(),
             origin: text::origin(attributes.origin).to_owned(),
@@ -314,8 +330,8 @@ fn stale(keeping: &Keeping, now: Instant) -> Stale {
     }
 }
 
-/// Why the best path won: the last step in which another one lost. The same peer's path to the
-/// other instance is no other.
+/// Why the best path won: the last step in which another one lost. What the same peer announces to the
+/// other instance alike is no other.
 fn why_best(prefix: &PrefixView) -> String {
     let best = prefix
         .paths
@@ -323,7 +339,11 @@ fn why_best(prefix: &PrefixView) -> String {
         .find(|path| path.verdict == Verdict::Best);
     let others = || {
         let others = prefix.paths.iter();
-        others.filter(|path| best.is_none_or(|best| path.session.peer != best.session.peer))
+        others.filter(|path| {
+            best.is_none_or(|best| {
+                path.session.peer != best.session.peer || path.attributes != best.attributes
+            })
+        })
     };
     let equals =
         others().any(|path| matches!(path.verdict, Verdict::Multipath | Verdict::NotNeeded(_)));
@@ -384,4 +404,43 @@ fn connection(status: &SessionStatus) -> &'static str {
 pub(super) fn next_hop(attributes: &PathAttributes) -> IpAddr {
     let address = attributes.next_hop.map(NextHop::address);
     address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::{SessionStatus, State, connection};
+
+    /// Whether it was up or tried before, and what went wrong last.
+    #[test]
+    fn sessions_are_unknown_connecting_connected_or_not_connected() {
+        let told = |state, tried: bool, failed: bool| {
+            connection(&SessionStatus {
+                state,
+                since: tried.then(Instant::now),
+                last_error: failed.then(|| "hold timer expired".to_owned()),
+                ..SessionStatus::default()
+            })
+        };
+        let table = [
+            (State::Idle, ["Unknown", "NotConnected", "NotConnected"]),
+            (State::Connect, ["Connecting", "Connecting", "NotConnected"]),
+            (State::Active, ["Connecting", "Connecting", "NotConnected"]),
+            (
+                State::OpenSent,
+                ["Connecting", "Connecting", "NotConnected"],
+            ),
+            (
+                State::OpenConfirm,
+                ["Connecting", "Connecting", "NotConnected"],
+            ),
+            (State::Established, ["Connected"; 3]),
+        ];
+        for (state, expected) in table {
+            let said = [(false, false), (true, false), (true, true)]
+                .map(|(tried, failed)| told(state, tried, failed));
+            assert_eq!(said, expected, "{state:?}");
+        }
+    }
 }

@@ -68,9 +68,9 @@ impl RouteServer {
         for index in self.up.keys() {
             self.rib.resume(*index);
         }
-        for view in self.views.forget() {
-            self.rib.remove_learned_view(view);
-        }
+        self.forget_views();
+        // Nobody has been told of them.
+        self.forgotten_views.clear();
         self.members = super::Members::default();
         self.regroup = true;
         // These are the live one's.
@@ -165,7 +165,7 @@ impl RouteServer {
         self.advertised_rows(&Filter {
             peer: Some(peer),
             instance: Some(instance),
-            prefix: None,
+            ..Filter::default()
         })
     }
 

@@ -4,7 +4,8 @@
 //! anew when they change, when the configuration does, and when one network more holds next hops: only
 //! networks that do tell users apart. One that held some tells them apart until the configuration
 //! changes, so that a route that comes and goes moves nobody between tables; so does one that is to
-//! hold some, for a peer, a gateway's member or the next hop of a static route lies in it.
+//! hold some, for a peer, a gateway's member or the next hop of a static route lies in it. How many
+//! networks tell them apart because somebody announces next hops there is bounded ([`KnownZones`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,10 +15,16 @@ use std::{
 
 use super::{
     LearnedUse, Report, RouteServer, ViewPlan, kind,
-    space::{OWN, Zones},
+    known_zones::KnownZones,
+    space::{OWN, Space, Zones},
     views::Sight,
 };
-use crate::{config::GatewayMembers, fnv::Fnv, names::VnetName, rib::ZoneSet};
+use crate::{
+    config::GatewayMembers,
+    fnv::Fnv,
+    names::VnetName,
+    rib::{Towards, ZoneSet},
+};
 
 impl RouteServer {
     /// Who uses what is learned.
@@ -36,7 +43,15 @@ impl RouteServer {
             // Nobody knows of any route yet: what counts is what stands in the end.
             return reports;
         }
+        let forgotten = std::mem::take(&mut self.forgotten_views);
+        reports.extend(forgotten.into_iter().map(Report::Drop));
         self.note_told();
+        if self.known_zones.take_refusal() {
+            tracing::warn!(
+                route_server = %self.config.name, most = KnownZones::MOST_LEARNED,
+                "next hops are announced in too many peered networks: in the others they do not count"
+            );
+        }
         reports.extend(self.group_uses());
         let changes = self.rib.take_learned();
         if !changes.is_empty() {
@@ -59,6 +74,14 @@ impl RouteServer {
         reports
     }
 
+    /// Nobody takes any view any more, until all uses have been grouped anew.
+    pub(super) fn forget_views(&mut self) {
+        for view in self.views.forget() {
+            self.rib.remove_learned_view(view);
+            self.forgotten_views.push(view);
+        }
+    }
+
     fn note_told(&mut self) {
         for view in self.rib.take_told() {
             self.views.told(view);
@@ -68,13 +91,10 @@ impl RouteServer {
     /// Groups the uses, if what they come to may have changed; the views that are new, or are told in
     /// another way.
     fn group_uses(&mut self) -> Vec<Report> {
-        self.rib.flush();
-        let in_use = self.rib.zones_in_use();
-        if !self.regroup && in_use.is_subset(&self.known_zones) {
+        if !self.known_zones.take_grown() && !self.regroup {
             return Vec::new();
         }
         self.regroup = false;
-        self.known_zones.extend(in_use);
         // Users far outnumber the networks within which they differ.
         let mut reaches: BTreeMap<&BTreeSet<VnetName>, ZoneSet> = BTreeMap::new();
         let uses: Vec<(LearnedUse, Sight)> = self
@@ -84,6 +104,7 @@ impl RouteServer {
                 let reach = reaches.entry(&of.reach).or_insert_with(|| self.reach(of));
                 let sight = Sight {
                     sources: kind::taken_by(&self.config, of),
+                    towards: kind::towards(&self.config, of),
                     reach: reach.clone(),
                 };
                 (of.clone(), sight)
@@ -104,7 +125,7 @@ impl RouteServer {
     }
 
     /// The networks that are to hold next hops as configured.
-    pub(super) fn expected_zones(&self) -> ZoneSet {
+    pub(super) fn expected_zones(&self, space: &Space) -> ZoneSet {
         let peers = self.config.peers.iter().map(|peer| peer.address);
         let gateways = self.config.gateways.iter();
         let members = gateways.flat_map(|gateway| match &gateway.members {
@@ -115,7 +136,7 @@ impl RouteServer {
         let next_hops = routes.flat_map(|route| route.next_hops.iter().copied());
         let addresses = peers.chain(members).chain(next_hops);
         addresses
-            .filter_map(|address| self.rules.space.zone(address))
+            .filter_map(|address| space.zone(address))
             .collect()
     }
 
@@ -123,6 +144,7 @@ impl RouteServer {
     pub(super) fn sight(&self, of: &LearnedUse) -> Sight {
         Sight {
             sources: kind::taken_by(&self.config, of),
+            towards: kind::towards(&self.config, of),
             reach: self.reach(of),
         }
     }
@@ -132,7 +154,7 @@ impl RouteServer {
     fn reach(&self, of: &LearnedUse) -> ZoneSet {
         let zones = of.reach.iter().filter_map(|name| self.zones.zone(name));
         zones
-            .filter(|zone| *zone == OWN || self.known_zones.contains(zone))
+            .filter(|zone| *zone == OWN || self.known_zones.contains(*zone))
             .collect()
     }
 }
@@ -140,13 +162,22 @@ impl RouteServer {
 /// What a view's table is called beside its route server: nothing if it holds all sources and reaches
 /// the route server's own network alone, else 16 digits that are equal on every host.
 fn label(zones: &Zones, sight: &Sight) -> Arc<str> {
-    let Sight { sources, reach } = sight;
-    if *sources == kind::all() && reach.iter().eq([&OWN]) {
+    let Sight {
+        sources,
+        towards,
+        reach,
+    } = sight;
+    if *sources == kind::all() && *towards == Towards::Subnets && reach.iter().eq([&OWN]) {
         return "".into();
     }
     let mut hash = Fnv::new("learned view");
     for kind in kind::ALL {
         hash.number(u64::from(sources.contains(kind)));
+    }
+    match towards {
+        Towards::Subnets => {}
+        Towards::Internal => hash.text("internal"),
+        Towards::External => hash.text("external"),
     }
     let names: BTreeSet<&VnetName> = reach.iter().filter_map(|zone| zones.name(*zone)).collect();
     for name in names {

@@ -1,6 +1,8 @@
 //! Attributes as text for people.
 
-use crate::bgp::wire::{Family, Origin, PathAttributes, UnknownAttribute};
+use std::net::Ipv4Addr;
+
+use crate::bgp::wire::{Aggregator, Family, Origin, PathAttributes, UnknownAttribute};
 
 /// `igp`, `egp` or `incomplete`.
 pub(super) fn origin(origin: Origin) -> &'static str {
@@ -28,6 +30,17 @@ pub(super) fn communities(attributes: &PathAttributes) -> Vec<String> {
     let large = attributes.large_communities.iter();
     let large = large.map(|[global, first, second]| format!("large:{global}:{first}:{second}"));
     standard.chain(large).chain(extended).collect()
+}
+
+/// `65010 192.0.2.1`.
+pub(super) fn aggregator(aggregator: Aggregator) -> String {
+    format!("{} {}", aggregator.asn, aggregator.id)
+}
+
+/// The identifiers of CLUSTER_LIST, first one first.
+pub(super) fn clusters(attributes: &PathAttributes) -> Vec<String> {
+    let clusters = attributes.cluster_list.iter();
+    clusters.map(Ipv4Addr::to_string).collect()
 }
 
 /// `attribute 99, flags 0xe0: 0x01020304`.

@@ -6,17 +6,19 @@
 //!
 //! A user whose view changes keeps the old one until all routes of the new one have been told: at no
 //! time does it have half a table. Whoever asks by another use than before may still take the view of
-//! the former one: while anybody waits, no view is told less, and none goes.
+//! the former one: while anybody waits, no view is told less, and none goes that anybody took.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::LearnedUse;
-use crate::rib::{LearnedView, LearnedViewId, SourceKinds, ZoneSet};
+use crate::rib::{LearnedView, LearnedViewId, SourceKinds, Towards, ZoneSet};
 
-/// What a use comes to: routes of these sources with next hops in these networks.
+/// What a use comes to: routes of these sources with next hops in these networks, but for those that
+/// communities keep from it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Sight {
     pub(super) sources: SourceKinds,
+    pub(super) towards: Towards,
     pub(super) reach: ZoneSet,
 }
 
@@ -24,6 +26,7 @@ impl Sight {
     pub(super) fn as_learned(&self, marks_only: bool) -> LearnedView {
         LearnedView {
             sources: self.sources,
+            towards: self.towards,
             reach: self.reach.clone(),
             marks_only,
         }
@@ -38,6 +41,8 @@ pub(super) struct Views {
     uses: BTreeMap<LearnedUse, Taken>,
     ids: BTreeMap<Sight, LearnedViewId>,
     views: BTreeMap<LearnedViewId, Standing>,
+    /// Something may have come of what happened since it was last looked for.
+    changed: bool,
 }
 
 /// What one use takes.
@@ -57,12 +62,15 @@ struct Standing {
     marks_only: Option<bool>,
     /// All its routes that stand have been told.
     told: bool,
+    /// Somebody was told to take it.
+    taken: bool,
 }
 
 impl Views {
     /// Forgets uses that `is_wanted` does not know any more.
     pub(super) fn retain(&mut self, is_wanted: impl Fn(&LearnedUse) -> bool) {
         self.uses.retain(|of, _| is_wanted(of));
+        self.changed = true;
     }
 
     /// Forgets everything but which numbers were given out; the views that there were.
@@ -78,6 +86,7 @@ impl Views {
         &mut self,
         uses: impl IntoIterator<Item = (LearnedUse, Sight)>,
     ) -> Vec<(LearnedViewId, Sight, bool)> {
+        self.changed = true;
         let mut uses_before = std::mem::take(&mut self.uses);
         let mut forwarding: BTreeMap<LearnedViewId, bool> = BTreeMap::new();
         for (of, sight) in uses {
@@ -119,6 +128,7 @@ impl Views {
             sight,
             marks_only: None,
             told: false,
+            taken: false,
         };
         self.views.insert(id, standing);
         id
@@ -128,15 +138,21 @@ impl Views {
     pub(super) fn told(&mut self, id: LearnedViewId) {
         if let Some(view) = self.views.get_mut(&id) {
             view.told = true;
+            self.changed = true;
         }
     }
 
     /// Who takes another view from now on.
     pub(super) fn assign(&mut self) -> Vec<(LearnedUse, LearnedViewId)> {
         let mut assigned = Vec::new();
+        if !self.changed {
+            return assigned;
+        }
         for (of, taken) in &mut self.uses {
-            let view = &self.views[&taken.wanted];
+            let view = self.views.get_mut(&taken.wanted);
+            let view = view.expect("a view stays while it is wanted");
             if view.told && taken.assigned != Some(taken.wanted) {
+                view.taken = true;
                 taken.assigned = Some(taken.wanted);
                 assigned.push((of.clone(), taken.wanted));
             }
@@ -144,19 +160,23 @@ impl Views {
         assigned
     }
 
-    /// Forgets the views that nobody takes or is to take, once all users take what they are to; which
-    /// ones these were.
+    /// Forgets the views that nobody takes or is to take: those that were taken once all users take
+    /// what they are to, those that came too late for anybody at once. Which ones these were.
     pub(super) fn drop_unused(&mut self) -> Vec<LearnedViewId> {
-        if !self.are_settled() {
+        if !std::mem::take(&mut self.changed) {
             return Vec::new();
         }
+        let settled = self.are_settled();
         let uses = self.uses.values();
         let used: BTreeSet<LearnedViewId> = uses
             .flat_map(|taken| [Some(taken.wanted), taken.assigned])
             .flatten()
             .collect();
-        let unused = self.views.keys().filter(|id| !used.contains(id));
-        let unused: Vec<LearnedViewId> = unused.copied().collect();
+        let goes =
+            |id: &LearnedViewId, view: &Standing| !used.contains(id) && (settled || !view.taken);
+        let views = self.views.iter();
+        let unused = views.filter_map(|(id, view)| goes(id, view).then_some(*id));
+        let unused: Vec<LearnedViewId> = unused.collect();
         for id in &unused {
             if let Some(view) = self.views.remove(id) {
                 self.ids.remove(&view.sight);
@@ -203,6 +223,7 @@ mod tests {
         let mut views = Views::default();
         let sight = |sources| Sight {
             sources,
+            towards: Towards::Subnets,
             reach: zones(&[0]),
         };
         let nvas = SourceKinds::default().with(NVA);
@@ -229,6 +250,22 @@ mod tests {
         assert_eq!(assigned(&mut views), ["a 1"]);
         assert_eq!(views.drop_unused(), [first]);
         assert_eq!(views.drop_unused(), []);
+    }
+
+    #[test]
+    fn views_that_came_too_late_for_anybody_go_while_their_users_wait() {
+        let mut views = Views::default();
+        let first = group(&mut views, &[("a", &[0]), ("b", &[0])]);
+        views.told(first[0].0);
+        assigned(&mut views);
+        assert_eq!(group(&mut views, &[("a", &[0, 1]), ("b", &[0])]).len(), 1);
+        for zone in 2..100 {
+            let abandoned = LearnedViewId(zone - 1);
+            let new = group(&mut views, &[("a", &[0, 1, zone as u16]), ("b", &[0])]);
+            assert_eq!(new.len(), 1);
+            assert_eq!(views.drop_unused(), [abandoned]);
+        }
+        assert_eq!(views.views.len(), 2);
     }
 
     #[test]
@@ -259,6 +296,7 @@ mod tests {
         };
         let sight = || Sight {
             sources: kind::all(),
+            towards: Towards::Subnets,
             reach: zones(&[0]),
         };
         let new = views.group([(quiet.clone(), sight())]);
@@ -297,6 +335,7 @@ mod tests {
         };
         let sight = |reach: &[u16]| Sight {
             sources: kind::all(),
+            towards: Towards::Subnets,
             reach: zones(reach),
         };
         let first = views.group([(of("a"), sight(&[0])), (quiet.clone(), sight(&[0]))])[0].0;
@@ -343,6 +382,7 @@ mod tests {
         let uses = uses.iter().map(|(name, reach)| {
             let sight = Sight {
                 sources: kind::all(),
+                towards: Towards::Subnets,
                 reach: zones(reach),
             };
             (of(name), sight)

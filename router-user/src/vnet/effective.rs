@@ -6,20 +6,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
 
 use super::{
-    learned::Dropping,
-    network::Network,
+    PortGroup,
+    learned::{Dropping, Reach},
+    network::{Network, Space},
     own::{Hop, OwnCandidate, Role, Verdict},
 };
 use crate::{
     api::types::{EffectiveRow, LearnedRow},
     config::{PeerKind, Propagate, RouteTable},
     fib::Precedence,
-    names::{SubnetName, VnetName},
 };
 
 /// State of a row that packets may follow.
@@ -43,22 +44,26 @@ pub struct Candidates {
     pub host: bool,
 }
 
-/// What is known of a subnet.
-pub(super) struct Subnet<'a> {
-    pub(super) network: &'a Network,
-    pub(super) name: &'a SubnetName,
-    pub(super) own: &'a [OwnCandidate],
-    pub(super) table: Option<&'a RouteTable>,
-    /// Its ports take what gateways of this kind are sent, whatever its route table says.
-    pub(super) gateway: Option<PeerKind>,
+/// What is known of ports of a subnet that see the same routes, but for the learned paths: it stands by
+/// itself, so that who asks for many rows keeps nobody from work while they are made.
+#[derive(Clone, Debug)]
+pub struct SubnetView {
+    pub(super) network: Network,
+    pub(super) group: PortGroup,
+    /// Whose the ports are, where there are others.
+    pub(super) ports: Option<&'static str>,
+    pub(super) own: Vec<OwnCandidate>,
+    pub(super) table: Option<Arc<RouteTable>>,
     /// Learned prefixes whose packets are dropped.
-    pub(super) dropping: Option<&'a BTreeMap<IpNet, Dropping>>,
+    pub(super) dropping: Option<BTreeMap<IpNet, Dropping>>,
+    /// Where next hops lie for the route server in use.
+    pub(super) reach: Option<Reach>,
     /// Every network.
-    pub(super) others: &'a BTreeMap<VnetName, Network>,
+    pub(super) spaces: Arc<[Arc<Space>]>,
 }
 
 /// Which rows are wanted.
-pub(super) enum Wanted {
+enum Wanted {
     /// All, without the gateway host's own addresses.
     Shown,
     /// All.
@@ -67,17 +72,27 @@ pub(super) enum Wanted {
     Covering(IpAddr),
 }
 
-impl Subnet<'_> {
+impl SubnetView {
+    /// As [`Vnets::effective_routes`](super::Vnets::effective_routes).
+    #[must_use]
+    pub fn effective_routes(&self, learned: &[LearnedRow]) -> Vec<EffectiveRow> {
+        self.rows(learned, &Wanted::Shown)
+    }
+
+    pub(super) fn all_routes(&self, learned: &[LearnedRow]) -> Vec<EffectiveRow> {
+        self.rows(learned, &Wanted::All)
+    }
+
     /// The candidates among own rows and the `learned` paths, sorted by prefix, active rows first.
-    pub(super) fn rows(&self, learned: &[LearnedRow], wanted: &Wanted) -> Vec<EffectiveRow> {
+    fn rows(&self, learned: &[LearnedRow], wanted: &Wanted) -> Vec<EffectiveRow> {
         let learned = self.by_prefix(learned, wanted);
         let mut rows: Vec<EffectiveRow> = Vec::new();
-        for own in self.own {
+        for own in &self.own {
             if wanted.own(own) {
                 self.own_rows(own, &learned, &mut rows);
             }
         }
-        let own = Winners::of(self.own);
+        let own = Winners::of(&self.own);
         for learned in learned.values() {
             self.learned_rows(learned, &own, &mut rows);
         }
@@ -117,7 +132,7 @@ impl Subnet<'_> {
         wanted: &Wanted,
     ) -> BTreeMap<IpNet, Learned<'r>> {
         let mut by_prefix: BTreeMap<IpNet, Learned<'r>> = BTreeMap::new();
-        for (prefix, dropping) in self.dropping.into_iter().flatten() {
+        for (prefix, dropping) in self.dropping.iter().flatten() {
             if wanted.covers(prefix) {
                 let learned = by_prefix.entry(*prefix).or_insert(Learned::new(*prefix));
                 learned.dropping = Some(*dropping);
@@ -147,7 +162,9 @@ impl Subnet<'_> {
         if !excluded && !path.is_member() {
             return None;
         }
-        let table = self.table.filter(|_| self.gateway.is_none());
+        // A gateway's ports take what it is sent, whatever the route table says.
+        let table = self.table.as_ref();
+        let table = table.filter(|_| self.group.gateway.is_none());
         if let Some(table) = table.filter(|table| table.propagate == Propagate::NONE) {
             return Some(format!(
                 "route table \"{}\" keeps learned routes out (propagate_routes)",
@@ -177,15 +194,26 @@ impl Subnet<'_> {
 
     /// Why packets from here cannot reach a next hop, if it lies in a network out of reach.
     fn why_beyond(&self, next_hop: IpAddr) -> Option<String> {
-        if self.network.network_of(next_hop).is_some() {
+        // Networks that are not peered with each other may overlap: the route server's view counts.
+        let told = self
+            .reach
+            .as_ref()
+            .and_then(|reach| reach.space_of(next_hop));
+        let there = match told.or_else(|| self.network.network_of(next_hop)) {
+            Some(there) => there,
+            None => {
+                let mut spaces = self.spaces.iter();
+                let there = spaces.find(|space| space.contains(next_hop))?;
+                &there.vnet
+            }
+        };
+        let mut spaces = self.network.spaces();
+        if spaces.any(|space| space.vnet == *there) {
             return None;
         }
-        let mut others = self.others.values();
-        let there = others.find(|other| other.own.contains(next_hop))?;
         Some(format!(
-            "next hop lies in network \"{}\", which is not peered with \"{}\" from both sides \
+            "next hop lies in network \"{there}\", which is not peered with \"{}\" from both sides \
              (vnet.peering)",
-            there.name(),
             self.network.name()
         ))
     }
@@ -230,7 +258,8 @@ impl Subnet<'_> {
         };
         EffectiveRow {
             vnet: self.network.name().clone(),
-            subnet: self.name.clone(),
+            subnet: self.group.subnet.clone(),
+            ports: self.ports.map(str::to_owned),
             source: match own.row.precedence {
                 Precedence::UserDefined => "user_defined",
                 _ => "system",
@@ -312,7 +341,8 @@ impl Subnet<'_> {
     fn learned_row(&self, prefix: IpNet) -> EffectiveRow {
         EffectiveRow {
             vnet: self.network.name().clone(),
-            subnet: self.name.clone(),
+            subnet: self.group.subnet.clone(),
+            ports: self.ports.map(str::to_owned),
             source: "learned".to_owned(),
             state: INVALID.to_owned(),
             prefix,
@@ -468,8 +498,9 @@ impl Hop {
             )),
             Self::Peering(peer) => Some(format!("network \"{peer}\" is peered with this one")),
             Self::Gateway(members) if members.is_empty() => Some(
-                "the route server in use has no VPN gateway with a member that can be reached: \
-                 packets are dropped (route_server.gateway)"
+                "the route server in use has no VPN gateway with a live member that can be reached: \
+                 packets are dropped until a session with one is up (route_server.gateway, show \
+                 peers)"
                     .to_owned(),
             ),
             _ => None,

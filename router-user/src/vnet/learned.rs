@@ -108,10 +108,7 @@ impl LearnedTable {
 
     /// Next hops may lie in other networks from now on.
     pub(super) fn set_reach(&mut self, reach: &Reach) {
-        if self.groups.reach != *reach {
-            self.groups = GroupCache::new(reach.clone());
-            self.resettle = true;
-        }
+        self.resettle |= self.groups.set_reach(reach);
     }
 
     pub(super) fn learn(&mut self, change: LearnedChange) {
@@ -190,12 +187,14 @@ impl LearnedTable {
     }
 
     /// Many routes share few groups; each group is made anew once.
-    fn resettle(&self, fib: &mut Fib) {
+    fn resettle(&mut self, fib: &mut Fib) {
+        let mut next_hops = HashSet::default();
         let mut moved: HashMap<GroupId, Option<SharedGroup>> = HashMap::default();
         let mut routes = Vec::new();
         for (prefix, route) in fib.routes(&self.name) {
             let moved = moved.entry(route.group).or_insert_with(|| {
                 let group = fib.shared_group(route.group)?;
+                next_hops.extend(group.next_hops().filter_map(address));
                 let moved = self.groups.reach.moved(group);
                 (moved != *group).then_some(moved)
             });
@@ -204,6 +203,15 @@ impl LearnedTable {
         for (prefix, group) in routes {
             fib.put_route(&self.name, prefix, learned(group));
         }
+        self.groups.stand(next_hops);
+    }
+}
+
+/// The address of a next hop that is in a network.
+fn address(next_hop: &NextHop) -> Option<IpAddr> {
+    match next_hop {
+        NextHop::Via { address, .. } => Some(*address),
+        _ => None,
     }
 }
 
@@ -238,13 +246,22 @@ impl Reach {
     }
 
     fn via(&self, address: IpAddr) -> NextHop {
+        NextHop::Via {
+            vnet: self.network_of(address).clone(),
+            address,
+        }
+    }
+
+    fn network_of(&self, address: IpAddr) -> &VnetName {
+        self.space_of(address).unwrap_or(&self.home)
+    }
+
+    /// The network whose space an address lies in.
+    pub(super) fn space_of(&self, address: IpAddr) -> Option<&VnetName> {
         let contains = |prefixes: &[IpNet]| prefixes.iter().any(|prefix| prefix.contains(&address));
         let mut spaces = self.spaces.iter();
         let space = spaces.find(|(_, prefixes)| contains(prefixes));
-        NextHop::Via {
-            vnet: space.map_or(&self.home, |(vnet, _)| vnet).clone(),
-            address,
-        }
+        space.map(|(vnet, _)| vnet)
     }
 
     /// Without members no candidate's next hop is resolvable, a backup's neither: packets are
@@ -292,9 +309,14 @@ struct GroupCache {
     /// With a keyed hash: peers choose next hops.
     groups: HashMap<LearnedRoute, SharedGroup>,
     prune_at: usize,
+    /// All next hops of routes that stand, and some of before; `None`: there were too many.
+    next_hops: Option<HashSet<IpAddr>>,
 }
 
 const PRUNE_AT_LEAST: usize = 1024;
+
+/// Most next hops that are noted: more than the data plane holds.
+const MOST_NOTED: usize = 32_768;
 
 impl GroupCache {
     fn new(reach: Reach) -> Self {
@@ -302,6 +324,43 @@ impl GroupCache {
             reach,
             groups: HashMap::default(),
             prune_at: PRUNE_AT_LEAST,
+            next_hops: Some(HashSet::default()),
+        }
+    }
+
+    /// Takes over another reach; whether next hops of routes that stand may lie elsewhere in it, at
+    /// O(next hops).
+    fn set_reach(&mut self, reach: &Reach) -> bool {
+        let before = std::mem::replace(&mut self.reach, reach.clone());
+        if before == *reach {
+            return false;
+        }
+        let elsewhere =
+            |address: &IpAddr| before.network_of(*address) != reach.network_of(*address);
+        let moves = self
+            .next_hops
+            .as_ref()
+            .is_none_or(|next_hops| next_hops.iter().any(elsewhere));
+        if moves {
+            self.groups.clear();
+            self.prune_at = PRUNE_AT_LEAST;
+        }
+        moves
+    }
+
+    /// These are the next hops of all routes that stand.
+    fn stand(&mut self, next_hops: HashSet<IpAddr>) {
+        self.next_hops = Some(next_hops).filter(|noted| noted.len() <= MOST_NOTED);
+    }
+
+    fn note(&mut self, route: &LearnedRoute) {
+        let Some(noted) = &mut self.next_hops else {
+            return;
+        };
+        let next_hops = route.members.iter().chain(&*route.backups);
+        noted.extend(next_hops.map(|next_hop| next_hop.address));
+        if noted.len() > MOST_NOTED {
+            self.next_hops = None;
         }
     }
 
@@ -314,6 +373,7 @@ impl GroupCache {
             self.groups.retain(|_, group| group.holders() > 1);
             self.prune_at = (2 * self.groups.len()).max(PRUNE_AT_LEAST);
         }
+        self.note(&route);
         let group = self.reach.group(&route);
         self.groups.insert(route, group.clone());
         group
@@ -324,7 +384,11 @@ impl GroupCache {
 mod tests {
     use std::{net::IpAddr, sync::Arc};
 
-    use super::{GroupCache, LearnedNextHop, LearnedRoute, PRUNE_AT_LEAST, Reach};
+    use super::{
+        GroupCache, LearnedChange, LearnedNextHop, LearnedRoute, LearnedTable, MOST_NOTED,
+        PRUNE_AT_LEAST, Reach,
+    };
+    use crate::fib::{Fib, NextHop};
 
     #[test]
     fn groups_that_no_route_uses_are_not_kept_for_ever() {
@@ -336,6 +400,58 @@ mod tests {
         }
         assert_eq!(cache.group(route(0)), kept);
         assert_eq!(kept.holders(), 2, "it was not made a second time");
+    }
+
+    #[test]
+    fn routes_are_gone_through_only_where_a_next_hop_lies_in_another_network_now() {
+        let reach = |spaces: &[(&str, &str)]| Reach {
+            home: "hub".into(),
+            spaces: spaces
+                .iter()
+                .map(|(vnet, prefix)| ((*vnet).into(), vec![prefix.parse().unwrap()]))
+                .collect(),
+        };
+        let alone = reach(&[("hub", "10.1.0.0/16")]);
+        let far = reach(&[("hub", "10.1.0.0/16"), ("far", "10.9.0.0/16")]);
+        let near = reach(&[("hub", "10.1.0.0/16"), ("near", "0.0.0.0/16")]);
+        let mut fib = Fib::new();
+        let mut table = LearnedTable::new(&"rs1".into(), "", alone.clone());
+        table.learn(LearnedChange {
+            view: crate::rib::LearnedViewId::default(),
+            prefix: "10.250.0.0/16".parse().unwrap(),
+            route: Some(route(7)),
+        });
+        table.apply_to(&mut fib);
+        let mut moves = |reach: &Reach, fib: &mut Fib| {
+            table.set_reach(reach);
+            let moves = table.resettle;
+            table.apply_to(fib);
+            let (_, route) = fib.routes(table.name()).next().unwrap();
+            let group = fib.group(route.group).unwrap();
+            let NextHop::Via { vnet, .. } = group.next_hops().next().unwrap() else {
+                panic!("it is in a network");
+            };
+            (moves, vnet.to_string())
+        };
+        let hub = || "hub".to_owned();
+        assert_eq!(moves(&far, &mut fib), (false, hub()));
+        assert_eq!(moves(&near, &mut fib), (true, "near".to_owned()));
+        assert_eq!(moves(&near, &mut fib), (false, "near".to_owned()));
+        // What was gone through is known as well.
+        assert_eq!(moves(&alone, &mut fib), (true, hub()));
+    }
+
+    #[test]
+    fn where_too_many_next_hops_were_named_to_be_noted_all_routes_are_gone_through() {
+        let mut cache = GroupCache::new(Reach::new(&"hub".into(), None));
+        for n in 0..=MOST_NOTED {
+            let _ = cache.group(route(u32::try_from(n).unwrap()));
+        }
+        let mut other = Reach::new(&"hub".into(), None);
+        other.spaces = [("far".into(), vec![])].into();
+        assert!(cache.set_reach(&other));
+        cache.stand(std::iter::once(IpAddr::V4(7.into())).collect());
+        assert!(!cache.set_reach(&Reach::new(&"hub".into(), None)));
     }
 
     fn route(n: u32) -> LearnedRoute {

@@ -6,19 +6,21 @@
 //!
 //! Every subnet's packets meet a chain of two tables: its own ([`rows`]: where its rows come from;
 //! [`own`]: which of them are valid; [`placement`]: where they stand) and the learned one of the view
-//! that it takes of the route server that its network uses ([`server`], [`learned`]). [`effective`]
+//! that it takes of the route server that its network uses ([`server`], [`learned`]). Where ports of
+//! gateways are in a subnet, those of each kind take a view of their own ([`ports`]). [`effective`]
 //! tells people the same story.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
 
 use crate::{
     api::types::{EffectiveRow, LearnedRow},
-    config::{Config, PeerKind, Subnet},
+    config::{Config, Subnet},
     fib::Fib,
     names::{InterfaceName, RouteServerName, SubnetName, TableName, VnetName},
     rib::LearnedViewId,
@@ -30,24 +32,27 @@ mod learned;
 mod network;
 mod own;
 mod placement;
+mod ports;
 mod rows;
 mod server;
 #[cfg(test)]
 mod tests;
 
-pub use effective::{ACTIVE, Candidates, INVALID};
+pub use effective::{ACTIVE, Candidates, INVALID, SubnetView};
+pub use ports::{Entrance, PortGroup};
 
-use effective::Wanted;
 use learned::{LearnedTable, Reach};
-use network::{LiveMembers, Network, Slot};
+use network::{LiveMembers, Network, Slot, Space};
 use own::{LearnedDefaults, OwnCandidate};
-use placement::{Contents, FormerViews, Placements, View};
+use placement::{Contents, FormerPorts, Placements, View};
 use server::{Concerned, Server};
 
 /// The virtual networks of a configuration and what their route servers have learned.
 #[derive(Clone, Default)]
 pub struct Vnets {
     networks: BTreeMap<VnetName, Network>,
+    /// What every network is to others.
+    spaces: Arc<[Arc<Space>]>,
     servers: BTreeMap<RouteServerName, Server>,
     placements: Placements,
     /// Networks whose own tables or ports are to be placed anew.
@@ -75,6 +80,16 @@ pub enum SubnetError {
         /// The subnets of this name, as `VNET/NAME`.
         matching: String,
     },
+    /// The subnet has no such port.
+    #[error("subnet {subnet} has no port \"{port}\"; {known}")]
+    NoPort {
+        /// The subnet, as `VNET/NAME`.
+        subnet: String,
+        /// What was asked for.
+        port: String,
+        /// The ports that it has.
+        known: String,
+    },
 }
 
 impl Vnets {
@@ -90,6 +105,8 @@ impl Vnets {
     /// learned stays as long as its route server does.
     pub fn reconfigure(&mut self, config: &Config) {
         let networks = Network::all_of(config);
+        let spaces = networks.values().map(|network| network.own.clone());
+        self.spaces = spaces.collect();
         let former = std::mem::replace(&mut self.networks, networks);
         let names = former.keys().chain(self.networks.keys());
         self.stale.extend(
@@ -155,8 +172,8 @@ impl Vnets {
         let stale = std::mem::take(&mut self.stale);
         // All are removed before the first is placed: a port may have moved between networks.
         let former = stale.into_iter().map(|vnet| {
-            let taken = self.placements.remove(&vnet, fib);
-            (vnet, taken)
+            let stood = self.placements.remove(&vnet, fib);
+            (vnet, stood)
         });
         for (vnet, former) in former.collect::<Vec<_>>() {
             self.place(&vnet, &former, fib);
@@ -171,7 +188,7 @@ impl Vnets {
 
     /// Places the subnets of a network that is not placed. Ports whose view is yet to be assigned
     /// keep what they had; those that had nothing say that they wait for it.
-    fn place(&mut self, vnet: &VnetName, former: &FormerViews, fib: &mut Fib) {
+    fn place(&mut self, vnet: &VnetName, former: &FormerPorts, fib: &mut Fib) {
         let Some(network) = self.networks.get(vnet) else {
             return;
         };
@@ -181,7 +198,7 @@ impl Vnets {
             for slot in network.slots(subnet) {
                 let view = self.view_to_take(network, subnet, &slot, former);
                 let taken = match &view {
-                    View::Taken((server, id, _)) => {
+                    View::Taken((server, id, _)) | View::Former((server, id, _), _) => {
                         let server = self.servers.get(server);
                         server.and_then(|server| server.view(*id))
                     }
@@ -207,13 +224,13 @@ impl Vnets {
     }
 
     /// The view that ports are to take: until their use is assigned one, what they had.
-    fn view_to_take(
+    fn view_to_take<'a>(
         &self,
         network: &Network,
         subnet: &Subnet,
         slot: &Slot<'_>,
-        former: &FormerViews,
-    ) -> View {
+        former: &'a FormerPorts,
+    ) -> View<'a> {
         let Some(name) = network.server() else {
             return View::None;
         };
@@ -225,7 +242,7 @@ impl Vnets {
         // Its ports may have stood in other subnets, or become a gateway's.
         let had = || {
             let ports = slot.ports.iter();
-            let had = ports.filter_map(|port| former.get(&port.interface)?.as_ref());
+            let had = ports.filter_map(|port| former.get(&port.interface)?.view.as_ref());
             // Another view may have taken the table over.
             let mut stands = had.filter_map(|(server, _, table)| {
                 let id = self.servers.get(server)?.view_of_table(table)?;
@@ -233,7 +250,9 @@ impl Vnets {
             });
             stands.next()
         };
-        assigned.or_else(had).map_or(View::Awaited, View::Taken)
+        let taken = assigned.map(View::Taken);
+        let taken = taken.or_else(|| Some(View::Former(had()?, former)));
+        taken.unwrap_or(View::Awaited)
     }
 
     /// Who uses what a route server learns: every distinct use by a subnet or a gateway's port.
@@ -256,29 +275,21 @@ impl Vnets {
             .collect()
     }
 
-    /// Every candidate of a subnet, sorted by prefix, active rows first; `learned` are the paths of
-    /// its route server (those of others are passed over). Addresses of the gateway host are left
-    /// out. Empty if there is no such subnet.
+    /// Every candidate of ports of a subnet, sorted by prefix, active rows first; `learned` are the
+    /// paths of its route server (those of others are passed over). Addresses of the gateway host are
+    /// left out. Empty if there are no such ports.
     #[must_use]
-    pub fn effective_routes(
-        &self,
-        vnet: &VnetName,
-        subnet: &SubnetName,
-        learned: &[LearnedRow],
-    ) -> Vec<EffectiveRow> {
-        self.rows(vnet, subnet, learned, &Wanted::Shown)
+    pub fn effective_routes(&self, group: &PortGroup, learned: &[LearnedRow]) -> Vec<EffectiveRow> {
+        let view = self.subnet_view(group);
+        view.map_or_else(Vec::new, |view| view.effective_routes(learned))
     }
 
     /// [`effective_routes`](Self::effective_routes) with the addresses of the gateway host, whose
     /// next hop type is `Host`.
     #[must_use]
-    pub fn all_routes(
-        &self,
-        vnet: &VnetName,
-        subnet: &SubnetName,
-        learned: &[LearnedRow],
-    ) -> Vec<EffectiveRow> {
-        self.rows(vnet, subnet, learned, &Wanted::All)
+    pub fn all_routes(&self, group: &PortGroup, learned: &[LearnedRow]) -> Vec<EffectiveRow> {
+        let view = self.subnet_view(group);
+        view.map_or_else(Vec::new, |view| view.all_routes(learned))
     }
 
     /// Every candidate that covers an address, and which of them packets follow; addresses of the
@@ -286,44 +297,62 @@ impl Vnets {
     #[must_use]
     pub fn candidates(
         &self,
-        vnet: &VnetName,
-        subnet: &SubnetName,
+        group: &PortGroup,
         address: IpAddr,
         learned: &[LearnedRow],
     ) -> Candidates {
-        self.with_subnet(vnet, subnet, |subnet| subnet.candidates(learned, address))
-            .unwrap_or(Candidates {
-                rows: Vec::new(),
-                winner: None,
-                host: false,
-            })
+        let view = self.subnet_view(group);
+        let candidates = view.map(|view| view.candidates(learned, address));
+        candidates.unwrap_or(Candidates {
+            rows: Vec::new(),
+            winner: None,
+            host: false,
+        })
     }
 
-    /// The own and the learned table that a subnet's packets meet, as last applied. Where ports of
-    /// gateways are among others, it is the others' that count.
+    /// What the effective routes of ports of a subnet are made of but for learned paths, as it is now;
+    /// none if there are no such ports.
     #[must_use]
-    pub fn tables(
-        &self,
-        vnet: &VnetName,
-        subnet: &SubnetName,
-    ) -> Option<(TableName, Option<TableName>)> {
-        let gateway = self.gateway_of(vnet, subnet)?;
-        let (own, learned) = self.placements.tables(vnet, &(subnet.clone(), gateway))?;
+    pub fn subnet_view(&self, group: &PortGroup) -> Option<SubnetView> {
+        let network = self.networks.get(&group.vnet)?;
+        let subnet = network.subnet(&group.subnet)?;
+        let slots = network.slots(subnet);
+        let slot = slots.iter().find(|slot| slot.gateway == group.gateway)?;
+        let table = self.view_of(group);
+        let defaults = table.map(LearnedTable::defaults).unwrap_or_default();
+        Some(SubnetView {
+            own: self.own_candidates(network, subnet, defaults),
+            table: network.shared_table_of(subnet).cloned(),
+            ports: Network::word(&slots, slot),
+            dropping: table.map(LearnedTable::dropping).cloned(),
+            reach: network
+                .server()
+                .and_then(|server| self.servers.get(server))
+                .map(|server| server.reach().clone()),
+            spaces: self.spaces.clone(),
+            network: network.clone(),
+            group: group.clone(),
+        })
+    }
+
+    /// The own and the learned table that packets of these ports meet, as last applied.
+    #[must_use]
+    pub fn tables(&self, group: &PortGroup) -> Option<(TableName, Option<TableName>)> {
+        let slot = (group.subnet.clone(), group.gateway);
+        let (own, learned) = self.placements.tables(&group.vnet, &slot)?;
         Some((own.clone(), learned.cloned()))
     }
 
-    /// What a subnet takes of which route server, and the view that it was assigned; for who asks that
-    /// route server what the subnet sees.
+    /// What ports of a subnet take of which route server, and the view that they were assigned; for
+    /// who asks that route server what they see.
     #[must_use]
     pub fn learned_use(
         &self,
-        vnet: &VnetName,
-        subnet: &SubnetName,
+        group: &PortGroup,
     ) -> Option<(RouteServerName, LearnedUse, Option<LearnedViewId>)> {
-        let network = self.networks.get(vnet)?;
+        let network = self.networks.get(&group.vnet)?;
         let server = self.servers.get(network.server()?)?;
-        let gateway = self.gateway_of(vnet, subnet)?;
-        let of = network.learned_use(network.subnet(subnet)?, gateway);
+        let of = network.learned_use(network.subnet(&group.subnet)?, group.gateway);
         let view = server.assigned(&of);
         let forwarding = server.forwards_by(&of);
         let of = LearnedUse { forwarding, ..of };
@@ -357,16 +386,25 @@ impl Vnets {
         Some(&port.interface)
     }
 
-    /// The networks that packets with this source may not enter from a subnet with a port that
-    /// forwards: those that take only what is of the subnet's own network, if the source is not.
-    #[must_use]
-    pub fn closed_to(&self, vnet: &VnetName, subnet: &SubnetName, source: IpAddr) -> Vec<VnetName> {
-        let closed = self.networks.get(vnet).and_then(|network| {
-            let subnet = network.subnet(subnet)?;
-            let forwards = subnet.ports.iter().any(|port| port.ip_forwarding);
-            (forwards && !network.own.contains(source)).then(|| network.restricted.clone())
-        });
-        closed.unwrap_or_default()
+    /// How packets come into a subnet: through a port of this name, if one is given, and with this
+    /// source.
+    ///
+    /// # Errors
+    /// There is no such subnet, or it has no such port.
+    pub fn entrance(
+        &self,
+        vnet: &VnetName,
+        subnet: &SubnetName,
+        port: Option<&str>,
+        source: Option<IpAddr>,
+    ) -> Result<Entrance, SubnetError> {
+        let network = self.networks.get(vnet);
+        let found = network.and_then(|network| Some((network, network.subnet(subnet)?)));
+        let (network, subnet) = found.ok_or_else(|| SubnetError::Unknown {
+            text: format!("{vnet}/{subnet}"),
+            known: listed(self.subnets()),
+        })?;
+        network.entrance(subnet, port, source)
     }
 
     /// Every subnet, by network.
@@ -379,10 +417,24 @@ impl Vnets {
         })
     }
 
-    /// Whether what a subnet has of its own is the same there, and what it learns is judged alike: where
-    /// its effective routes differ, learned paths do.
+    /// The groups of ports of a subnet; where there is one, at least one.
     #[must_use]
-    pub fn is_alike(&self, there: &Self, vnet: &VnetName, subnet: &SubnetName) -> bool {
+    pub fn port_groups(&self, vnet: &VnetName, subnet: &SubnetName) -> Vec<PortGroup> {
+        let network = self.networks.get(vnet);
+        let found = network.and_then(|network| Some((network, network.subnet(subnet)?)));
+        found.map_or_else(Vec::new, |(network, subnet)| {
+            let slots = network.slots(subnet).into_iter();
+            slots
+                .map(|slot| PortGroup::new(network, subnet, &slot))
+                .collect()
+        })
+    }
+
+    /// Whether what ports of a subnet have of their own is the same there, and what they learn is judged
+    /// alike: where their effective routes differ, learned paths do.
+    #[must_use]
+    pub fn is_alike(&self, there: &Self, group: &PortGroup) -> bool {
+        let vnet = &group.vnet;
         let members = |vnets: &Self| {
             let server = vnets.networks.get(vnet)?.server()?;
             Some(vnets.servers.get(server)?.members().clone())
@@ -390,7 +442,7 @@ impl Vnets {
         let judged = |table: &LearnedTable| (table.defaults(), table.dropping().clone());
         self.networks.get(vnet) == there.networks.get(vnet)
             && members(self) == members(there)
-            && self.view_of(vnet, subnet).map(judged) == there.view_of(vnet, subnet).map(judged)
+            && self.view_of(group).map(judged) == there.view_of(group).map(judged)
     }
 
     /// The subnet that `NAME` or `VNET/NAME` means.
@@ -421,50 +473,15 @@ impl Vnets {
         }
     }
 
-    fn rows(
-        &self,
-        vnet: &VnetName,
-        subnet: &SubnetName,
-        learned: &[LearnedRow],
-        wanted: &Wanted,
-    ) -> Vec<EffectiveRow> {
-        self.with_subnet(vnet, subnet, |subnet| subnet.rows(learned, wanted))
-            .unwrap_or_default()
-    }
-
-    fn with_subnet<T>(
-        &self,
-        vnet: &VnetName,
-        subnet: &SubnetName,
-        answer: impl FnOnce(effective::Subnet<'_>) -> T,
-    ) -> Option<T> {
-        let network = self.networks.get(vnet)?;
-        let table = self.view_of(vnet, subnet);
-        let subnet = network.subnet(subnet)?;
-        let defaults = table.map(LearnedTable::defaults).unwrap_or_default();
-        Some(answer(effective::Subnet {
-            network,
-            name: &subnet.name,
-            own: &self.own_candidates(network, subnet, defaults),
-            table: network.table_of(subnet),
-            gateway: self.gateway_of(vnet, &subnet.name).flatten(),
-            dropping: table.map(LearnedTable::dropping),
-            others: &self.networks,
-        }))
-    }
-
-    /// The learned table of the view that a subnet was assigned.
-    fn view_of(&self, vnet: &VnetName, subnet: &SubnetName) -> Option<&LearnedTable> {
-        let (server, _, view) = self.learned_use(vnet, subnet)?;
-        self.servers.get(&server)?.view(view?)
-    }
-
-    /// The kind of gateway that all ports of a subnet belong to, if they do.
-    #[expect(clippy::option_option, reason = "there may be no such subnet")]
-    fn gateway_of(&self, vnet: &VnetName, subnet: &SubnetName) -> Option<Option<PeerKind>> {
-        let network = self.networks.get(vnet)?;
-        let slots = network.slots(network.subnet(subnet)?);
-        slots.first().map(|slot| slot.gateway)
+    /// The learned table of the view that ports of a subnet take, or are assigned and not told of yet.
+    fn view_of(&self, group: &PortGroup) -> Option<&LearnedTable> {
+        let slot = (group.subnet.clone(), group.gateway);
+        let placed = self.placements.view(&group.vnet, &slot);
+        let taken = placed.and_then(|(server, id, _)| self.servers.get(server)?.view(*id));
+        taken.or_else(|| {
+            let (server, _, view) = self.learned_use(group)?;
+            self.servers.get(&server)?.view(view?)
+        })
     }
 
     /// The rows of every source, judged.

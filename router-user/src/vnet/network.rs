@@ -62,7 +62,7 @@ pub(super) struct UsedGateway {
     members: GatewayMembers,
 }
 
-/// Members of gateways that have a range, as far as their sessions are up.
+/// Members of gateways, as far as their sessions are up or their routes are kept.
 pub(super) type LiveMembers = BTreeMap<GatewayName, BTreeSet<IpAddr>>;
 
 /// Ports of a subnet whose packets meet the same tables.
@@ -120,8 +120,11 @@ impl Network {
     }
 
     pub(super) fn table_of(&self, subnet: &Subnet) -> Option<&RouteTable> {
-        let table = self.tables.get(subnet.route_table.as_ref()?)?;
-        Some(&**table)
+        self.shared_table_of(subnet).map(|table| &**table)
+    }
+
+    pub(super) fn shared_table_of(&self, subnet: &Subnet) -> Option<&Arc<RouteTable>> {
+        self.tables.get(subnet.route_table.as_ref()?)
     }
 
     pub(super) fn propagate(&self, subnet: &Subnet) -> Propagate {
@@ -143,7 +146,7 @@ impl Network {
     }
 
     /// The ports of a subnet, grouped by the gateways that they belong to; at least one group, which
-    /// is empty where there is no port. The first stands for the subnet.
+    /// is empty where there is no port.
     pub(super) fn slots<'a>(&self, subnet: &'a Subnet) -> Vec<Slot<'a>> {
         let mut slots: BTreeMap<Option<PeerKind>, Vec<&Port>> = BTreeMap::new();
         for port in &subnet.ports {
@@ -169,18 +172,17 @@ impl Network {
         }
     }
 
-    /// Where the members of the VPN gateways are that can be reached from here.
+    /// Where the live members of the VPN gateways are that can be reached from here.
     pub(super) fn vpn_members(&self, live: &LiveMembers) -> Vec<(VnetName, IpAddr)> {
         let gateways = self.route_server.iter().flat_map(|used| &used.gateways);
         let vpn = gateways.filter(|gateway| gateway.kind == PeerKind::Vpn);
-        let members = vpn.flat_map(|gateway| match &gateway.members {
-            GatewayMembers::Addresses(addresses) => addresses.clone(),
-            GatewayMembers::Range { .. } => {
-                let live = live.get(&gateway.name).into_iter().flatten();
-                live.copied().collect()
-            }
+        let members = vpn.flat_map(|gateway| {
+            let live = live.get(&gateway.name).into_iter().flatten();
+            // What was told may be of a former configuration.
+            live.filter(|member| gateway.members.include(**member))
         });
         members
+            .copied()
             .filter_map(|address| Some((self.network_of(address)?.clone(), address)))
             .collect()
     }

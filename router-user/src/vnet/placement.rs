@@ -27,16 +27,27 @@ pub(super) type Contents = Arc<[(IpNet, RouteSpec)]>;
 pub(super) type TakenView = (RouteServerName, LearnedViewId, TableName);
 
 /// What ports take of what is learned.
-pub(super) enum View {
+pub(super) enum View<'a> {
     /// Their network uses no route server.
     None,
     /// It is yet to be assigned.
     Awaited,
+    /// It is yet to be assigned; until then, what they had. That may lead into networks that are peered
+    /// no more: these stay closed to a port that they were closed to.
+    Former(TakenView, &'a FormerPorts),
     Taken(TakenView),
 }
 
-/// The view that each port of a network took, if it took one.
-pub(super) type FormerViews = BTreeMap<InterfaceName, Option<TakenView>>;
+/// How each port of a network stood.
+pub(super) type FormerPorts = BTreeMap<InterfaceName, FormerPort>;
+
+/// How a port stood.
+pub(super) struct FormerPort {
+    /// The view that it took, if it took one.
+    pub(super) view: Option<TakenView>,
+    /// The networks that it was not to forward into.
+    restricted: Vec<VnetName>,
+}
 
 /// Ports of a network that stand or fall together.
 pub(super) type SlotKey = (SubnetName, Option<PeerKind>);
@@ -63,14 +74,20 @@ struct OwnTable {
 }
 
 impl Placements {
-    /// Takes everything of a network out of the FIB, and tells which view each of its ports took.
-    /// What is placed again before the FIB is asked for changes never left.
-    pub(super) fn remove(&mut self, vnet: &VnetName, fib: &mut Fib) -> FormerViews {
-        let mut taken = FormerViews::new();
+    /// Takes everything of a network out of the FIB, and tells how each of its ports stood. What is
+    /// placed again before the FIB is asked for changes never left.
+    pub(super) fn remove(&mut self, vnet: &VnetName, fib: &mut Fib) -> FormerPorts {
+        let mut former = FormerPorts::new();
         for placed in self.slots.remove(vnet).unwrap_or_default().into_values() {
             for interface in placed.ports {
+                let port = fib.port(&interface);
+                let restricted = port.map(|port| port.restricted.clone());
+                let stood = FormerPort {
+                    view: placed.view.clone(),
+                    restricted: restricted.unwrap_or_default(),
+                };
                 fib.remove_port(&interface);
-                taken.insert(interface, placed.view.clone());
+                former.insert(interface, stood);
             }
             let Entry::Occupied(mut own) = self.tables.entry(placed.table) else {
                 continue;
@@ -81,7 +98,7 @@ impl Placements {
                 own.remove();
             }
         }
-        taken
+        former
     }
 
     /// Places ports of a subnet that are not placed.
@@ -91,18 +108,23 @@ impl Placements {
         subnet: &Subnet,
         slot: &Slot<'_>,
         contents: Contents,
-        view: View,
+        view: View<'_>,
         fib: &mut Fib,
     ) {
         let awaits_learned = matches!(view, View::Awaited);
-        let view = match view {
-            View::Taken(view) => Some(view),
-            View::None | View::Awaited => None,
+        let (view, former) = match view {
+            View::Taken(view) => (Some(view), None),
+            View::Former(view, former) => (Some(view), Some(former)),
+            View::None | View::Awaited => (None, None),
         };
         let table = self.table_of(contents, fib);
         for port in &slot.ports {
             let restricted = if port.ip_forwarding && !planted!(NobodyIsRestricted) {
-                network.restricted.clone()
+                let stood = former.and_then(|former| former.get(&port.interface));
+                match stood {
+                    Some(stood) => united(&network.restricted, &stood.restricted),
+                    None => network.restricted.clone(),
+                }
             } else {
                 // Its sources are checked: what it sends is its own.
                 Vec::new()
@@ -139,6 +161,11 @@ impl Placements {
         let placed = self.slots.get(vnet)?.get(slot)?;
         let learned = placed.view.as_ref().map(|(.., table)| table);
         Some((&placed.table, learned))
+    }
+
+    /// The view that some ports take.
+    pub(super) fn view(&self, vnet: &VnetName, slot: &SlotKey) -> Option<&TakenView> {
+        self.slots.get(vnet)?.get(slot)?.view.as_ref()
     }
 
     /// The views of a route server that are taken.
@@ -185,6 +212,11 @@ impl Placements {
             hash = hash.wrapping_add(1);
         }
     }
+}
+
+fn united(some: &[VnetName], others: &[VnetName]) -> Vec<VnetName> {
+    let all: BTreeSet<&VnetName> = some.iter().chain(others).collect();
+    all.into_iter().cloned().collect()
 }
 
 /// What the own table of a subnet holds: the valid rows, but for those that another one stands for.

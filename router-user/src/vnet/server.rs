@@ -132,12 +132,15 @@ impl Server {
         !self.dropped.is_empty()
     }
 
-    /// Clears the dropped views that no port takes any more.
+    /// Clears the dropped views that no port takes any more. What stands in a table that another view
+    /// has is that one's.
     pub(super) fn retire(&mut self, taken: &BTreeSet<LearnedViewId>, fib: &mut Fib) {
         let gone: Vec<_> = self.dropped.difference(taken).copied().collect();
         for id in gone {
             self.dropped.remove(&id);
-            if let Some(table) = self.views.remove(&id) {
+            if let Some(table) = self.views.remove(&id)
+                && self.view_of_table(table.name()).is_none()
+            {
                 fib.clear_table(table.name());
             }
         }
@@ -175,6 +178,10 @@ impl Server {
     /// Whether a port forwards by a use.
     pub(super) fn forwards_by(&self, of: &LearnedUse) -> bool {
         self.uses.get(of).is_some_and(|used| used.forwarding)
+    }
+
+    pub(super) fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     pub(super) fn members(&self) -> &LiveMembers {

@@ -1,7 +1,9 @@
 //! The daemon that is measured.
 
 use std::{
+    ffi::{CString, OsString},
     fs,
+    os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
     process, thread,
     time::{Duration, Instant},
@@ -146,8 +148,7 @@ struct Cgroup {
 impl Cgroup {
     fn new() -> Option<Self> {
         CGROUPS.into_iter().find_map(|(root, figure)| {
-            let folder = Path::new(root).join(format!("waypost-bench-{}", process::id()));
-            fs::create_dir(&folder).ok()?;
+            let folder = fresh(Path::new(root))?;
             if folder.join(figure).exists() {
                 return Some(Self { folder, figure });
             }
@@ -178,6 +179,19 @@ impl Cgroup {
         };
         Some(bytes.trim().parse::<f64>().ok()? / 1e6)
     }
+}
+
+/// Makes a folder of a name that nobody else has; ids of processes are the same in every lab.
+fn fresh(root: &Path) -> Option<PathBuf> {
+    let template = root.join("waypost-bench-XXXXXX");
+    let template = CString::new(template.into_os_string().into_vec()).ok()?;
+    let name = template.into_raw();
+    // SAFETY: a NUL-terminated string of ours that is written to, its length unchanged.
+    let (made, name) = unsafe {
+        let made = !libc::mkdtemp(name).is_null();
+        (made, CString::from_raw(name))
+    };
+    made.then(|| OsString::from_vec(name.into_bytes()).into())
 }
 
 impl Drop for Cgroup {

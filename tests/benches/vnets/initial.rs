@@ -16,7 +16,7 @@ use crate::{
     bed::Bed,
     configuration::Settings,
     daemon::Daemon,
-    kernel::{self, Kernel},
+    kernel::{self, Fact, Kernel, Watch},
     load::Load,
 };
 
@@ -115,36 +115,34 @@ fn watch(stop: &AtomicBool) -> Result<Sizes> {
     Ok(sizes)
 }
 
-/// Lets the injector announce everything; seconds from the first byte until the trie has as many
-/// entries more as there are prefixes.
+/// Lets the injector announce everything; seconds from the first byte until all of the facts are seen
+/// to hold.
 pub fn learn(
     kernel: &Kernel,
     injector: &mut Injector,
     load: &Load,
+    facts: &[Fact],
     limit: Duration,
 ) -> Result<f64> {
-    let trie = kernel::pinned("routes_v4")?;
-    let (own, entries) = (kernel::size(&trie)?, kernel.dump()?.v4.len() as u64);
-    ensure!(
-        entries > 0 && own % entries == 0,
-        "the kernel does not tell a trie's size by its entries ({own} bytes for {entries}): this \
-         needs Linux 6.4 or newer"
-    );
-    let all = own + own / entries * load.prefixes.len() as u64;
+    ensure!(!kernel.holds_all(facts)?, "all is so before the first byte");
     let start = Instant::now();
     for (session, stream) in injector.sessions.iter_mut().zip(&load.streams) {
         session.queue(Arc::clone(stream));
     }
+    let mut watch = Watch::default();
     loop {
         injector.turn(Duration::ZERO)?;
-        let asked = Instant::now();
-        if kernel::size(&trie)? >= all {
-            return Ok((asked - start).as_secs_f64());
+        if let Some(seen) = kernel.poll(&mut watch, facts)? {
+            // At the end, for it takes time in which nobody listens to the peers.
+            if kernel.holds_all(facts)? {
+                return Ok((seen - start).as_secs_f64());
+            }
+            watch = Watch::default();
         }
         ensure!(
             start.elapsed() < limit,
-            "after {limit:?} the trie has {} of {all} bytes",
-            kernel::size(&trie)?
+            "after {limit:?} not all is as expected: {watch:?} of {} facts",
+            facts.len()
         );
     }
 }

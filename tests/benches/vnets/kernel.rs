@@ -6,10 +6,10 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, lpm_trie};
 use ipnet::Ipv4Net;
 use router_common::maps::{
@@ -97,16 +97,6 @@ impl Kernel {
         Ok(Some(Instant::now()))
     }
 
-    /// Waits until all of the facts hold at once.
-    pub fn await_all(&self, facts: &[Fact], limit: Duration) -> Result<()> {
-        let start = Instant::now();
-        while let Some(fact) = self.first_that_fails(facts)? {
-            ensure!(start.elapsed() < limit, "after {limit:?} not so: {fact:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-
     /// Whether all of the facts hold at once by now.
     pub fn holds_all(&self, facts: &[Fact]) -> Result<bool> {
         Ok(self.first_that_fails(facts)?.is_none())
@@ -146,6 +136,14 @@ impl Kernel {
         let key = lpm_trie::Key::new(TABLE_BITS + length, key);
         let entry = self.routes_v4.get(&key, 0).ok()?;
         (entry.prefix_len == prefix.prefix_len()).then_some(entry)
+    }
+
+    /// The address that the route of exactly this prefix leads to, if there is one.
+    pub fn leads(&self, table: u32, prefix: Ipv4Net) -> Result<Option<Ipv4Addr>> {
+        match self.route(table, prefix) {
+            Some(entry) => self.leads_to(entry.group, &mut LeadsTo::new()),
+            None => Ok(None),
+        }
     }
 
     fn first_that_fails<'a>(&self, facts: &'a [Fact]) -> Result<Option<&'a Fact>> {

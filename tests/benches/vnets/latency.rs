@@ -35,15 +35,19 @@ pub fn one_prefix(
         let place = (random.next() % load.alone().len() as u64) as usize;
         for next_hop in [next_hops()[(place + 1) % 2], load.next_hop(place)] {
             let prefix = load.prefixes[place];
-            let group = || kernel.route(table, prefix).map(|entry| entry.group);
-            let before = group();
+            let leads = || -> Result<bool> { Ok(kernel.leads(table, prefix)? == Some(next_hop)) };
+            ensure!(!leads()?, "{prefix} leads to {next_hop} already");
             let mut message = Vec::new();
             load.announce(&mut message, place, next_hop);
             injector.sessions[APPLIANCE].queue(Arc::from(message));
             let start = Instant::now();
             injector.turn(Duration::ZERO)?;
-            while group() == before {
-                ensure!(start.elapsed() < limit, "{prefix} is not changed");
+            while !leads()? {
+                let found = kernel.leads(table, prefix)?;
+                ensure!(
+                    start.elapsed() < limit,
+                    "{prefix} leads to {found:?}, not to {next_hop}"
+                );
             }
             latencies.push(start.elapsed().as_secs_f64() * 1e3);
             while start.elapsed() < REST {

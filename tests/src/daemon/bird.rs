@@ -106,6 +106,26 @@ impl Bird {
         self.reconfigure()
     }
 
+    /// What BIRD calls `BGP.NAME` of the route that a neighbour has sent for a prefix, by name:
+    /// `local_pref`, `originator_id`, `cluster_list` and the rest.
+    ///
+    /// # Errors
+    /// There is no such route.
+    pub fn attributes(&self, neighbor: IpAddr, prefix: IpNet) -> Result<BTreeMap<String, String>> {
+        let table = if prefix.addr().is_ipv4() { 4 } else { 6 };
+        let text = self.ask(&format!(
+            "show route {prefix} table master{table} protocol {} all",
+            word_of(neighbor)
+        ))?;
+        let pairs = text.lines().filter_map(|line| {
+            let (name, value) = line.trim().strip_prefix("BGP.")?.split_once(": ")?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        let attributes: BTreeMap<String, String> = pairs.collect();
+        ensure!(!attributes.is_empty(), "no {prefix} of {neighbor}: {text}");
+        Ok(attributes)
+    }
+
     /// `show protocols all` of a neighbour.
     fn details(&self, neighbor: IpAddr) -> Result<String> {
         self.ask(&format!("show protocols all {}", word_of(neighbor)))

@@ -86,6 +86,13 @@ impl Capture {
         packets
     }
 
+    /// What was seen since the last call, and forgets it.
+    #[must_use]
+    pub fn drain(&self) -> Vec<Packet> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        mem::take(&mut *seen)
+    }
+
     /// Waits until a packet that matches has been seen.
     ///
     /// # Errors

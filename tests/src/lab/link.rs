@@ -1,8 +1,15 @@
 //! A link: a veth pair between two hosts, or through a switch.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use anyhow::Result;
 
 use super::{Host, Lab};
+
+/// Interface number of the next second end. The first end has one of the low ones that the kernel
+/// gives. Were the two equal, the kernel would take the end for a device without a peer, and tell of a
+/// lost carrier up to a second late if any other interface of the machine changed shortly before.
+static SECOND_END: AtomicU32 = AtomicU32::new(10_000);
 
 /// A veth pair. It stays until it is deleted or the lab ends.
 #[derive(Clone, Debug)]
@@ -53,8 +60,9 @@ impl Link {
     /// It exists, or the kernel refuses.
     pub fn create(&self) -> Result<()> {
         let [(first, name), (second, peer)] = &self.ends;
+        let index = SECOND_END.fetch_add(1, Ordering::Relaxed);
         first.run(&format!(
-            "ip link add name {name} type veth peer name {peer} netns {second}"
+            "ip link add name {name} type veth peer name {peer} index {index} netns {second}"
         ))?;
         second.run(&format!("ethtool -K {peer} gro on"))?;
         self.up()

@@ -22,6 +22,7 @@ pub mod sysctl;
 pub mod traceroute;
 pub mod transfer;
 pub mod wait;
+pub mod witness;
 
 pub use capture::Capture;
 pub use host::Host;
@@ -29,6 +30,7 @@ pub use link::Link;
 pub use packet::Packet;
 pub use ping::Ping;
 pub use process::Process;
+pub use witness::Witness;
 
 use isolation::Place;
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{DEFAULT, INSTANCES, INTERNET, NETWORK, OFFICE, Overview, SITE_LINK};
 use crate::{
     lab::{Host, Lab, Link},
-    network::{Cable, Nva, Vm},
+    network::{Cable, Nva, UPLINK, Vm},
 };
 
 impl Overview {
@@ -62,6 +62,27 @@ impl Overview {
             office,
             internet,
         })
+    }
+
+    /// Every machine and those of its interfaces on which packets come in.
+    #[must_use]
+    pub fn points(&self) -> Vec<(Host, Vec<String>)> {
+        let point = |host: &Host, interfaces: &[&str]| {
+            let interfaces = interfaces.iter().map(|name| (*name).to_owned());
+            (host.clone(), interfaces.collect())
+        };
+        let mut points = vec![
+            point(&self.vm1.host, &[UPLINK]),
+            point(&self.vm2.host, &[UPLINK]),
+            point(self.sdwan.host(), &[UPLINK, "site"]),
+            point(&self.site, &["wan", "lan"]),
+            point(&self.office, &["eth0"]),
+        ];
+        let firewalls = self.firewalls.iter().map(Nva::host);
+        points.extend(firewalls.clone().map(|host| point(host, &[UPLINK, "wan"])));
+        let wans: Vec<&str> = firewalls.map(Host::name).collect();
+        points.push(point(&self.internet, &wans));
+        points
     }
 }
 

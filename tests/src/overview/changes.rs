@@ -1,34 +1,37 @@
 //! The part of the story in which something changes: an instance goes, a route goes, a daemon dies,
 //! two more firewalls come.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use super::{
-    CONVERGENCE, INTERNET, OFFICE, Overview, Running, SITE, firewall_peer, instance,
-    narrator::Narrator,
-    paths::{FlowWatch, Watch, shares},
+    CONVERGENCE, INSTANCES, INTERNET, OFFICE, Overview, Running, SITE, addresses_of, firewall_peer,
+    instance, narrator::Narrator,
 };
 use crate::{
     daemon::{Daemon, Frr, Options},
-    lab::{
-        stream::{Echo, Stream},
-        wait::until,
+    lab::{Host, wait::until},
+    network::{Nva, route_server_subnet},
+    topology::{
+        Failed,
+        failover::{LINK_DOWN, SILENT_DEATH, Traffic, judged, others_stayed},
+        trace::{FlowTrace, Flows, Trace, shares},
     },
 };
 
 /// Flows of the ECMP step.
 const FLOWS: u16 = 64;
 
+/// All firewalls.
+const FIREWALLS: [&str; 3] = ["fw", "fw2", "fw3"];
+
 pub(super) fn instance_away(world: &Overview, narrator: &mut Narrator, running: &Running) {
     narrator.step(
         "Instance 1 stopped and started while packets flow",
         "BIRD loses that session and gets it back; no datagram of vm1 to the office is lost",
         || {
-            let to = OFFICE[0].parse()?;
-            let _echo = Echo::start(&world.office, to)?;
-            let stream = Stream::start(&world.vm1.host, world.vm1.addresses[0], to, 8, 1000)?;
+            let traffic = to_the_office(world)?;
             let first = instance(1)?;
             running.waypost.ask("instance stop 1")?;
             let down = until(
@@ -40,15 +43,14 @@ pub(super) fn instance_away(world: &Overview, narrator: &mut Narrator, running: 
                     Ok(state)
                 },
             )?;
-            stream.flows_on("packets flow while the instance is away")?;
+            traffic.flows_on("packets flow while the instance is away")?;
             running.waypost.ask("instance start 1")?;
             running.sdwan.established(&[first], CONVERGENCE)?;
             running.firewall.established(&[first], CONVERGENCE)?;
-            stream.flows_on("packets flow after it is back")?;
-            let report = stream.finish()?;
-            report.nothing_lost()?;
+            traffic.flows_on("packets flow after it is back")?;
+            let loss = traffic.lost_nothing()?;
             Ok(format!(
-                "BIRD with {first}: {down}, then established; datagrams: {report}"
+                "BIRD with {first}: {down}, then established; {loss}"
             ))
         },
     );
@@ -58,7 +60,7 @@ pub(super) fn route_changes(
     world: &Overview,
     narrator: &mut Narrator,
     running: &mut Running,
-    watch: &Watch,
+    trace: &Trace,
 ) {
     narrator.step(
         "The site withdrawn, and announced again",
@@ -69,10 +71,11 @@ pub(super) fn route_changes(
             for (prefix, to) in SITE.into_iter().zip(OFFICE) {
                 let (prefix, to) = (prefix.parse()?, to.parse()?);
                 running.site.withdraw(prefix)?;
-                let path = watch.leads(&world.vm1, to, &["fw", "internet"], false)?;
+                let path = trace.ends(&world.vm1.host, to, &["fw", "internet"])?;
                 seen.push(format!("{prefix} withdrawn: {path}"));
                 running.site.announce(prefix)?;
-                let path = watch.leads(&world.vm1, to, &["sdwan", "office"], true)?;
+                let office = (&world.office, to);
+                let path = trace.symmetric(&world.vm1.host, office, &["sdwan", "site"])?;
                 seen.push(format!("{prefix} announced: {path}"));
             }
             Ok(seen.join("\n"))
@@ -80,23 +83,35 @@ pub(super) fn route_changes(
     );
     narrator.step(
         "The SD-WAN's BGP daemon killed, and started again",
-        "graceful restart: its routes stay, shown as stale, and packets go on by them; then they are \
-         fresh again",
+        "graceful restart: its routes stay, shown as stale, and no packet to the office is lost; then \
+         they are\nfresh again",
         || {
-            let to = OFFICE[0].parse()?;
+            let traffic = to_the_office(world)?;
             running.sdwan.process().kill()?;
             stale(running, true)?;
-            let without = watch.leads(&world.vm1, to, &["sdwan", "office"], true)?;
+            traffic.flows_on("packets flow without the daemon")?;
             running.sdwan = world.start_sdwan_with(Options {
                 restarting: true,
                 ..Overview::appliance_options()
             })?;
             running.waypost.established(&["sdwan"])?;
             stale(running, false)?;
-            let with = watch.leads(&world.vm1, to, &["sdwan", "office"], true)?;
-            Ok(format!("killed: {without}\nstarted: {with}"))
+            traffic.flows_on("packets flow when it is back")?;
+            let mut seen = vec![traffic.lost_nothing()?];
+            for to in addresses_of(OFFICE)? {
+                let office = (&world.office, to);
+                let path = trace.symmetric(&world.vm1.host, office, &["sdwan", "site"])?;
+                seen.push(format!("vm1 → {to}: {path}"));
+            }
+            Ok(seen.join("\n"))
         },
     );
+}
+
+/// Traffic of vm1 to the office.
+fn to_the_office(world: &Overview) -> Result<Traffic> {
+    let from = (&world.vm1.host, world.vm1.addresses);
+    Traffic::start(from, (&world.office, addresses_of(OFFICE)?), 8)
 }
 
 /// Whether what the SD-WAN announced is stale, in all of its sessions.
@@ -111,7 +126,8 @@ fn stale(running: &Running, stale: bool) -> Result<()> {
                 let families = row["stale"].as_array();
                 families.is_some_and(|families| !families.is_empty())
             };
-            ensure!(rows.iter().all(|row| kept(row) == stale), "{rows:?}");
+            let all = rows.iter().all(|row| kept(row) == stale);
+            ensure!(rows.len() == INSTANCES.len() && all, "{rows:?}");
             Ok(())
         },
     )
@@ -136,9 +152,16 @@ pub(super) fn several_firewalls(
             for daemon in &more {
                 daemon.established(&[instance(1)?, instance(2)?], CONVERGENCE)?;
             }
+            let (trace, traffic) = to_the_internet(world)?;
+            let flows = traffic.takes(&trace, &FIREWALLS)?;
             let mut seen = Vec::new();
-            for (from, to) in world.vm1.addresses.into_iter().zip(INTERNET) {
-                seen.push(spread(world, from, to.parse()?)?);
+            for ipv6 in [false, true] {
+                let of_family = flows.iter().filter(|((six, _), _)| *six == ipv6);
+                let flows: Flows = of_family.map(|(flow, by)| (*flow, by.clone())).collect();
+                let shares = shares(&flows);
+                let enough = shares.values().all(|flows| *flows >= 8);
+                ensure!(shares.len() == FIREWALLS.len() && enough, "{shares:?}");
+                seen.push(format!("flows by firewall {shares:?}"));
             }
             Ok(seen.join("\n"))
         },
@@ -146,42 +169,59 @@ pub(super) fn several_firewalls(
     more
 }
 
-fn spread(world: &Overview, from: IpAddr, to: IpAddr) -> Result<String> {
-    let all: BTreeSet<String> = world
-        .firewalls
-        .iter()
-        .map(|nva| nva.host().name().to_owned())
-        .collect();
-    let _echo = Echo::start(&world.internet, to)?;
-    let flows = FlowWatch::start(world)?;
-    let stream = Stream::start(&world.vm1.host, from, to, FLOWS, 1000)?;
-    until("flows take all three firewalls", CONVERGENCE, || {
-        let used: BTreeSet<String> = flows.paths(0).into_values().flatten().collect();
-        ensure!(used == all, "{used:?}");
-        Ok(())
-    })?;
-    let since = stream.sent();
-    until("each flow sends ten more datagrams", CONVERGENCE, || {
-        ensure!(
-            stream.sent() >= since + 10 * u64::from(FLOWS),
-            "{}",
-            stream.sent()
-        );
-        Ok(())
-    })?;
-    let report = stream.finish()?;
-    let stuck = flows.stuck(since)?;
-    let shares = shares(&stuck);
-    ensure!(
-        stuck.len() == usize::from(FLOWS),
-        "{} flows were seen",
-        stuck.len()
+/// Traffic of vm1 to the Internet, and which firewalls it takes.
+fn to_the_internet(world: &Overview) -> Result<(FlowTrace, Traffic)> {
+    let firewalls: Vec<&Host> = world.firewalls.iter().map(Nva::host).collect();
+    let trace = FlowTrace::start(&firewalls)?;
+    let from = (&world.vm1.host, world.vm1.addresses);
+    let to = (&world.internet, addresses_of(INTERNET)?);
+    Ok((trace, Traffic::start(from, to, FLOWS)?))
+}
+
+/// Answers come by the first firewall: it is the second that dies.
+pub(super) fn firewall_dies(world: &Overview, narrator: &mut Narrator) {
+    let [_, second, _] = world.firewalls.as_slice() else {
+        return;
+    };
+    let (port, link) = (&second.vm.port_link, &second.vm.link);
+    narrator.step(
+        "A firewall dies: its port loses the carrier",
+        "its flows go on by the other two within 50 ms; no other flow loses a packet or moves",
+        || {
+            loses_a_firewall(world, LINK_DOWN, || {
+                port.down()?;
+                Ok(Failed::until(|| port.up()))
+            })
+        },
     );
-    ensure!(
-        shares.len() == all.len() && shares.values().all(|flows| *flows >= 8),
-        "{shares:?}"
+    narrator.step(
+        "The same firewall falls silent, its port up",
+        "probes find out: its flows go on by the other two within 3 s; no other flow is touched",
+        || {
+            loses_a_firewall(world, SILENT_DEATH, || {
+                link.down()?;
+                Ok(Failed::until(|| second.wake(&[route_server_subnet()?])))
+            })
+        },
     );
-    Ok(format!(
-        "to {to}: flows by firewall {shares:?}; datagrams: {report}"
-    ))
+}
+
+fn loses_a_firewall<'a>(
+    world: &Overview,
+    bound: Duration,
+    fail: impl Fn() -> Result<Failed<'a>>,
+) -> Result<String> {
+    let [first, lost, third] = FIREWALLS;
+    judged(|| {
+        let (trace, traffic) = to_the_internet(world)?;
+        let before = traffic.takes(&trace, &FIREWALLS)?;
+        let failed = traffic.fails(&fail)?;
+        let after = traffic.takes(&trace, &[first, third])?;
+        others_stayed(&before, &after, lost)?;
+        let loss = traffic.only(&before, lost, bound)?;
+        failed.mend()?;
+        let (trace, traffic) = to_the_internet(world)?;
+        traffic.takes(&trace, &FIREWALLS)?;
+        Ok(loss)
+    })
 }

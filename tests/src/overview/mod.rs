@@ -17,6 +17,7 @@ use crate::{
     daemon::{Bird, Daemon, Frr, Neighbor, Options, Speaker},
     lab::Host,
     network::{Nva, Vm},
+    topology::{self, Network, Space},
     waypost::{
         Waypost,
         config::{self, Config, Instance, Peer, RouteServer, Subnet, Vnet},
@@ -323,6 +324,36 @@ pub fn firewall_peer(firewall: &Nva) -> Peer {
         firewall.vm.addresses[0],
         FIREWALL_ASN,
     )
+}
+
+/// The network, as topologies know it.
+#[must_use]
+pub fn hub() -> Network {
+    Network {
+        name: "hub".to_owned(),
+        space: Space(1),
+    }
+}
+
+/// Its route server.
+///
+/// # Errors
+/// Never: the texts are constant.
+pub fn route_server() -> Result<topology::RouteServer> {
+    let [first, second] = INSTANCES;
+    Ok(topology::RouteServer {
+        name: "rs1".to_owned(),
+        network: hub(),
+        instances: [addresses_of(first)?, addresses_of(second)?],
+    })
+}
+
+/// Texts as addresses.
+///
+/// # Errors
+/// One is no address.
+pub fn addresses_of([ipv4, ipv6]: [&str; 2]) -> Result<[IpAddr; 2]> {
+    Ok([ipv4.parse()?, ipv6.parse()?])
 }
 
 /// Texts as prefixes.

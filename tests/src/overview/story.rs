@@ -4,18 +4,23 @@
 use std::{fs, net::IpAddr, path::Path};
 
 use anyhow::{Context, Result, ensure};
+use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{
-    CONVERGENCE, DEFAULT, INTERNET, NETWORK, OFFICE, Overview, Running, SITE, changes, instance,
-    narrator::Narrator, paths::Watch, site_link_addresses,
+    CONVERGENCE, DEFAULT, INTERNET, NETWORK, OFFICE, Overview, Running, SITE, addresses_of,
+    changes, hub, instance, narrator::Narrator, route_server,
 };
 use crate::{
-    daemon::{Daemon, Frr, as_text},
-    lab::{traceroute, transfer::transfer},
-    network::UPLINK,
+    daemon::{Daemon, Frr},
+    lab::{Capture, Host, Packet, packet::protocol, traceroute, transfer::transfer},
+    network::{Nva, UPLINK},
+    topology::{Subnet, trace::Trace, truth},
     waypost::{Waypost, pins},
 };
+
+/// TCP port of BGP.
+const BGP: u16 = 179;
 
 /// Bytes of each TCP transfer.
 const TRANSFER: u64 = 256 << 20;
@@ -26,20 +31,27 @@ const TRANSFER: u64 = 256 << 20;
 /// The stage cannot be set: Waypost or a daemon does not start. What does not hold after that is
 /// the narrator's to tell.
 pub fn tell(world: &Overview, narrator: &mut Narrator) -> Result<(Running, Vec<Frr>)> {
+    let instances = to_instances(world)?;
     let mut running = Running {
         waypost: Waypost::start(&world.gw, world.config()?)?,
         site: world.start_site()?,
         sdwan: world.start_sdwan()?,
         firewall: world.start_firewall(0)?,
     };
-    let watch = Watch::start(world)?;
+    let trace = Trace::over(&world.points())?;
     control_plane(world, narrator, &running);
-    packets(world, narrator, &running, &watch);
+    packets(world, narrator, &running, &trace);
     changes::instance_away(world, narrator, &running);
-    changes::route_changes(world, narrator, &mut running, &watch);
+    changes::route_changes(world, narrator, &mut running, &trace);
     let more = changes::several_firewalls(world, narrator, &mut running);
+    changes::firewall_dies(world, narrator);
     look_inside(world, narrator, &running);
+    not_in_the_path(narrator, &instances);
     Ok((running, more))
+}
+
+fn prefixes([ipv4, ipv6]: [&str; 2]) -> Result<[IpNet; 2]> {
+    Ok([ipv4.parse()?, ipv6.parse()?])
 }
 
 fn control_plane(world: &Overview, narrator: &mut Narrator, running: &Running) {
@@ -76,60 +88,57 @@ fn control_plane(world: &Overview, narrator: &mut Narrator, running: &Running) {
     );
     narrator.step(
         "What the appliances and the site's router learned",
-        "both appliances: 10.1.0.0/16 and fd00:1::/48 from each instance; the firewall: the site \
-         too, by\nreflection; the site's router: the network, passed on by the SD-WAN",
+        "both appliances: 10.1.0.0/16 and fd00:1::/48 from each instance, and what the other one \
+         announces,\nby its next hop, nothing else; the site's router: the network and the default \
+         routes, passed on by the SD-WAN",
         || {
-            let daemons: [&dyn Daemon; 2] = [&running.sdwan, &running.firewall];
-            let mut seen = Vec::new();
-            for daemon in daemons {
-                for (number, prefix) in [1, 2].into_iter().flat_map(|n| NETWORK.map(|p| (n, p))) {
-                    let route = daemon.learns(prefix.parse()?, instance(number)?, CONVERGENCE)?;
-                    ensure!(route.as_path == "65515", "{}: {route}", daemon.title());
-                }
-            }
-            for prefix in SITE {
-                let route = running
-                    .firewall
-                    .learns(prefix.parse()?, instance(1)?, CONVERGENCE)?;
-                ensure!(route.as_path == "65515 65010 65011", "{route}");
-            }
-            for daemon in daemons {
-                seen.push(format!(
-                    "{}: {}",
-                    daemon.title(),
-                    as_text(&daemon.received(instance(1)?)?)
-                ));
-            }
-            for (prefix, from) in NETWORK.into_iter().zip(site_link_addresses(0)?) {
-                let route = running.site.learns(prefix.parse()?, from, CONVERGENCE)?;
-                seen.push(format!("{}: {route}", running.site.title()));
+            let server = route_server()?;
+            let (network, site) = (prefixes(NETWORK)?, prefixes(SITE)?);
+            let default = prefixes(DEFAULT)?;
+            let (sdwan, firewall) = (&world.sdwan.vm, &world.firewalls[0].vm);
+            let own = [(network, "65515")];
+            let to_sdwan = [(default, "65515 65020", firewall.addresses)];
+            let to_firewall = [(site, "65515 65010 65011", sdwan.addresses)];
+            let mut seen = vec![
+                truth::exactly_of(&running.sdwan, &server, &own, &to_sdwan)?,
+                truth::exactly_of(&running.firewall, &server, &own, &to_firewall)?,
+            ];
+            // Each family's routes come by the session of that family: no other's next hop is on
+            // the link.
+            let ends = addresses_of(["10.250.255.1", "fd00:250:0:ff::1"])?;
+            for (family, from) in ends.into_iter().enumerate() {
+                let wanted = [(network, "65010 65515"), (default, "65010 65515 65020")];
+                let wanted = wanted.map(|(prefixes, path)| (prefixes[family], path, from));
+                seen.push(truth::exactly(&running.site, from, &wanted)?);
             }
             Ok(seen.join("\n"))
         },
     );
     narrator.step(
-        "Effective routes of subnet apps",
+        "Effective routes of subnets apps and data",
         "the site by the SD-WAN (10.1.10.4), everything else by the firewall (10.1.20.4); packets \
          will tell",
         || {
             let mut seen = Vec::new();
             let wanted = [
-                (SITE[0], "10.1.10.4"),
-                (SITE[1], "fd00:1:0:a::4"),
-                (DEFAULT[0], "10.1.20.4"),
-                (DEFAULT[1], "fd00:1:0:14::4"),
+                (SITE, world.sdwan.vm.addresses),
+                (DEFAULT, world.firewalls[0].vm.addresses),
             ];
-            for (prefix, next_hop) in wanted {
-                running.waypost.programmed(prefix)?;
-                let rows = running.waypost.rows("effective")?;
-                let row = rows.iter().find(|row| {
-                    row["subnet"] == "apps"
-                        && row["prefix"] == prefix
-                        && row["state"] == "Active"
-                        && row["next_hop"] == next_hop
-                });
-                row.with_context(|| format!("no active {prefix} by {next_hop}"))?;
-                seen.push(format!("{prefix} by {next_hop}"));
+            for (number, name) in [(1, "apps"), (2, "data")] {
+                let subnet = Subnet {
+                    network: hub(),
+                    name: name.to_owned(),
+                    number,
+                };
+                for (texts, hops) in wanted {
+                    let waypost = &running.waypost;
+                    seen.push(truth::effective(
+                        waypost,
+                        &subnet,
+                        prefixes(texts)?,
+                        &[hops],
+                    )?);
+                }
             }
             let table = running.waypost.ask("show effective --subnet apps")?;
             let used = table.lines().filter(|line| !line.contains(" Invalid "));
@@ -139,29 +148,69 @@ fn control_plane(world: &Overview, narrator: &mut Narrator, running: &Running) {
     );
 }
 
-fn packets(world: &Overview, narrator: &mut Narrator, running: &Running, watch: &Watch) {
-    let ways: [(&str, &str, [&str; 2], &[&str]); 2] = [
+/// Packets that come to the gateway host for an instance.
+fn to_instances(world: &Overview) -> Result<Capture> {
+    let server = route_server()?;
+    let mut ports = vec![&world.vm1.host, &world.vm2.host, world.sdwan.host()];
+    ports.extend(world.firewalls.iter().map(Nva::host));
+    let ports: Vec<&str> = ports.into_iter().map(Host::name).collect();
+    Capture::of(&world.gw, &ports, move |packet| {
+        let instances = server.instances.as_flattened();
+        !packet.outgoing && instances.contains(&packet.destination)
+    })
+}
+
+fn not_in_the_path(narrator: &mut Narrator, instances: &Capture) {
+    narrator.step(
+        "The route server was not in the path",
+        "of all that came to its four addresses during the story nothing was but BGP and ICMP",
+        || {
+            let control = |packet: &Packet| match packet.protocol {
+                protocol::TCP => {
+                    let ports = packet.ports();
+                    ports.is_some_and(|(from, to)| from == BGP || to == BGP)
+                }
+                other => [protocol::ICMP, protocol::ICMPV6].contains(&other),
+            };
+            let all = instances.packets();
+            let (control, other): (Vec<_>, Vec<_>) = all.iter().partition(|one| control(one));
+            let bgp = control.iter().filter(|one| one.protocol == protocol::TCP);
+            let bgp = bgp.count();
+            ensure!(bgp > 0, "not even BGP was seen");
+            ensure!(other.is_empty(), "{} others: {:?}", other.len(), other[0]);
+            Ok(format!(
+                "{bgp} of BGP, {} of ICMP, no other",
+                control.len() - bgp
+            ))
+        },
+    );
+}
+
+fn packets(world: &Overview, narrator: &mut Narrator, running: &Running, trace: &Trace) {
+    let ways = [
         (
             "A virtual machine reaches the site through the SD-WAN",
-            "pings of vm1 and vm2 to the office come in at the SD-WAN and the office, nowhere else",
+            "pings of vm1 and vm2 to the office come in at the SD-WAN, the site's router and the office, \
+             nowhere\nelse, and the answers the same way back",
             OFFICE,
-            &["sdwan", "office"],
+            (&world.office, &["sdwan", "site"][..]),
         ),
         (
             "A virtual machine reaches the Internet through the firewall",
-            "pings of vm1 and vm2 come in at the firewall and the Internet host, nowhere else",
+            "pings of vm1 and vm2 come in at the firewall and the Internet host, nowhere else, and the \
+             answers\nthe same way back",
             INTERNET,
-            &["fw", "internet"],
+            (&world.internet, &["fw"][..]),
         ),
     ];
-    for (title, expected, to, through) in ways {
+    for (title, expected, to, (host, through)) in ways {
         narrator.step(title, expected, || {
             let mut seen = Vec::new();
             for (vm, to) in [&world.vm1, &world.vm2]
                 .into_iter()
                 .flat_map(|vm| to.map(|to| (vm, to)))
             {
-                let path = watch.leads(vm, to.parse()?, through, true)?;
+                let path = trace.symmetric(&vm.host, (host, to.parse()?), through)?;
                 seen.push(format!("{} → {to}: {path}", vm.host));
             }
             Ok(seen.join("\n"))
@@ -169,11 +218,11 @@ fn packets(world: &Overview, narrator: &mut Narrator, running: &Running, watch: 
     }
     narrator.step(
         "Virtual machines reach each other directly",
-        "pings of vm1 to vm2 are answered and seen at no appliance",
+        "pings of vm1 to vm2 and their answers are seen at no other machine",
         || {
             let mut seen = Vec::new();
             for to in world.vm2.addresses {
-                let path = watch.leads(&world.vm1, to, &[], true)?;
+                let path = trace.symmetric(&world.vm1.host, (&world.vm2.host, to), &[])?;
                 seen.push(format!("{to}: {path}"));
             }
             Ok(seen.join("\n"))

@@ -22,6 +22,6 @@ pub mod truth;
 pub mod world;
 
 pub use plan::{Kind, Network, RouteServer, Space, Subnet};
-pub use site::{Appliance, Site};
+pub use site::{Appliance, Failed, Site};
 pub use story::{Kept, Story};
 pub use world::World;

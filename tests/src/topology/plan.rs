@@ -1,6 +1,9 @@
 //! The address plan: every network and every site has a number, and all its addresses follow.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use anyhow::Result;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -123,8 +126,22 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// A gateway's section.
+    /// A gateway's section, with these members.
     pub(super) fn section(self, name: &str, members: Vec<IpAddr>, asn: u32) -> Gateway {
+        Gateway {
+            members,
+            connect_retry: Some(1),
+            ..self.section_within(name, asn, BTreeMap::new())
+        }
+    }
+
+    /// A gateway's section without members, with other keys.
+    pub(super) fn section_within(
+        self,
+        name: &str,
+        asn: u32,
+        settings: BTreeMap<String, toml::Value>,
+    ) -> Gateway {
         let kind = match self {
             Self::ExpressRoute => "express_route",
             Self::Vpn => "vpn",
@@ -132,10 +149,10 @@ impl Kind {
         Gateway {
             name: name.to_owned(),
             kind: kind.to_owned(),
-            members,
+            members: Vec::new(),
             asn,
-            connect_retry: 1,
-            settings: [].into(),
+            connect_retry: None,
+            settings,
         }
     }
 }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::plan::{Network, RouteServer, Space, default_routes};
 use crate::{
-    daemon::{Neighbor, Options, Policy, Speaker},
+    daemon::{Bird, Neighbor, Options, Policy, Speaker},
     lab::{Host, Lab, Link},
     network::{Nva, UPLINK},
     overview::{Overview, ROUTE_SERVER_ASN},
@@ -39,6 +39,39 @@ struct SiteLink {
     link: Link,
     /// The appliance's addresses, and the router's.
     ends: [[IpAddr; 2]; 2],
+}
+
+/// Something made to fail, until this is dropped: a step that ends early leaves nothing failed.
+#[must_use]
+pub struct Failed<'a> {
+    mend: Option<Box<dyn Fn() -> Result<()> + 'a>>,
+}
+
+impl<'a> Failed<'a> {
+    /// What has been made to fail already, and what mends it.
+    pub fn until(mend: impl Fn() -> Result<()> + 'a) -> Self {
+        Self {
+            mend: Some(Box::new(mend)),
+        }
+    }
+
+    /// Mends it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn mend(mut self) -> Result<()> {
+        self.mend.take().map_or(Ok(()), |mend| mend())
+    }
+}
+
+impl Drop for Failed<'_> {
+    fn drop(&mut self) {
+        if let Some(mend) = self.mend.take()
+            && let Err(error) = mend()
+        {
+            println!("cannot mend what was made to fail: {error:#}");
+        }
+    }
 }
 
 /// A site router's interface towards its host.
@@ -171,6 +204,24 @@ impl Appliance {
         self.nva.vm.port_link.up()
     }
 
+    /// Its port loses the carrier until it is mended.
+    ///
+    /// # Errors
+    /// The port is gone.
+    pub fn unplugged(&self) -> Result<Failed<'_>> {
+        self.unplug()?;
+        Ok(Failed::until(|| self.plug()))
+    }
+
+    /// It is silent, its port up, until it is mended.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn silent(&self) -> Result<Failed<'_>> {
+        self.fall_silent()?;
+        Ok(Failed::until(|| self.wake()))
+    }
+
     /// It falls silent: nothing comes from it and its port stays up.
     ///
     /// # Errors
@@ -184,16 +235,8 @@ impl Appliance {
     /// # Errors
     /// The kernel refuses.
     pub fn wake(&self) -> Result<()> {
-        let vm = &self.nva.vm;
-        vm.link.up()?;
-        // The kernel took the IPv6 address and the routes of an interface that was down.
-        vm.configure_machine_side()?;
-        for server in &self.servers {
-            for (prefix, gateway) in server.subnet()?.into_iter().zip(vm.gateways) {
-                vm.host.route(prefix, gateway, UPLINK)?;
-            }
-        }
-        Ok(())
+        let servers = self.servers.iter().map(RouteServer::subnet);
+        self.nva.wake(&servers.collect::<Result<Vec<_>>>()?)
     }
 }
 
@@ -273,6 +316,18 @@ impl Site {
         })
     }
 
+    /// Makes a router that runs prefer, or no more, what an appliance in front of it announces: those
+    /// with the highest LOCAL_PREF.
+    ///
+    /// # Errors
+    /// BIRD refuses.
+    pub fn prefer(&self, router: &mut Bird, appliance: &Appliance, local_pref: u32) -> Result<()> {
+        for [address, _] in self.sessions(appliance.name()) {
+            router.set_policy(address, on_link(Some(local_pref)))?;
+        }
+        Ok(())
+    }
+
     /// The addresses of the sessions with an appliance: the appliance's end, the router's end.
     #[must_use]
     pub fn sessions(&self, appliance: &str) -> Vec<[IpAddr; 2]> {
@@ -301,6 +356,15 @@ impl Site {
             link.link.up()?;
             link.configure(&self.router, appliance)
         })
+    }
+
+    /// The link to an appliance has no carrier at either end until it is mended.
+    ///
+    /// # Errors
+    /// There is no such link.
+    pub fn unplugged<'a>(&'a self, appliance: &'a Appliance) -> Result<Failed<'a>> {
+        self.unplug(appliance)?;
+        Ok(Failed::until(|| self.plug(appliance)))
     }
 
     fn link(&self, appliance: &Appliance) -> impl Iterator<Item = &SiteLink> {

@@ -2,7 +2,7 @@
 //! limits.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::IpAddr,
@@ -12,7 +12,14 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::World;
-use crate::lab::{Capture, Host, Packet, Ping, stream::datagram, wait::until};
+use crate::{
+    lab::{
+        Capture, Host, Packet, Ping,
+        stream::{datagram, echo_of},
+        wait::until,
+    },
+    waypost::Waypost,
+};
 
 /// How long packets may take to follow a change of routes.
 const FOLLOW: Duration = Duration::from_secs(15);
@@ -57,8 +64,16 @@ impl Trace {
     /// # Errors
     /// An interface is missing.
     pub fn start(world: &World<'_>) -> Result<Self> {
+        Self::over(&world.points)
+    }
+
+    /// Starts to look at these machines, at the interfaces on which packets come in.
+    ///
+    /// # Errors
+    /// An interface is missing.
+    pub fn over(machines: &[(Host, Vec<String>)]) -> Result<Self> {
         let mut points = Vec::new();
-        for (host, interfaces) in &world.points {
+        for (host, interfaces) in machines {
             let interfaces: Vec<&str> = interfaces.iter().map(String::as_str).collect();
             let echo = |packet: &Packet| !packet.outgoing && packet.echo().is_some();
             let capture = Capture::of(host, &interfaces, echo)?;
@@ -128,15 +143,35 @@ impl Trace {
         self.goes(from, to.1, &there, &back)
     }
 
-    /// Pings until none are answered and the requests have come as far as this.
+    /// Pings until none are answered and the requests have come as far as this. That the sender has
+    /// sent them at all is told by where they were seen: where that is nowhere, use
+    /// [`Trace::dropped`].
     ///
     /// # Errors
     /// They do not stop within a quarter of a minute.
     pub fn ends(&self, from: &Host, to: IpAddr, there: &[&str]) -> Result<Way> {
+        ensure!(!there.is_empty(), "a sender that is dead would do");
         let expected = format!("{from} does not reach {to}: no farther than {there:?}");
         until(&expected, FOLLOW, || {
             let way = self.way(from, to)?;
             ensure!(way.there == there && way.ping.received == 0, "{way}");
+            Ok(way)
+        })
+    }
+
+    /// Pings until none are answered, no machine has seen a request, and Waypost has counted each of
+    /// them as dropped at the sender's port, which has its name, for this reason.
+    ///
+    /// # Errors
+    /// They are answered, seen or not counted within a quarter of a minute.
+    pub fn dropped(&self, waypost: &Waypost, from: &Host, to: IpAddr, reason: &str) -> Result<Way> {
+        let expected = format!("Waypost drops what {from} sends to {to}: {reason}");
+        until(&expected, FOLLOW, || {
+            let before = waypost.counted(from.name(), reason)?;
+            let way = self.way(from, to)?;
+            ensure!(way.there.is_empty() && way.ping.received == 0, "{way}");
+            let counted = waypost.counted(from.name(), reason)? - before;
+            ensure!(counted >= 3, "{way}; {counted} counted as {reason}");
             Ok(way)
         })
     }
@@ -170,6 +205,10 @@ pub type Flows = BTreeMap<Flow, String>;
 #[derive(Debug)]
 pub struct FlowTrace {
     points: Vec<(String, Capture)>,
+    /// The flow and the number of what is looked at.
+    read: fn(&Packet) -> Option<(u16, u64)>,
+    /// The last datagram of each flow at each machine, of what has been looked at.
+    last: RefCell<BTreeMap<Flow, BTreeMap<String, u64>>>,
 }
 
 impl FlowTrace {
@@ -178,27 +217,49 @@ impl FlowTrace {
     /// # Errors
     /// An interface is missing.
     pub fn start(machines: &[&Host]) -> Result<Self> {
+        Self::of(machines, datagram)
+    }
+
+    /// The same of the echoes, on their way back.
+    ///
+    /// # Errors
+    /// An interface is missing.
+    pub fn of_echoes(machines: &[&Host]) -> Result<Self> {
+        Self::of(machines, echo_of)
+    }
+
+    fn of(machines: &[&Host], read: fn(&Packet) -> Option<(u16, u64)>) -> Result<Self> {
         let mut points = Vec::new();
         for machine in machines {
-            let stream = |packet: &Packet| !packet.outgoing && datagram(packet).is_some();
+            let stream = move |packet: &Packet| !packet.outgoing && read(packet).is_some();
             let capture = Capture::of(machine, &[crate::network::UPLINK], stream)?;
             points.push((machine.name().to_owned(), capture));
         }
-        Ok(Self { points })
+        Ok(Self {
+            points,
+            read,
+            last: RefCell::default(),
+        })
     }
 
     /// The machines that each flow took, from this datagram on.
     #[must_use]
     pub fn paths(&self, since: u64) -> BTreeMap<Flow, BTreeSet<String>> {
-        let mut paths: BTreeMap<Flow, BTreeSet<String>> = BTreeMap::new();
+        let mut last = self.last.borrow_mut();
         for (name, capture) in &self.points {
-            for packet in capture.packets() {
-                if let Some((port, number)) = datagram(&packet)
-                    && number >= since
-                {
-                    let flow = (packet.source.is_ipv6(), port);
-                    paths.entry(flow).or_default().insert(name.clone());
+            for packet in capture.drain() {
+                if let Some((port, number)) = (self.read)(&packet) {
+                    let flow = last.entry((packet.source.is_ipv6(), port)).or_default();
+                    let newest = flow.entry(name.clone()).or_default();
+                    *newest = number.max(*newest);
                 }
+            }
+        }
+        let mut paths: BTreeMap<Flow, BTreeSet<String>> = BTreeMap::new();
+        for (flow, machines) in last.iter() {
+            let recent = machines.iter().filter(|(_, number)| **number >= since);
+            for (name, _) in recent {
+                paths.entry(*flow).or_default().insert(name.clone());
             }
         }
         paths

@@ -200,6 +200,42 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Makes a gateway of whoever connects from a range.
+    ///
+    /// # Errors
+    /// There is no such route server.
+    pub fn gateway_within(
+        &mut self,
+        server: &RouteServer,
+        name: &str,
+        kind: Kind,
+        range: IpNet,
+        asn: u32,
+    ) -> Result<()> {
+        let settings = [("prefix".to_owned(), range.to_string().into())].into();
+        let section = kind.section_within(name, asn, settings);
+        self.server(server)?.gateway.push(section);
+        Ok(())
+    }
+
+    /// Sets a key of a gateway.
+    ///
+    /// # Errors
+    /// There is no such gateway.
+    pub fn set_gateway(
+        &mut self,
+        server: &RouteServer,
+        name: &str,
+        key: &str,
+        value: impl Into<toml::Value>,
+    ) -> Result<()> {
+        let mut gateways = self.server(server)?.gateway.iter_mut();
+        let section = gateways.find(|section| section.name == name);
+        let section = section.with_context(|| format!("no gateway {name}"))?;
+        section.settings.insert(key.to_owned(), value.into());
+        Ok(())
+    }
+
     /// Sets a key of a route server.
     ///
     /// # Errors

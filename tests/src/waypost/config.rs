@@ -122,12 +122,14 @@ pub struct Gateway {
     pub name: String,
     /// `express_route` or `vpn`.
     pub kind: String,
-    /// Addresses of its members.
+    /// Addresses of its members; none if they connect from a `prefix`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<IpAddr>,
     /// ASN.
     pub asn: u32,
-    /// Seconds between connection attempts.
-    pub connect_retry: u16,
+    /// Seconds between connection attempts, to members that are named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_retry: Option<u16>,
     /// Any other key of the section.
     #[serde(flatten)]
     pub settings: BTreeMap<String, toml::Value>,
@@ -350,7 +352,7 @@ mod tests {
                 kind: "express_route".to_owned(),
                 members: vec![address("10.1.3.4")],
                 asn: 65515,
-                connect_retry: 1,
+                connect_retry: Some(1),
                 settings: [("hold_time".to_owned(), 9.into())].into(),
             }],
         };

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::lab::{Host, Process, wait::until};
 
 pub mod config;
+mod stale;
 
 pub use config::Config;
 
@@ -67,6 +68,12 @@ impl Waypost {
     pub fn start_again(&mut self) -> Result<()> {
         self.process = launch(&self.host, "waypost", &[])?;
         self.answers()
+    }
+
+    /// The gateway host.
+    #[must_use]
+    pub const fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Its process.
@@ -166,8 +173,7 @@ impl Waypost {
         })
     }
 
-    /// Waits until the kernel's maps hold a route of `precedence` (`system`, `learned`) for this
-    /// prefix, all of whose next hops are alive.
+    /// Waits until `show fib` has a learned route for this prefix, with next hops that are all alive.
     ///
     /// # Errors
     /// They do not.
@@ -190,7 +196,9 @@ impl Waypost {
                 .iter()
                 .find(|group| group["number"] == route["group"]);
             let shares = group.and_then(|group| group["shares"].as_object().cloned());
-            for name in shares.unwrap_or_default().keys() {
+            let shares = shares.unwrap_or_default();
+            ensure!(!shares.is_empty(), "a group without next hops: {group:?}");
+            for name in shares.keys() {
                 let next_hops = list("next_hops");
                 let alive = next_hops
                     .iter()

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    paths::{Hop, Hops, Learned, Path, learned, passes},
+    paths::{Hop, Hops, Learned, NO_ADVERTISE, NO_EXPORT, Path, learned, passes},
     state::{Kind, PortKey, Prefix, State, Subnet, Way},
 };
 
@@ -174,10 +174,23 @@ fn usable(state: &State, paths: &[Paths<'_>], key: PortKey) -> BTreeMap<Prefix, 
         (None, Some(table)) => state.tables[table].propagate.clone(),
         (None, None) => Kind::ALL.into(),
     };
+    // One gateway of the kind in another AS is enough for NO_EXPORT to keep routes from all of them.
+    let external = member.is_some_and(|member| {
+        let peers = server.peers.iter().filter(|peer| peer.configured);
+        let mut alike = peers.filter(|peer| peer.kind == member.kind);
+        alike.any(|peer| peer.asn != server.asn)
+    });
+    let may_take = |path: &&Path<'_>| {
+        let has = |community| path.route.communities.contains(&community);
+        member.is_none() || !(has(NO_ADVERTISE) || external && has(NO_EXPORT))
+    };
     let reach = state.reach(key.network);
     paths[place]
         .iter()
-        .filter_map(|(prefix, paths)| Some((*prefix, learned(server, paths, &kinds, &reach)?)))
+        .filter_map(|(prefix, paths)| {
+            let paths: Vec<Path<'_>> = paths.iter().filter(may_take).cloned().collect();
+            Some((*prefix, learned(server, &paths, &kinds, &reach)?))
+        })
         .collect()
 }
 
@@ -206,6 +219,7 @@ fn follow(state: &State, network: usize, prefix: Prefix, way: Way) -> Option<For
             let peers = server.into_iter().flat_map(|server| &server.peers);
             let members: BTreeSet<_> = peers
                 .filter(|peer| peer.configured && peer.kind == Kind::Vpn)
+                .filter(|peer| peer.sessions.iter().any(|session| session.up))
                 .filter_map(|peer| Some((state.network_of(network, peer.address)?, peer.address)))
                 .collect();
             if members.is_empty() {

@@ -13,8 +13,8 @@ use super::{
 const BLACKHOLE: u32 = 0xffff_029a;
 const GRACEFUL_SHUTDOWN: u32 = 0xffff_0000;
 const LLGR_STALE: u32 = 0xffff_0006;
-const NO_EXPORT: u32 = 0xffff_ff01;
-const NO_ADVERTISE: u32 = 0xffff_ff02;
+pub(super) const NO_EXPORT: u32 = 0xffff_ff01;
+pub(super) const NO_ADVERTISE: u32 = 0xffff_ff02;
 
 /// What becomes of an announced path before any is compared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -42,7 +42,8 @@ pub struct RouteServerStatus {
     /// Peers that are not in the configuration.
     #[serde(default)]
     pub dynamic_peers: usize,
-    /// Newcomers refused since the start: there were as many dynamic peers as may be.
+    /// Newcomers refused since the start: there were as many dynamic peers as may be, or no section has
+    /// their address any longer.
     #[serde(default)]
     pub newcomers_refused: u64,
 }

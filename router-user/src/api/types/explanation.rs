@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{EffectiveRow, FibGroup, FibNextHop, FibRoute, LearnedRow};
+use crate::names::{PeerName, RouteServerName};
 
 /// A question: where does this packet go, and why? `waypost explain`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -13,7 +15,10 @@ pub struct ExplainQuery {
     pub subnet: String,
     /// Destination.
     pub to: IpAddr,
-    /// Source; with it the ECMP member is told.
+    /// Interface of the port of that subnet that the packet comes through; without it the one that has
+    /// `from`.
+    pub port: Option<String>,
+    /// Source; with it the ECMP member is told, and whether the packet is let in.
     pub from: Option<IpAddr>,
     /// `tcp`, `udp`, `icmp` or a number.
     pub protocol: Option<String>,
@@ -38,10 +43,28 @@ pub struct Explanation {
     pub group: Option<FibGroup>,
     /// Next hops of the group, with port and MAC address.
     pub next_hops: Vec<FibNextHop>,
-    /// Bucket and next hop that the flow takes, if the question named one.
+    /// Bucket and next hop that the flow takes, if the question named one and it is let in.
     pub flow: Option<FlowChoice>,
+    /// Routes to the destination that peers announced and that were refused.
+    pub refused: Vec<RefusedRoute>,
     /// The whole story, a sentence a line.
     pub story: Vec<String>,
+}
+
+/// A route that was refused because its peer announces more than it may (`limit_action = "discard"`).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RefusedRoute {
+    /// Route server.
+    pub route_server: RouteServerName,
+    /// Name of the peer.
+    pub peer: PeerName,
+    /// Instance that it was announced to.
+    pub instance: u8,
+    /// Prefix; none where the peer was refused more routes than are remembered: one to the destination
+    /// may be among them.
+    pub prefix: Option<IpNet>,
+    /// How many routes of a family the peer may announce.
+    pub max_prefixes: u32,
 }
 
 /// Where one flow goes.

@@ -42,6 +42,9 @@ pub struct FibRoute {
     pub precedence: fib::Precedence,
     /// Beats learned routes of any length.
     pub overriding: bool,
+    /// Lies within the network's own space: packets whose source follows it are at home, and are no
+    /// forwarded traffic.
+    pub local: bool,
     /// Adopted, not relearned yet.
     pub stale: bool,
 }
@@ -93,6 +96,10 @@ pub struct FibPort {
     pub own_table: TableName,
     /// Learned table.
     pub learned_table: Option<TableName>,
+    /// Sources of packets are not checked.
+    pub ip_forwarding: bool,
+    /// Networks that take from this port only what is at home in its network (`local`), sorted.
+    pub restricted: Vec<VnetName>,
     /// `native`, `generic`, or why nothing is attached.
     pub attached: String,
 }

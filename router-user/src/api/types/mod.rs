@@ -10,7 +10,7 @@ mod routes;
 mod sessions;
 
 pub use daemon::{Failure, ReloadReport, RouteServerStatus, Status};
-pub use explanation::{ExplainQuery, Explanation, FlowChoice};
+pub use explanation::{ExplainQuery, Explanation, FlowChoice, RefusedRoute};
 pub use forwarding::{
     Counters, FibGroup, FibNextHop, FibPort, FibRoute, FibView, NextHopCounterRow, PortCounterRow,
 };

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Stale;
 use crate::names::{PeerName, RouteServerName, SubnetName, VnetName};
 
-/// A path that a peer announced: `show learned`.
+/// A path that was learned: `show learned`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearnedRow {
     /// Route server.
@@ -18,10 +18,13 @@ pub struct LearnedRow {
     /// Path identifier (RFC 7911), where the session has ADD-PATH.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_id: Option<u32>,
-    /// Name of the peer.
+    /// Name of the peer; `static` for static routes.
     pub peer: PeerName,
-    /// Instance that it was announced to.
+    /// Instance that it was announced to; 0 for a static route, which the route server has by hand.
     pub instance: u8,
+    /// It was not announced: the peer's inbound route map made it of what the peer announced.
+    #[serde(default)]
+    pub aggregate: bool,
     /// BGP NEXT_HOP.
     pub next_hop: IpAddr,
     /// AS path as text, `65010 65020 {65030 65031}`.
@@ -37,7 +40,8 @@ pub struct LearnedRow {
     /// ONLY_TO_CUSTOMER (RFC 9234), attached on import where its rules say so.
     #[serde(default)]
     pub only_to_customer: Option<u32>,
-    /// `best`, `multipath`, `lost` or `rejected`.
+    /// `best`, `multipath`, `lost` or `rejected`; in an answer of `explain`, which tells what a subnet
+    /// sees, also `excluded`: the subnet does not take it.
     pub state: String,
     /// Kept although its session was lost.
     pub stale: Option<Stale>,
@@ -105,12 +109,36 @@ pub struct AdvertisedRow {
     pub next_hop: IpAddr,
     /// AS path as sent.
     pub as_path: String,
+    /// `igp`, `egp` or `incomplete`.
+    #[serde(default)]
+    pub origin: String,
     /// MED as sent.
     #[serde(default)]
     pub med: Option<u32>,
+    /// LOCAL_PREF as sent; only to iBGP peers.
+    #[serde(default)]
+    pub local_pref: Option<u32>,
+    /// ATOMIC_AGGREGATE.
+    #[serde(default)]
+    pub atomic_aggregate: bool,
+    /// AGGREGATOR: `65010 192.0.2.1`.
+    #[serde(default)]
+    pub aggregator: Option<String>,
     /// Communities as sent, as text: `65535:0`, `large:1:2:3`, `ext:0x…`.
     #[serde(default)]
     pub communities: Vec<String>,
+    /// ORIGINATOR_ID (RFC 4456); only to iBGP peers.
+    #[serde(default)]
+    pub originator_id: Option<Ipv4Addr>,
+    /// CLUSTER_LIST (RFC 4456); only to iBGP peers.
+    #[serde(default)]
+    pub cluster_list: Vec<String>,
+    /// ONLY_TO_CUSTOMER (RFC 9234).
+    #[serde(default)]
+    pub only_to_customer: Option<u32>,
+    /// Attributes that are not known here: `attribute 99, flags 0xe0: 0x01020304`.
+    #[serde(default)]
+    pub unknown: Vec<String>,
     /// `originated`, or the name of the peer that it was learned from.
     pub from: String,
 }
@@ -122,6 +150,10 @@ pub struct EffectiveRow {
     pub vnet: VnetName,
     /// Subnet.
     pub subnet: SubnetName,
+    /// Whose ports of the subnet the row is for, where they do not all see the same: `express_route` or
+    /// `vpn` (those of the members of such gateways), `others`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<String>,
     /// `system`, `learned`, `user_defined`.
     pub source: String,
     /// `Active` or `Invalid`.

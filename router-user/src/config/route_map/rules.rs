@@ -2,11 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use ipnet::IpNet;
+
 use super::{
     super::{
         PeerKind,
         claims::Claims,
         fault::{self, Report},
+        network::overlap,
         schema,
         section::{Located, Section},
         special::refuse_next_hop,
@@ -26,6 +29,8 @@ pub(in crate::config) struct RouteMapsRead {
     maps: Vec<(usize, RouteMap)>,
     /// Where each of them, those with faults included, sets a weight first, if it does.
     weights: HashMap<RouteMapName, Option<usize>>,
+    /// Of each of them the rules, by place and name, that are about what only is sent.
+    sent_only: HashMap<RouteMapName, Vec<(usize, String)>>,
     /// The name of one could not be read: it may be the one that is meant elsewhere.
     nameless: bool,
 }
@@ -47,9 +52,12 @@ impl RouteMapsRead {
                 recipients,
                 names: Claims::of("name"),
                 weight: None,
+                sent_only: Vec::new(),
             };
             let rules = reader.rules(&section, report);
-            let weight = reader.weight;
+            let MapReader {
+                weight, sent_only, ..
+            } = reader;
             let Some(name) = name else {
                 all.nameless = true;
                 continue;
@@ -57,6 +65,7 @@ impl RouteMapsRead {
             let key = RouteMapName::from(label);
             names.claim(key.clone(), "a route map", name.at, report);
             all.weights.insert(key.clone(), weight);
+            all.sent_only.insert(key.clone(), sent_only);
             all.maps.push((section.at, RouteMap { name: key, rules }));
         }
         all
@@ -68,7 +77,12 @@ impl RouteMapsRead {
             self.check_use(of, report);
         }
         let used: HashSet<_> = uses.iter().map(|of| &of.map).collect();
+        let sent = uses.iter().filter(|of| of.outbound);
+        let sent: HashSet<_> = sent.map(|of| &of.map).collect();
         for (at, map) in &self.maps {
+            if used.contains(&map.name) && !sent.contains(&map.name) {
+                self.warn_of_sent_only(&map.name, report);
+            }
             if !used.contains(&map.name) {
                 report.warning(
                     *at,
@@ -78,6 +92,20 @@ impl RouteMapsRead {
             }
         }
         self.maps.into_iter().map(|(_, map)| map).collect()
+    }
+
+    /// Rules of a map that is asked about what peers announce only.
+    fn warn_of_sent_only(&self, map: &RouteMapName, report: &mut Report) {
+        for (at, rule) in self.sent_only.get(map).into_iter().flatten() {
+            report.warning(
+                *at,
+                format!(
+                    "rule {rule} of route map {map} takes no route: the map is used inbound, and what \
+                     is static or originated is not announced by a peer"
+                ),
+                "use the map outbound, or correct source",
+            );
+        }
     }
 
     fn check_use(&self, of: &MapUse, report: &mut Report) {
@@ -161,15 +189,36 @@ struct MapReader<'r> {
     names: Claims<String>,
     /// Where a rule sets a weight.
     weight: Option<usize>,
+    /// Rules, by place and name, that are about what only is sent.
+    sent_only: Vec<(usize, String)>,
 }
 
 impl MapReader<'_> {
     fn rules(&mut self, map: &Section<'_, '_>, report: &mut Report) -> Vec<RouteMapRule> {
         let sections = map.subsections("rule", &schema::ROUTE_MAP_RULE, report);
-        let numbered = (1..).zip(&sections);
-        numbered
-            .filter_map(|(number, section): (usize, _)| self.rule(number, section, report))
-            .collect()
+        let mut rules: Vec<RouteMapRule> = Vec::with_capacity(sections.len());
+        let mut last: Option<String> = None;
+        let mut behind = None;
+        for (number, section) in (1..).zip(&sections) {
+            let rule = self.rule(number, section, report);
+            if last.is_some() {
+                behind.get_or_insert(section.at);
+            }
+            let takes_all = rule.as_ref().filter(|rule| rule.takes_all());
+            last = last.or_else(|| takes_all.map(|rule| rule.name.clone()));
+            rules.extend(rule);
+        }
+        if let (Some(rule), Some(at)) = (last, behind) {
+            report.warning(
+                at,
+                format!(
+                    "rules of route map {} from here on are never asked: rule {rule} takes every route",
+                    self.map
+                ),
+                format!("move rule {rule} behind them, or have it match some routes only"),
+            );
+        }
+        rules
     }
 
     fn rule(
@@ -185,8 +234,13 @@ impl MapReader<'_> {
         let of = format!("a rule of route map {}", self.map);
         self.names.claim(name.clone(), of, at, report);
         let matches = self.matches(section, &owner, report);
+        let is_sent =
+            |source| matches!(source, &SourcePattern::Static | &SourcePattern::Originated);
+        if !matches.sources.is_empty() && matches.sources.iter().all(is_sent) {
+            self.sent_only.push((section.place("source"), name.clone()));
+        }
         let continues = section.choice("then", &THEN, report);
-        let action = self.action(section, &owner, report)?;
+        let action = self.action(section, &matches, &owner, report)?;
         let continues = continues.is_some_and(|then| then.value);
         if continues && !matches!(action, RouteMapAction::Permit(_)) {
             report.fault(
@@ -223,6 +277,7 @@ impl MapReader<'_> {
     fn action(
         &mut self,
         section: &Section<'_, '_>,
+        matches: &Match,
         owner: &str,
         report: &mut Report,
     ) -> Option<RouteMapAction> {
@@ -249,10 +304,22 @@ impl MapReader<'_> {
                 format!("leave {key} out, or permit the routes"),
             );
         }
-        Some(match aggregate {
-            Some(aggregate) => RouteMapAction::Aggregate(aggregate.value.0),
-            None => RouteMapAction::Drop,
-        })
+        let Some(Located {
+            value: Prefix(aggregate),
+            at,
+        }) = aggregate
+        else {
+            return Some(RouteMapAction::Drop);
+        };
+        let mut listed = matches.prefixes.iter();
+        if !matches.prefixes.is_empty() && !listed.any(|pattern| pattern.meets(aggregate)) {
+            report.warning(
+                at,
+                format!("{owner} takes no route: none that it matches lies within {aggregate}"),
+                "give an aggregate around the prefixes of the rule",
+            );
+        }
+        Some(RouteMapAction::Aggregate(aggregate))
     }
 
     fn changes(
@@ -287,6 +354,21 @@ impl MapReader<'_> {
             weight: weight.map(|weight| weight.value),
             next_hop: next_hop.map(|next_hop| next_hop.value.0),
         }
+    }
+}
+
+impl RouteMapRule {
+    /// Whether no rule behind it is ever asked.
+    fn takes_all(&self) -> bool {
+        let within = matches!(self.action, RouteMapAction::Aggregate(_));
+        self.matches == Match::default() && !self.continues && !within
+    }
+}
+
+impl PrefixPattern {
+    /// Whether it takes some prefix within this one.
+    fn meets(&self, within: IpNet) -> bool {
+        overlap(self.prefix, within) && self.lengths.1 >= within.prefix_len()
     }
 }
 

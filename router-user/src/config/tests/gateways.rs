@@ -181,13 +181,13 @@ fn faults_of_gateways_are_told() {
                 "\"10.1.3.128/27\"",
                 "\"10.1.3.0/28\"",
                 "10.1.3.0/28",
-                "prefix 10.1.3.0/28 of gateway vpn1 has the address 10.1.3.4 of gateway er1 (line 133); give the gateway a range of its own",
+                "prefix 10.1.3.0/28 of gateway vpn1 has the address 10.1.3.4 of gateway er1 (line 137); give the gateway a range of its own",
             ),
             (
                 "\"10.1.3.128/27\"",
                 "\"10.1.10.0/28\"",
                 "10.1.10.0/28",
-                "prefix 10.1.10.0/28 of gateway vpn1 has the address 10.1.10.4 of peer sdwan (line 111)",
+                "prefix 10.1.10.0/28 of gateway vpn1 has the address 10.1.10.4 of peer sdwan (line 115)",
             ),
             (
                 "prefix = \"10.3.9.0/24\"",

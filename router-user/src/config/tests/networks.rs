@@ -104,7 +104,7 @@ fn ports_of_peers_and_gateways_forward_unless_the_file_says_otherwise() {
     let config = parse(HUB, "hub.toml").unwrap();
     assert_eq!(
         forwarding(&config),
-        ["sdwan", "er-a", "vpn-a", "spoke-nva"],
+        ["sdwan", "er-a", "er-b", "vpn-a", "spoke-nva"],
         "peer, member, within a gateway's range, peer in a peered network"
     );
     let text = HUB.replacen(
@@ -116,7 +116,7 @@ fn ports_of_peers_and_gateways_forward_unless_the_file_says_otherwise() {
     let config = parse(&text, "x.toml").unwrap();
     assert_eq!(
         forwarding(&config),
-        ["er-a", "vpn-a", "vm1", "spoke-nva"],
+        ["er-a", "er-b", "vpn-a", "vm1", "spoke-nva"],
         "said not to; within the range of dynamic peers"
     );
 }
@@ -142,7 +142,7 @@ fn faults_of_peerings_are_told() {
                 "prefixes = [\"10.2.0.0/16\"]",
                 "prefixes = [\"10.2.0.0/16\"]\n[[vnet.peering]]\nremote = \"hub\"\nuse_remote_route_server = true",
                 "»remote = \"hub\"\nuse_remote_route_server = true\n\n[[vnet]]",
-                "network spoke1 has two peerings with hub (line 46); keep one",
+                "network spoke1 has two peerings with hub (line 50); keep one",
             ),
             (
                 "prefixes = [\"10.3.0.0/16\"]",
@@ -345,7 +345,7 @@ fn a_peering_with_one_side_and_a_table_of_no_subnet_are_warnings() {
     let one_sided = changed(
         &one_sided,
         "address = \"10.2.1.10\"",
-        "address = \"10.1.10.9\"",
+        "address = \"10.1.3.240\"",
     );
     let one_sided = changed(
         &one_sided,
@@ -355,7 +355,7 @@ fn a_peering_with_one_side_and_a_table_of_no_subnet_are_warnings() {
     let told = warnings(&one_sided);
     assert_eq!(
         told[0],
-        "x.toml:34: network hub is peered with spoke1, but spoke1 not with hub: no packet crosses; \
+        "x.toml:38: network hub is peered with spoke1, but spoke1 not with hub: no packet crosses; \
          add a [[vnet.peering]] with remote = \"hub\" to network spoke1"
     );
     let unreached = "next hop 10.1.10.4 of route 10.3.0.0/16 of table spoke-routes lies neither";
@@ -375,7 +375,7 @@ fn a_peering_with_one_side_and_a_table_of_no_subnet_are_warnings() {
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(
         told[0].starts_with(
-            "x.toml:35: network hub lets spoke1 use its route server, but has none; attach"
+            "x.toml:39: network hub lets spoke1 use its route server, but has none; attach"
         ),
         "{told:?}"
     );
@@ -389,7 +389,7 @@ fn an_appliance_that_a_network_does_not_reach_is_a_warning() {
     assert_eq!(
         told,
         [
-            "x.toml:79: next hop 10.1.10.4 of route 10.3.0.0/16 of table spoke-routes lies neither in \
+            "x.toml:83: next hop 10.1.10.4 of route 10.3.0.0/16 of table spoke-routes lies neither in \
              network other nor in one that is peered with it: the route is invalid there; \
              give the address of an appliance that can be reached, or add the peering"
         ]
@@ -463,4 +463,144 @@ fn hundreds_of_networks_are_read_and_compared_in_no_time() {
     assert_eq!(config.vnets[0].peerings.len(), 502);
     // A third of a second, in debug code, on a machine with nothing else to do.
     assert!(took.as_secs() < 5, "{took:?}");
+}
+
+#[test]
+fn machines_without_a_port_and_ports_that_may_not_forward_are_warnings() {
+    let port = "interface = \"jump\"\naddresses = [\"10.1.3.240\"]\n";
+    let base = changed(
+        HUB,
+        port,
+        "interface = \"jump\"\naddresses = [\"10.1.3.241\"]\n",
+    );
+    assert_eq!(warnings(&base), [""; 0]);
+    let hint = "is that of no port: packets reach it only where the host has a route to it by one of \
+                the ports of network hub; add a [[vnet.subnet.port]] with the address";
+    for (from, to, at, what) in [
+        (
+            "address = \"10.1.10.4\"",
+            "address = \"10.1.3.240\"",
+            "\"10.1.3.240\"",
+            "address 10.1.3.240 of peer sdwan",
+        ),
+        (
+            "\"10.1.3.5\"]\nroute_map",
+            "\"10.1.3.240\"]\nroute_map",
+            "\"10.1.3.240\"",
+            "address 10.1.3.240 of gateway er1",
+        ),
+        (
+            "name = \"hub\"\n",
+            "name = \"hub\"\nuplink = [\"10.1.3.240\"]\n",
+            "\"10.1.3.240\"",
+            "uplink 10.1.3.240",
+        ),
+        (
+            "[\"10.2.1.10\", \"10.1.10.4\"]",
+            "[\"10.1.3.240\"]",
+            "[\"10.1.3.240\"]",
+            "next hop 10.1.3.240 of static route 10.9.0.0/16",
+        ),
+        (
+            "next_hop = \"10.1.10.4\"\n\n[[route_table.route]]",
+            "next_hop = \"10.1.3.240\"\n\n[[route_table.route]]",
+            "\"10.1.3.240\"",
+            "next hop 10.1.3.240 of route 10.3.0.0/16 of table spoke-routes",
+        ),
+    ] {
+        let text = changed(&base, from, to);
+        let line = text[..text.find(at).unwrap()].matches('\n').count() + 1;
+        let told = warnings(&text);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].starts_with(&format!("x.toml:{line}: {what} {hint}")),
+            "{told:?}"
+        );
+    }
+    let text: String = HUB
+        .split("[[vnet.subnet.port]]\n")
+        .map(|part| match part.strip_prefix("interface") {
+            Some(port) => port.split_once("]\n").unwrap().1,
+            None => part,
+        })
+        .collect();
+    assert_eq!(warnings(&text), [""; 0], "BGP only");
+    let text = changed(
+        HUB,
+        "interface = \"er-b\"",
+        "interface = \"er-b\"\nip_forwarding = false",
+    );
+    let told = warnings(&text);
+    let line = text[..text.find("ip_forwarding = false").unwrap()]
+        .matches('\n')
+        .count()
+        + 1;
+    let expected = format!(
+        "x.toml:{line}: port er-b has ip_forwarding = false, and 10.1.3.5 is that of a peer: what it \
+         forwards is dropped as source_check; leave ip_forwarding out"
+    );
+    assert_eq!(told, [expected]);
+    let idle = changed(
+        HUB,
+        "interface = \"jump\"",
+        "interface = \"jump\"\nip_forwarding = false",
+    );
+    assert_eq!(warnings(&idle), [""; 0]);
+}
+
+#[test]
+fn a_user_defined_route_to_the_gateway_host_itself_is_refused() {
+    let hop = "next_hop = \"10.1.10.4\"\n\n[[route_table.route]]";
+    let row = |to: &'static str| (hop, hop.replace("10.1.10.4", to));
+    for (address, owner) in [
+        ("10.1.10.1", "the gateway of subnet nva"),
+        ("10.1.255.5", "instance 2 of rs1"),
+        ("10.2.1.1", "the gateway of subnet apps"),
+    ] {
+        let (from, to) = row(address);
+        let expected = format!(
+            "next hop {address} of route 10.3.0.0/16 of table spoke-routes is that of {owner} (line"
+        );
+        each_is_told(
+            HUB,
+            &[(from, &to, &format!("next_hop = \"{address}\""), &expected)],
+        );
+    }
+}
+
+#[test]
+fn prefixes_of_ipv4_mapped_addresses_and_more_ports_than_a_host_has_are_refused() {
+    each_is_told(
+        HUB,
+        &[(
+            "prefix = \"10.99.0.0/16\"",
+            "prefix = \"::ffff:10.99.0.0/112\"",
+            "::ffff",
+            "\"::ffff:10.99.0.0/112\" has IPv4-mapped addresses; write the IPv4 prefix itself",
+        )],
+    );
+    let with = |count: u32| {
+        let mut text = "[[vnet]]\nname = \"hub\"\nprefixes = [\"10.0.0.0/8\"]\n[[vnet.subnet]]\n\
+                        name = \"all\"\nprefixes = [\"10.0.0.0/8\"]\n"
+            .to_owned();
+        for number in 0..count {
+            let address = std::net::Ipv4Addr::from(0x0a01_0000 + number);
+            write!(
+                text,
+                "[[vnet.subnet.port]]\ninterface = \"p{number}\"\naddresses = [\"{address}\"]\n"
+            )
+            .unwrap();
+        }
+        text
+    };
+    assert_eq!(warnings(&with(4095)), [""; 0]);
+    let told = faults(&with(4097));
+    assert_eq!(
+        told,
+        format!(
+            "x.toml:{}: port p4095 is one port too many; a gateway host has at most 4095: move \
+             networks to another one",
+            6 + 4095 * 3 + 2
+        )
+    );
 }

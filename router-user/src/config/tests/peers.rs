@@ -1,6 +1,6 @@
 //! Settings of peers, dynamic ones included.
 
-use super::edited;
+use super::{HUB, changed, each_is_told, edited, faults, warnings};
 use crate::{
     bgp::{
         settings::AoAlgorithm,
@@ -18,7 +18,7 @@ fn each_setting_of_a_peer_is_read() {
     let text = edited(&[(
         "asn = 65010",
         "asn = 65010\nlimit_restart = false\nfamilies = [\"ipv6\"]\nsend_hold_time = 60\n\
-         ttl_security = 2\nadd_path_receive = true\nadd_path_send = 4\ngraceful_restart = false\n\
+         ttl_security = 2\nadd_path_receive = true\nadd_path_send = 4\n\
          long_lived_stale_time = 3600\nextended_next_hop = false\nrole = \"route_server\"\n\
          strict_role = true\nallow_own_as = 1\nallow_as_set = true\nenforce_first_as = false\n\
          max_as_path_length = 50\nas_override = true\ntransparent = true\n\
@@ -38,7 +38,7 @@ fn each_setting_of_a_peer_is_read() {
     assert_eq!((key.id, key.secret.expose()), (7, &b"open sesame"[..]));
     assert_eq!(key.algorithm, AoAlgorithm::Aes128Cmac);
     assert_eq!((peer.add_path.receive, peer.add_path.send), (true, 4));
-    assert!(!peer.restart.enabled);
+    assert!(peer.restart.enabled);
     assert_eq!(peer.restart.long_lived_stale_time, 3600);
     assert!(!peer.extended_next_hop);
     let role = peer.role.unwrap();
@@ -53,6 +53,126 @@ fn each_setting_of_a_peer_is_read() {
         ..PeerPolicy::default()
     };
     assert_eq!(peer.policy, policy);
+    let text = edited(&[("asn = 65010", "asn = 65010\ngraceful_restart = false")]);
+    let config = parse(&text, "x.toml").unwrap();
+    assert!(!config.route_servers[0].peers[0].restart.enabled);
+}
+
+#[test]
+fn faults_of_peers_settings_are_told() {
+    each_is_told(
+        HUB,
+        &[
+            (
+                "asn = 65020",
+                "asn = 65020\nfamilies = []",
+                "families = []",
+                "families is empty; give at least one",
+            ),
+            (
+                "asn = 65020",
+                "asn = 65020\ngraceful_restart = false\nlong_lived_stale_time = 60",
+                "long_lived_stale_time",
+                "peer spoke-nva has long_lived_stale_time, but graceful_restart = false: nothing is \
+                 kept; leave one of them out",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_name_that_means_something_else_already_is_refused() {
+    let own = "name = \"spoke-nva\"\naddress";
+    each_is_told(
+        HUB,
+        &[
+            (
+                own,
+                "name = \"static\"\naddress",
+                "\"static\"\naddress",
+                "name \"static\" of a peer is what routes given by hand are called; choose another",
+            ),
+            (
+                "name = \"branch\"",
+                "name = \"originated\"",
+                "\"originated\"",
+                "name \"originated\" of dynamic peers is what the route server's own routes are called",
+            ),
+            (
+                "name = \"vpn1\"",
+                "name = \"10.1.3.130\"",
+                "\"10.1.3.130\"",
+                "name \"10.1.3.130\" of a gateway is an address; choose another name",
+            ),
+            (
+                own,
+                "name = \"er1-10.1.3.5\"\naddress",
+                "\"er1-10.1.3.5\"",
+                "name \"er1-10.1.3.5\" of a peer is what one of gateway er1 (line",
+            ),
+            (
+                own,
+                "name = \"branch-10.3.9.7\"\naddress",
+                "\"branch-10.3.9.7\"",
+                "name \"branch-10.3.9.7\" of a peer is what one of dynamic peers branch (line",
+            ),
+        ],
+    );
+    for other in ["er1-10.1.3.6", "branch-10.3.8.7", "er-10.1.3.5"] {
+        let text = changed(HUB, own, &format!("name = \"{other}\"\naddress"));
+        assert_eq!(warnings(&text), [""; 0], "{other} is free");
+    }
+}
+
+#[test]
+fn faults_name_the_section_that_they_are_in() {
+    let key = "tcp_ao = [{ id = 1, secret = \"sesame\", colour = 1 }]";
+    for (asn, header) in [
+        ("asn = 65020", "[[route_server.peer.tcp_ao]]"),
+        ("asn = 65040", "[[route_server.dynamic_peer.tcp_ao]]"),
+        ("asn = 65030", "[[route_server.gateway.tcp_ao]]"),
+    ] {
+        let told = faults(&changed(HUB, asn, &format!("{asn}\n{key}")));
+        let expected = format!("unknown key \"colour\" in {header}; known here: id, secret");
+        assert!(told.contains(&expected), "{told}");
+    }
+    let text = changed(
+        HUB,
+        "route_maps.nva]",
+        "route_maps.express_route]\ncolour = 1",
+    );
+    let told = faults(&text);
+    let expected = "unknown key \"colour\" in [route_server.route_maps.express_route]; known";
+    assert!(told.contains(expected), "{told}");
+    let told = faults(&changed(
+        HUB,
+        "[route_server.route_maps.nva]",
+        "route_maps.vpn = 1\n",
+    ));
+    let expected = "vpn in [route_server.route_maps] is of type integer; \
+                    write a section [route_server.route_maps.vpn]";
+    assert!(told.contains(expected), "{told}");
+}
+
+#[test]
+fn peers_of_one_address_in_two_networks_are_a_warning() {
+    let other = "[[vnet]]\nname = \"copy\"\nprefixes = [\"10.1.0.0/16\"]\n[[vnet.subnet]]\nname = \"nva\"\n\
+                 prefixes = [\"10.1.10.0/24\"]\n[[vnet.subnet.port]]\ninterface = \"copy\"\n\
+                 addresses = [\"10.1.10.4\"]\n[[route_server]]\nname = \"rs2\"\nvnet = \"copy\"\n\
+                 [[route_server.instance]]\nid = 1\naddresses = [\"10.1.255.14\"]\n\
+                 [[route_server.instance]]\nid = 2\naddresses = [\"10.1.255.15\"]\n\
+                 [[route_server.peer]]\nname = \"twin\"\naddress = \"10.1.10.4\"\nasn = 65010\n";
+    let text = format!("{HUB}{other}");
+    let line = |part: &str| text[..text.find(part).unwrap()].matches('\n').count() + 1;
+    let [first, second] = ["address = \"10.1.10.4\"\nasn = 65010\nremove", "\"twin\""].map(line);
+    let told = warnings(&text);
+    let expected = format!(
+        "x.toml:{}: address 10.1.10.4 of peer twin in network copy is also that of peer sdwan in \
+         network hub (line {first}): the host connects to both by the same route; give one of them \
+         another address, or have the host choose the way by source address",
+        second + 1
+    );
+    assert_eq!(told, [expected]);
 }
 
 #[test]

@@ -139,13 +139,13 @@ fn faults_of_route_maps_are_told() {
                 "route_map_out = \"to-nva\"",
                 "route_map_out = \"from-nva\"",
                 "route_map_out = \"from-nva\"",
-                "gateway er1: route map from-nva sets a weight (line 161), which nobody is sent; use it inbound",
+                "gateway er1: route map from-nva sets a weight (line 165), which nobody is sent; use it inbound",
             ),
             (
                 "out = \"to-nva\"",
                 "out = \"from-nva\"",
                 "out = \"from-nva\"",
-                "route_maps.nva: route map from-nva sets a weight (line 161), which nobody is sent",
+                "route_maps.nva: route map from-nva sets a weight (line 165), which nobody is sent",
             ),
             (
                 "name = \"from-sdwan\"",
@@ -286,6 +286,64 @@ fn a_route_map_that_is_named_nowhere_is_a_warning() {
 }
 
 #[test]
+fn rules_that_no_route_ever_fits_are_warnings() {
+    let first = "[[route_server.route_map.rule]]\naction = \"drop\"";
+    for (from, to, at, expected) in [
+        (
+            first,
+            "[[route_server.route_map.rule]]\nname = \"all\"\nmed = 1\n\
+             [[route_server.route_map.rule]]\naction = \"drop\"\n\
+             [[route_server.route_map.rule]]",
+            first,
+            "rules of route map from-nva from here on are never asked: rule all takes every route; \
+             move rule all behind them, or have it match some routes only",
+        ),
+        (
+            first,
+            "[[route_server.route_map.rule]]\naction = \"drop\"\nsource = [\"static\", \"originated\"]",
+            "source = [\"static\", \"orig",
+            "rule 2 of route map from-nva takes no route: the map is used inbound, and what is static \
+             or originated is not announced by a peer; use the map outbound, or correct source",
+        ),
+        (
+            "aggregate = \"10.0.0.0/8\"",
+            "aggregate = \"10.0.0.0/8\"\nprefix = [\"172.16.0.0/12+\", \"0.0.0.0/0\"]",
+            "aggregate = ",
+            "rule 1 of route map to-nva takes no route: none that it matches lies within 10.0.0.0/8; \
+             give an aggregate around the prefixes of the rule",
+        ),
+    ] {
+        let text = changed(HUB, from, to);
+        let line = text[..text.find(at).unwrap()].matches('\n').count() + 1;
+        assert_eq!(warnings(&text), [format!("x.toml:{line}: {expected}")]);
+    }
+    for (from, to) in [
+        // It lets later rules be asked.
+        (
+            first,
+            "[[route_server.route_map.rule]]\nmed = 1\nthen = \"continue\"\n[[route_server.route_map.rule]]",
+        ),
+        // What lies outside an aggregate comes to the next rule.
+        (
+            "aggregate = \"10.0.0.0/8\"",
+            "aggregate = \"10.0.0.0/8\"\n[[route_server.route_map.rule]]",
+        ),
+        // One of the sources announces routes; what is sent may be anything.
+        (
+            first,
+            "[[route_server.route_map.rule]]\nsource = [\"static\", \"nva\"]",
+        ),
+        ("aggregate = \"10.0.0.0/8\"", "source = [\"originated\"]"),
+        (
+            "aggregate = \"10.0.0.0/8\"",
+            "aggregate = \"10.0.0.0/8\"\nprefix = [\"0.0.0.0/0+\"]",
+        ),
+    ] {
+        assert_eq!(warnings(&changed(HUB, from, to)), [""; 0], "{to}");
+    }
+}
+
+#[test]
 fn faults_of_routes_given_by_hand_are_told() {
     each_is_told(
         HUB,
@@ -360,25 +418,25 @@ fn faults_of_routes_given_by_hand_are_told() {
                 "[\"nva\", \"vpn\"]\nto_peer",
                 "[\"nva\", \"nva\"]\nto_peer",
                 "[\"nva\", \"nva\"]",
-                "advertised route 10.99.0.0/16 goes to nva twice (line 183); keep one",
+                "advertised route 10.99.0.0/16 goes to nva twice (line 187); keep one",
             ),
             (
                 "[[route_server.learned]]",
                 "[[route_server.advertised]]\nprefix = \"10.99.0.0/16\"\nto_peer = [\"er1\"]\n\n[[route_server.learned]]",
                 "to_peer = [\"er1\"]\nnext_hop",
-                "advertised route 10.99.0.0/16 goes to er1 twice (line 179); keep one",
+                "advertised route 10.99.0.0/16 goes to er1 twice (line 183); keep one",
             ),
             (
                 "[[route_server.learned]]",
                 "[[route_server.advertised]]\nprefix = \"10.99.0.0/16\"\nto_peer = [\"sdwan\"]\n\n[[route_server.learned]]",
                 "to = [\"nva\", \"vpn\"]",
-                "advertised route 10.99.0.0/16 goes to nva and to sdwan (line 179), of which one is a part of the other; keep one",
+                "advertised route 10.99.0.0/16 goes to nva and to sdwan (line 183), of which one is a part of the other; keep one",
             ),
             (
                 "[[route_server.learned]]",
                 "[[route_server.advertised]]\nprefix = \"10.99.0.0/16\"\nto = [\"express_route\"]\n\n[[route_server.learned]]",
                 "to_peer = [\"er1\"]\nnext_hop",
-                "advertised route 10.99.0.0/16 goes to er1 and to express_route (line 179), of which one is a part of the other; keep one",
+                "advertised route 10.99.0.0/16 goes to er1 and to express_route (line 183), of which one is a part of the other; keep one",
             ),
             (
                 "prefix = \"10.99.0.0/16\"",

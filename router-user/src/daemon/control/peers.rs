@@ -5,13 +5,17 @@ use crate::{
     api::{
         Answer, ApiError,
         query::{PeerCommand, PeerOrder, RouteFilter},
-        types::PeerOrderRow,
+        types::{AdvertisedRow, PeerOrderRow},
     },
     bgp::InstanceId,
     config::RouteServer,
-    daemon::{dynamic, server::Server},
+    daemon::{
+        dynamic,
+        server::{Server, ServerHandle},
+    },
     names::{PeerName, RouteServerName},
-    route_server::{Filter, STATIC_PEER},
+    rib::Place,
+    route_server::{Filter, Page, STATIC_PEER, sort_advertised},
 };
 
 impl Control {
@@ -21,26 +25,8 @@ impl Control {
         filter: RouteFilter,
         rows: impl Fn(&mut Server, &Filter, &RouteFilter) -> Vec<R> + Clone + Send + 'static,
     ) -> Answer<Vec<R>> {
-        let servers = self.servers(filter.route_server.as_deref())?;
-        let config = self.running().config;
-        let configured: Vec<_> = config
-            .route_servers
-            .iter()
-            .filter(|server| servers.contains_key(&server.name))
-            .collect();
         let mut all = Vec::new();
-        for (name, peer) in peers_meant(&configured, filter.peer.as_deref())? {
-            let Some(server) = servers.get(&name) else {
-                continue;
-            };
-            let narrow = Filter {
-                peer: peer.clone(),
-                instance: filter.instance.map(InstanceId),
-                prefix: filter
-                    .prefix
-                    .filter(|_| !filter.longer)
-                    .map(|prefix| prefix.trunc()),
-            };
+        for (server, narrow) in self.asked(&filter)? {
             // Which rows are this peer's is known to the route server.
             let filter = RouteFilter {
                 peer: None,
@@ -51,6 +37,78 @@ impl Control {
             all.extend(part.await?);
         }
         Ok(all)
+    }
+
+    /// The same for rows of whole tables: each route server is asked for a page at a time.
+    pub(super) async fn walk<R: Send + 'static>(
+        &self,
+        filter: RouteFilter,
+        page: impl Fn(&Server, &Filter, Place) -> Page<R> + Clone + Send + 'static,
+        sort: fn(&mut Vec<R>),
+    ) -> Answer<Vec<R>> {
+        let mut all = Vec::new();
+        for (server, narrow) in self.asked(&filter)? {
+            let mut rows = Vec::new();
+            let mut next = Some(Place::FIRST);
+            while let Some(from) = next {
+                let (page, narrow) = (page.clone(), narrow.clone());
+                let part = server.ask(move |server| page(server, &narrow, from));
+                let mut part = part.await?;
+                rows.append(&mut part.rows);
+                next = part.next;
+            }
+            sort(&mut rows);
+            all.append(&mut rows);
+        }
+        Ok(all)
+    }
+
+    /// What sessions have been sent, a page of one session at a time.
+    pub(super) async fn sent(&self, filter: RouteFilter) -> Answer<Vec<AdvertisedRow>> {
+        let mut all = Vec::new();
+        for (server, narrow) in self.asked(&filter)? {
+            let to = narrow.clone();
+            let sessions = server.ask(move |server| server.route_server.sent_to(&to));
+            for id in sessions.await? {
+                let mut rows = Vec::new();
+                let mut next = Some(Place::FIRST);
+                while let Some(from) = next {
+                    let (id, narrow) = (id.clone(), narrow.clone());
+                    let part = server.ask(move |server| {
+                        let server = &mut server.route_server;
+                        server.advertised_page(&id, &narrow, from)
+                    });
+                    let mut part = part.await?;
+                    rows.append(&mut part.rows);
+                    next = part.next;
+                }
+                sort_advertised(&mut rows);
+                all.append(&mut rows);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The route servers that a filter means, and what it wants of each.
+    fn asked(&self, filter: &RouteFilter) -> Answer<Vec<(ServerHandle, Filter)>> {
+        let servers = self.servers(filter.route_server.as_deref())?;
+        let config = self.running().config;
+        let configured: Vec<_> = config
+            .route_servers
+            .iter()
+            .filter(|server| servers.contains_key(&server.name))
+            .collect();
+        let meant = peers_meant(&configured, filter.peer.as_deref())?.into_iter();
+        let asked = meant.filter_map(|(name, peer)| {
+            let narrow = Filter {
+                peer,
+                instance: filter.instance.map(InstanceId),
+                prefix: filter.prefix.map(|prefix| prefix.trunc()),
+                longer: filter.longer,
+            };
+            Some((servers.get(&name)?.clone(), narrow))
+        });
+        Ok(asked.collect())
     }
 
     /// Carries an order out on the sessions of the one peer that it means.

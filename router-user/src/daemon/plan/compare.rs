@@ -16,6 +16,7 @@ use crate::{
     bgp::InstanceId,
     names::{PeerName, RouteServerName, SubnetName, VnetName},
     route_server::{Filter, LearnedUse},
+    vnet::PortGroup,
 };
 
 /// Paths that come, go or change.
@@ -58,24 +59,31 @@ pub(super) fn advertised(
     planned.collect()
 }
 
-/// A subnet, and what it takes of which route server: before and after.
+/// What ports take of which route server: before and after.
 type Seen = [Option<(RouteServerName, LearnedUse)>; 2];
+
+/// Ports of a subnet that see the same routes: before and after.
+type Pair = [Option<PortGroup>; 2];
 
 /// Rows of subnets that come, go or change.
 pub(super) fn effective(before: &World, after: &World) -> Vec<PlannedEffective> {
-    let takes = |world: &World, (vnet, subnet): (&VnetName, &SubnetName)| {
-        let (server, of, _) = world.vnets.learned_use(vnet, subnet)?;
+    let takes = |world: &World, group: &Option<PortGroup>| {
+        let (server, of, _) = world.vnets.learned_use(group.as_ref()?)?;
         Some((server, of))
     };
     let all = before.vnets.subnets().chain(after.vnets.subnets());
     let subnets: BTreeSet<(&VnetName, &SubnetName)> = all.collect();
-    let mut by_use: BTreeMap<Seen, Vec<(&VnetName, &SubnetName)>> = BTreeMap::new();
-    for subnet in subnets {
-        let seen = [takes(before, subnet), takes(after, subnet)];
-        by_use.entry(seen).or_default().push(subnet);
+    let pairs = subnets.into_iter().flat_map(|(vnet, subnet)| {
+        let groups = |world: &World| world.vnets.port_groups(vnet, subnet);
+        paired(groups(before), groups(after))
+    });
+    let mut by_use: BTreeMap<Seen, Vec<Pair>> = BTreeMap::new();
+    for pair in pairs {
+        let seen = [takes(before, &pair[0]), takes(after, &pair[1])];
+        by_use.entry(seen).or_default().push(pair);
     }
     let mut planned: Vec<PlannedEffective> = Vec::new();
-    for ([taken_before, taken_after], subnets) in by_use {
+    for ([taken_before, taken_after], pairs) in by_use {
         let all_before = paths(before, taken_before.as_ref());
         let all_after = paths(after, taken_after.as_ref());
         let changed = changed_prefixes(&all_before, &all_after);
@@ -84,16 +92,23 @@ pub(super) fn effective(before: &World, after: &World) -> Vec<PlannedEffective> 
             rows.cloned().collect()
         };
         let (few_before, few_after) = (only_changed(&all_before), only_changed(&all_after));
-        for (vnet, subnet) in subnets {
+        for [group_before, group_after] in pairs {
             // Rows of other prefixes are the same.
-            let is_alike = before.vnets.is_alike(&after.vnets, vnet, subnet);
+            let is_alike = group_before == group_after
+                && group_before
+                    .as_ref()
+                    .is_some_and(|group| before.vnets.is_alike(&after.vnets, group));
             let (paths_before, paths_after) = match is_alike {
                 true if changed.is_empty() => continue,
                 true => (&few_before, &few_after),
                 false => (&all_before, &all_after),
             };
-            let before = before.vnets.effective_routes(vnet, subnet, paths_before);
-            let after = after.vnets.effective_routes(vnet, subnet, paths_after);
+            let rows = |world: &World, group: Option<PortGroup>, paths: &[LearnedRow]| {
+                let rows = group.map(|group| world.vnets.effective_routes(&group, paths));
+                rows.unwrap_or_default()
+            };
+            let before = rows(before, group_before, paths_before);
+            let after = rows(after, group_after, paths_after);
             let differences = differences(before, after).into_iter();
             planned.extend(differences.map(|(before, after)| PlannedEffective { before, after }));
         }
@@ -104,6 +119,23 @@ pub(super) fn effective(before: &World, after: &World) -> Vec<PlannedEffective> 
     };
     planned.sort_by_cached_key(place);
     planned
+}
+
+/// The groups of a subnet's ports before and after beside each other: those of the same kind; what is
+/// left, in order.
+fn paired(mut before: Vec<PortGroup>, mut after: Vec<PortGroup>) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    before.retain(|group| match after.iter().position(|it| it == group) {
+        Some(place) => {
+            pairs.push([Some(group.clone()), Some(after.remove(place))]);
+            false
+        }
+        None => true,
+    });
+    let longer = before.len().max(after.len());
+    let (mut before, mut after) = (before.into_iter(), after.into_iter());
+    pairs.extend((0..longer).map(|_| [before.next(), after.next()]));
+    pairs
 }
 
 /// The learned paths as a user sees them.
@@ -243,5 +275,39 @@ fn differ_in<R: Row>(before: Vec<R>, mut after: Vec<R>, found: &mut Vec<(Option<
         let longer = before.len().max(after.len());
         let (mut before, mut after) = (before.into_iter(), after.into_iter());
         found.extend((0..longer).map(|_| (before.next(), after.next())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PortGroup, paired};
+    use crate::config::PeerKind::{self, ExpressRoute, Vpn};
+
+    #[test]
+    fn ports_are_compared_with_those_of_their_kind_or_with_those_in_whose_place_they_are() {
+        let pairs = |before: &[Option<PeerKind>], after: &[Option<PeerKind>]| {
+            let groups = |kinds: &[Option<PeerKind>]| {
+                let groups = kinds.iter().map(|gateway| PortGroup {
+                    vnet: "hub".into(),
+                    subnet: "gateways".into(),
+                    gateway: *gateway,
+                });
+                groups.collect()
+            };
+            let pairs = paired(groups(before), groups(after)).into_iter();
+            let kinds = pairs.map(|pair| pair.map(|group| group.map(|group| group.gateway)));
+            kinds.collect::<Vec<_>>()
+        };
+        let (er, vpn) = (Some(ExpressRoute), Some(Vpn));
+        assert_eq!(
+            pairs(&[er, vpn], &[vpn]),
+            [[Some(vpn), Some(vpn)], [Some(er), None]]
+        );
+        assert_eq!(
+            pairs(&[None], &[vpn]),
+            [[Some(None), Some(vpn)]],
+            "a gateway's now"
+        );
+        assert_eq!(pairs(&[], &[None]), [[None, Some(None)]]);
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 const HUB: &str = include_str!("../../config/tests/hub.toml");
 
 /// What may be changed in the file.
-const CHANGES: [(&str, &str); 22] = [
+const CHANGES: [(&str, &str); 23] = [
     ("branch_to_branch = true", "branch_to_branch = false"),
     (
         "routing_preference = \"as_path\"",
@@ -52,6 +52,10 @@ const CHANGES: [(&str, &str); 22] = [
     ("max_advertised = 500", "max_advertised = 2"),
     ("[\"10.2.1.10\", \"10.1.10.4\"]", "[\"10.2.1.10\"]"),
     ("med = 10\n", "med = 11\n"),
+    (
+        "members = [\"10.1.3.4\", \"10.1.3.5\"]\nroute_map_out = \"to-nva\"",
+        "members = [\"10.1.3.4\", \"10.1.3.5\"]",
+    ),
     ("asn = 65020", "asn = 65021"),
     ("cluster_id = \"10.1.255.9\"", "cluster_id = \"10.1.255.8\""),
     (
@@ -129,6 +133,28 @@ fn branch_to_branch_lets_routes_through_and_resets_nobody() {
 }
 
 #[test]
+fn what_only_peers_of_the_own_as_are_sent_is_told_as_well() {
+    let map = "[[route_server.route_map]]\nname = \"to-er\"\n\
+               [[route_server.route_map.rule]]\nlocal_pref = 100\n[[route_server.learned]]";
+    let before = HUB
+        .replacen("map_out = \"to-nva\"", "map_out = \"to-er\"", 1)
+        .replacen("[[route_server.learned]]", map, 1);
+    let after = before.replacen("local_pref = 100", "local_pref = 150", 1);
+    let [before, after] = [before, after].map(|text| Arc::new(parse(&text, "hub").unwrap()));
+    let announced = [(0, 1, 2, 0), (2, 1, 5, 0), (3, 1, 1, 0)];
+    let plan = compare_with_reload(before, after, &announced);
+    assert!(!plan.advertised.is_empty());
+    for change in plan.advertised {
+        let [before, after] = [change.before, change.after].map(Option::unwrap);
+        assert!(before.peer.as_str().starts_with("er1-"), "{before:?}");
+        assert_eq!(
+            [before.local_pref, after.local_pref],
+            [Some(100), Some(150)]
+        );
+    }
+}
+
+#[test]
 fn what_becomes_of_sessions_is_told_with_the_setting_that_is_the_reason() {
     let before = Arc::new(parse(HUB, "hub").unwrap());
     let text = HUB
@@ -138,7 +164,7 @@ fn what_becomes_of_sessions_is_told_with_the_setting_that_is_the_reason() {
             1,
         )
         .replacen("asn = 65020", "asn = 65021", 1)
-        .replacen("\"10.1.3.5\"", "\"10.1.3.6\"", 1);
+        .replacen("\"10.1.3.5\"]\nroute_map", "\"10.1.3.6\"]\nroute_map", 1);
     let after = Arc::new(parse(&text, "new").unwrap());
     let announced = [(0, 1, 1, 0), (1, 1, 2, 0), (3, 1, 5, 0)];
     let plan = compare_with_reload(before, after, &announced);
@@ -249,14 +275,17 @@ impl State {
             .subnets()
             .map(|(vnet, subnet)| (vnet.clone(), subnet.clone()))
             .collect();
-        let effective = subnets.iter().flat_map(|(vnet, subnet)| {
-            let taken = world.vnets.learned_use(vnet, subnet);
+        let groups = subnets
+            .iter()
+            .flat_map(|(vnet, subnet)| world.vnets.port_groups(vnet, subnet));
+        let effective = groups.flat_map(|group| {
+            let taken = world.vnets.learned_use(&group);
             let paths = taken.map(|(name, of, _)| {
                 let server = &world.servers[&name].route_server;
                 server.learned_rows_for(&of, &all, world.now)
             });
             let paths = paths.unwrap_or_default();
-            world.vnets.effective_routes(vnet, subnet, &paths)
+            world.vnets.effective_routes(&group, &paths)
         });
         let effective = effective.collect();
         let fib = world.fib.snapshot().into_iter();

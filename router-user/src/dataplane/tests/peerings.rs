@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use router_common::maps::{NO_PORT, next_hop_kind, route_flags};
 
 use super::*;
+use crate::names::VnetName;
 
 /// Numbers of the networks that the port of an interface may not forward into.
 fn restricted(world: &Rc<RefCell<World>>, ifindex: u32) -> Vec<u32> {
@@ -35,6 +36,29 @@ fn a_set_stands_before_its_port_is_published_and_ports_with_equal_sets_share_it(
     let log = world.borrow().log.clone();
     let at = |text: &str| log.iter().rposition(|it| it.starts_with(text)).unwrap();
     assert!(at("restricted") < at("ifindex 3 port"), "{log:?}");
+}
+
+#[test]
+fn who_asks_for_ports_is_told_which_forward_and_what_they_may_not_forward_into() {
+    let (_, mut reconciler) = start();
+    let networks = ["spoke1", "spoke2"];
+    apply(&mut reconciler, &[restricting(port("nva", &[]), &networks)]);
+    apply(&mut reconciler, &[port("vm1", &["10.1.1.4"])]);
+    let ports = reconciler.snapshot().complete().ports.into_iter();
+    let told = ports.map(|port| {
+        (
+            port.interface.to_string(),
+            port.ip_forwarding,
+            port.restricted,
+        )
+    });
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            ("nva".to_owned(), true, networks.map(VnetName::from).into()),
+            ("vm1".to_owned(), false, vec![]),
+        ]
+    );
 }
 
 #[test]
@@ -199,6 +223,8 @@ fn a_blackhole_and_a_local_route_are_what_the_maps_call_so() {
     let blackhole = Change::PutNextHop(NextHop::Blackhole);
     let group = group(1, &[NextHop::Blackhole]);
     apply(&mut reconciler, &[blackhole, group, local]);
+    let shown = reconciler.snapshot().complete().routes;
+    assert!(shown[0].local && shown[0].overriding, "people are told");
     let world = world.borrow();
     assert_eq!(world.next_hops[&1].kind, next_hop_kind::BLACKHOLE);
     let entry = world.routes.values().next().unwrap();

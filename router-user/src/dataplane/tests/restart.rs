@@ -1,9 +1,11 @@
 //! What an earlier run left, while it is being relearned.
 
+use std::collections::BTreeSet;
+
 use router_common::maps::port_flags;
 
 use super::*;
-use crate::dataplane::{Inherited, ports::Attachment};
+use crate::dataplane::{Inherited, numbers::Kind, ports::Attachment};
 
 #[test]
 fn what_stale_routes_name_stands_until_all_is_relearned() {
@@ -167,6 +169,40 @@ fn a_port_that_still_waits_when_all_else_is_relearned_meets_nothing_that_goes() 
     assert_ne!(learned(&world), 0);
     sweep(&mut reconciler, &[Change::Synchronised]);
     assert_eq!(learned(&world), 0);
+}
+
+#[test]
+fn a_port_that_keeps_its_tables_forwards_into_no_network_that_they_were_closed_to() {
+    let (world, mut reconciler) = start();
+    let closed = |change: &Change, networks: &[&str]| restricting(change.clone(), networks);
+    let stands = with_tables("t", Some("learned"));
+    apply(&mut reconciler, &[closed(&stands, &["spoke1", "spoke2"])]);
+    let mut reconciler = restart(&world, reconciler);
+    let networks = |reconciler: &mut Fake, port: Change| {
+        apply(reconciler, &[port]);
+        let world = world.borrow();
+        let set = world.ports[&world.published[&1]].restricted;
+        let numbers = world.restricted.iter().filter(|(of, _)| *of == set);
+        let names = numbers.map(|(_, vnet)| {
+            let names = &reconciler.numbers[Kind::Vnet as usize];
+            names.name(*vnet).unwrap().to_owned()
+        });
+        names.collect::<BTreeSet<String>>()
+    };
+    // The peering with spoke 1 is gone, one with spoke 3 is new.
+    let waits = with_tables("other", None);
+    let kept = networks(&mut reconciler, closed(&waits, &["spoke2", "spoke3"]));
+    let all = ["spoke1", "spoke2", "spoke3"].map(String::from);
+    assert_eq!(kept, all.into());
+    let kept = networks(&mut reconciler, closed(&waits, &[]));
+    assert!(kept.contains("spoke1"), "{kept:?}");
+
+    let told = with_tables("other", Some("learned"));
+    let told = networks(&mut reconciler, closed(&told, &["spoke2"]));
+    assert_eq!(told, ["spoke2".to_owned()].into());
+    sweep(&mut reconciler, &[Change::Synchronised]);
+    grace(&world, &mut reconciler);
+    assert_eq!(world.borrow().restricted.len(), 1, "no other set is left");
 }
 
 /// `vm1`; without a learned table it waits for one.

@@ -15,16 +15,22 @@ use crate::{
 
 /// How far a dump has come: the first slot that it has not sent. Families in the order of
 /// [`Family::ALL`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(in crate::rib) struct Position {
     pub(super) family: Family,
-    slot: usize,
+    pub(super) slot: usize,
 }
 
 impl Position {
     pub(super) const START: Self = Self {
         family: Family::ALL[0],
         slot: 0,
+    };
+
+    /// Beyond the last slot there may ever be.
+    pub(super) const END: Self = Self {
+        family: Family::Ipv6Unicast,
+        slot: usize::MAX,
     };
 
     /// How many slots of a family lie before it.
@@ -77,6 +83,7 @@ impl AdjRibOut {
     /// Whether [`AdjRibOut::step`] has something to do.
     pub(in crate::rib) fn is_dumping(&self) -> bool {
         !self.dumps.is_empty()
+            || !self.moves.is_empty()
             || self
                 .refreshes
                 .iter()
@@ -84,13 +91,15 @@ impl AdjRibOut {
             || self.laggards.iter().any(|laggard| !laggard.held)
     }
 
-    /// A session is refreshed only once it has the whole table.
+    /// A session is refreshed only once it has the whole table, all by one view.
     fn may_refresh(&self, refresh: &Refresh) -> bool {
         let session = refresh.session;
-        self.position(session).is_none() && self.laggard(session).is_none()
+        self.position(session).is_none()
+            && self.laggard(session).is_none()
+            && !self.is_moving(session)
     }
 
-    /// One chunk of one dump and of one refresh.
+    /// One chunk of one dump, of one move and of one refresh.
     pub(in crate::rib) fn step(
         &mut self,
         sessions: &mut Sessions,
@@ -100,6 +109,7 @@ impl AdjRibOut {
         if let Some(dump) = self.dumps.pop_front() {
             self.step_dump(sessions, options, tables, dump);
         }
+        self.step_move(sessions, options, tables);
         let mut refreshes = self.refreshes.iter();
         let ready = refreshes.position(|refresh| self.may_refresh(refresh));
         if let Some(refresh) = ready.and_then(|place| self.refreshes.remove(place)) {

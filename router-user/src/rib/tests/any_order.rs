@@ -104,8 +104,10 @@ impl ExportPolicy for Map {
 proptest! {
     #[test]
     fn what_views_and_peers_end_up_with_does_not_depend_on_the_way_there(
+        chunk in chunk(),
         events in prop::collection::vec(event(), 1..60),
     ) {
+        MOVED_AT_ONCE.set(chunk);
         let mut world = World::new();
         let mut lab = world.build();
         let mut known = Known::default();
@@ -485,6 +487,7 @@ fn learned_view(number: usize, forwards: bool) -> LearnedView {
     let zones: &[u16] = [&[0, 1, 2][..], &[0], &[0, 1, 2], &[1]][number];
     LearnedView {
         sources: kinds.fold(SourceKinds::default(), SourceKinds::with),
+        towards: Towards::Subnets,
         reach: zones.iter().copied().map(Zone).collect(),
         marks_only: !forwards,
     }

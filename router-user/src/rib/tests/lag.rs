@@ -199,8 +199,10 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn whoever_is_held_and_when_all_end_up_with_what_the_rib_gives_them(
+        chunk in chunk(),
         steps in prop::collection::vec(step(), 1..80),
     ) {
+        MOVED_AT_ONCE.set(chunk);
         let mut lab = Lab::new();
         let peers: Vec<usize> = (0..4).map(|peer| joined(&mut lab, peer)).collect();
         for step in steps {

@@ -1,6 +1,7 @@
 //! What subnets are told of what is learned, and what they are not where nobody forwards by it.
 
 use super::*;
+use crate::rib::learned::DECIDED;
 
 #[test]
 fn where_nobody_forwards_only_defaults_and_unresolvable_prefixes_are_told() {
@@ -95,6 +96,44 @@ fn told(lab: &mut Lab) -> Vec<String> {
         format!("{sign}{}", change.prefix)
     });
     signed.collect()
+}
+
+#[test]
+fn views_in_which_paths_count_the_same_share_the_work_however_many_paths_there_are() {
+    let mut lab = Lab::new();
+    let far = LearnedView {
+        reach: ZoneSet::from([Zone(1)]),
+        ..learned_view()
+    };
+    lab.rib.set_learned_view(LearnedViewId(1), learned_view());
+    lab.rib.set_learned_view(LearnedViewId(2), far);
+    let peers: Vec<usize> = (1..=100).map(|host| lab.source(info(host))).collect();
+    for (peer, host) in peers.iter().zip(1..=100) {
+        let zone = Zone(u16::from(host == 80));
+        let path = lab.intern(attributes(&[65000, host.into()], host));
+        let nlri = prefix("10.250.0.0/16").into();
+        let index = lab.peers[*peer].index;
+        lab.rib
+            .announce(index, nlri, &path, &Judgement::Eligible(zone));
+        lab.rib.release(path);
+    }
+    lab.rib.take_learned();
+    let before = DECIDED.get();
+    lab.announce(peers[99], "10.250.0.0/16", attributes(&[65000], 100));
+    let changes = lab.rib.take_learned();
+    assert_eq!(DECIDED.get() - before, 2);
+    let told = changes.iter().map(|change| change.view.0);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [0, 1],
+        "the third one is as it was"
+    );
+    lab.withdraw(peers[79], "10.250.0.0/16");
+    let changes = lab.rib.take_learned();
+    let [change] = &changes[..] else {
+        panic!("{changes:?}");
+    };
+    assert_eq!(change.view, LearnedViewId(2));
 }
 
 fn forward(lab: &mut Lab, forwards: bool) {

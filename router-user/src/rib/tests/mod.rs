@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use ipnet::IpNet;
+use proptest::prelude::*;
 
 use super::*;
 use crate::bgp::{
@@ -24,6 +25,7 @@ mod lag;
 mod learned;
 mod limited;
 mod long_lived;
+mod moves;
 mod own_routes;
 mod policy;
 mod reflection;
@@ -206,6 +208,11 @@ pub(crate) fn changes(piece: &[u8], context: &Context, updates: &mut usize) -> V
     changes
 }
 
+/// How many slots a change of views comes to in one step.
+fn chunk() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(CHUNK), 1_usize..6]
+}
+
 fn session_id(instance: u8, host: u8) -> SessionId {
     SessionId {
         route_server: "rs1".into(),
@@ -261,6 +268,7 @@ fn view() -> View {
 fn learned_view() -> LearnedView {
     LearnedView {
         sources: SourceKinds::ALL,
+        towards: Towards::Subnets,
         reach: ZoneSet::from([Zone(0)]),
         marks_only: false,
     }

@@ -283,6 +283,7 @@ fn comparing_every_med_changes_what_is_learned_and_what_each_peer_is_sent() {
 fn only(kind: SourceKind, reach: &[u16]) -> LearnedView {
     LearnedView {
         sources: SourceKinds::default().with(kind),
+        towards: Towards::Subnets,
         reach: reach.iter().copied().map(Zone).collect(),
         marks_only: false,
     }

@@ -52,6 +52,13 @@ fn static_routes_are_learned_as_if_an_nva_had_announced_them() {
             ("10.9.0.0/16".into(), "static", "multipath"),
         ]
     );
+    assert_eq!(rows[1].instance, 0, "it was announced to none");
+    let why = rows[1].reason.as_deref();
+    assert_eq!(
+        why,
+        Some("equal paths: lowest router id, then lowest peer address"),
+        "there are two"
+    );
     assert_eq!(lab.server.received_rows(&Filter::default()).len(), 0);
     let rows = lab.server.advertised_rows(&Filter::default());
     let row = rows.iter().find(|row| row.prefix == prefix("10.9.0.0/16"));

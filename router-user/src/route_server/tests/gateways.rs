@@ -208,21 +208,12 @@ fn a_peer_is_sent_the_best_of_what_it_may_receive_though_subnets_use_another() {
 fn no_export_keeps_a_route_from_other_ases_and_not_from_gateways_of_the_own() {
     let mut lab = branches(true);
     lab.both_up("fw");
-    for (net, community) in [
-        ("10.5.0.0/16", crate::bgp::wire::community::NO_EXPORT),
-        ("10.6.0.0/16", crate::bgp::wire::community::NO_ADVERTISE),
-    ] {
-        let sent = PathAttributes {
-            communities: vec![community],
-            ..route(&[65010], SDWAN)
-        };
-        lab.announce_to_both("sdwan", &[net], &sent);
-    }
+    announce_for_few(&mut lab);
     lab.settle();
-    assert!(lab.holds("er1-10.1.3.4", 1, "10.5.0.0/16").is_some());
-    assert!(lab.holds("fw", 1, "10.5.0.0/16").is_none());
-    assert!(lab.holds("er1-10.1.3.4", 1, "10.6.0.0/16").is_none());
-    assert!(lab.members("10.6.0.0/16").is_some(), "subnets use it");
+    assert!(lab.holds("er1-10.1.3.4", 1, NOT_EXPORTED).is_some());
+    assert!(lab.holds("fw", 1, NOT_EXPORTED).is_none());
+    assert!(lab.holds("er1-10.1.3.4", 1, NOT_ADVERTISED).is_none());
+    assert!(lab.members(NOT_ADVERTISED).is_some(), "subnets use it");
 }
 
 #[test]
@@ -255,6 +246,7 @@ fn a_gateways_port_learns_exactly_what_its_gateway_is_sent() {
     let uses = PeerKind::ALL[1..].iter().map(|kind| port(*kind));
     let uses = uses.chain([of_hub()]).collect();
     lab.server.set_uses(uses, lab.now);
+    announce_for_few(&mut lab);
     lab.settle();
     for branch_to_branch in [false, true] {
         lab.toggle(branch_to_branch);
@@ -270,8 +262,70 @@ fn a_gateways_port_learns_exactly_what_its_gateway_is_sent() {
             );
         }
     }
-    assert_eq!(lab.learned_by(&port(PeerKind::Vpn)).unwrap().len(), 2);
+    let learned = lab.learned_by(&port(PeerKind::Vpn)).unwrap();
+    assert!(learned.contains_key(&prefix(NOT_EXPORTED)), "within the AS");
+    assert_eq!(learned.len(), 3);
     assert_eq!(lab.members(BRANCH), Some(vec![VPN.parse().unwrap()]));
+}
+
+#[test]
+fn the_port_of_a_gateway_of_another_as_learns_nothing_that_is_not_exported() {
+    let mut config = with_gateways();
+    config.branch_to_branch = true;
+    for peer in &mut config.peers {
+        if peer.membership.is_some() {
+            peer.asn = 64555;
+        }
+    }
+    config.gateways = vec![Gateway {
+        name: "vpn1".into(),
+        kind: PeerKind::Vpn,
+        members: GatewayMembers::Addresses(vec![VPN.parse().unwrap(), VPN2.parse().unwrap()]),
+        template: config.peers.last().unwrap().clone(),
+    }];
+    let mut lab = Lab::new(&config);
+    let port = LearnedUse {
+        gateway: Some(PeerKind::Vpn),
+        ..of_hub()
+    };
+    lab.server
+        .set_uses([port.clone(), of_hub()].into(), lab.now);
+    lab.both_up("sdwan");
+    lab.both_up("vpn1-10.1.4.4");
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], SDWAN));
+    announce_for_few(&mut lab);
+    lab.settle();
+    let learned = lab.learned_by(&port).unwrap().keys();
+    assert!(learned.eq([&prefix(SITE)]));
+    let held = lab.far("vpn1-10.1.4.4", 1).holds.keys();
+    assert!(held.map(|nlri| &nlri.prefix).eq([&prefix(SITE)]));
+    for net in [NOT_EXPORTED, NOT_ADVERTISED] {
+        assert!(lab.members(net).is_some(), "subnets use it");
+        let only = Filter {
+            prefix: Some(prefix(net)),
+            ..Filter::default()
+        };
+        let rows = lab.server.learned_rows_for(&port, &only, lab.now);
+        let why = rows[0].reason.clone().unwrap();
+        assert!(why.contains("communities"), "{why}");
+    }
+}
+
+const NOT_EXPORTED: &str = "10.5.0.0/16";
+const NOT_ADVERTISED: &str = "10.6.0.0/16";
+
+/// Routes with communities that keep them from peers.
+fn announce_for_few(lab: &mut Lab) {
+    for (net, community) in [
+        (NOT_EXPORTED, crate::bgp::wire::community::NO_EXPORT),
+        (NOT_ADVERTISED, crate::bgp::wire::community::NO_ADVERTISE),
+    ] {
+        let sent = PathAttributes {
+            communities: vec![community],
+            ..route(&[65010], SDWAN)
+        };
+        lab.announce_to_both("sdwan", &[net], &sent);
+    }
 }
 
 #[test]
@@ -382,7 +436,7 @@ fn members_of_a_gateway_may_announce_different_things_and_one_member_may_not() {
 }
 
 #[test]
-fn the_live_members_of_a_range_are_told_to_the_networks() {
+fn the_live_members_of_a_list_or_a_range_are_told_to_the_networks() {
     let mut config = with_gateways();
     config.gateways = vec![Gateway {
         name: "vpn1".into(),
@@ -412,12 +466,17 @@ fn the_live_members_of_a_range_are_told_to_the_networks() {
     assert_eq!(told(&lab), [VPN2]);
 
     // A list for a while, during which the last one leaves.
+    lab.up("vpn1-10.1.4.4", 1);
     let range = lab.server.config.clone();
     let mut list = range.clone();
     list.gateways[0].members = GatewayMembers::Addresses(vec![VPN.parse().unwrap()]);
     lab.reload(&list);
     lab.down("vpn1-10.1.4.5", 1);
     lab.settle();
+    assert_eq!(told(&lab), [VPN]);
+    lab.down("vpn1-10.1.4.4", 1);
+    lab.settle();
+    assert_eq!(told(&lab), NOBODY);
     lab.reload(&range);
     assert_eq!(told(&lab), NOBODY);
 }

@@ -30,6 +30,7 @@ mod model;
 mod networks;
 mod notices;
 mod operator;
+mod pages;
 mod policy;
 mod property;
 mod refresh;
@@ -282,6 +283,7 @@ impl Lab {
                 peer: Some(peer.into()),
                 instance: Some(InstanceId(instance)),
                 prefix: Some(prefix(net)),
+                longer: false,
             },
             self.now,
         );

@@ -1,6 +1,6 @@
 //! Peered networks: where next hops lie, and who learns which routes.
 
-use super::*;
+use super::{known_zones::KnownZones, *};
 
 const SITE: &str = "10.250.0.0/16";
 const OTHER: &str = "10.251.0.0/16";
@@ -34,6 +34,36 @@ fn a_next_hop_in_a_peered_network_is_one_for_those_who_reach_it() {
         .server
         .learned_rows_for(&by(&["hub", "spoke1"]), &of_sdwan(SITE), lab.now);
     assert_eq!(rows[0].state, "best");
+}
+
+#[test]
+fn a_route_server_that_moves_takes_all_its_views_back_before_it_tells_of_new_ones() {
+    let mut lab = with_spokes();
+    let before: BTreeSet<LearnedViewId> = lab.assigned.values().copied().collect();
+    let mut around = spokes();
+    around.spaces.swap(0, 1);
+    let config = config::RouteServer {
+        vnet: around.spaces[0].0.clone(),
+        ..config()
+    };
+    lab.server.reconfigure(&config, &around, lab.now);
+    let reports = lab.server.settle(lab.now).reports;
+    let mut dropped = BTreeSet::new();
+    let mut assigned = 0;
+    for report in &reports {
+        match report {
+            Report::View(view, _) | Report::Assign(_, view) => {
+                assert_eq!(dropped, before);
+                assert!(!dropped.contains(view), "it is a new one");
+                assigned += usize::from(matches!(report, Report::Assign(..)));
+            }
+            Report::Drop(view) => {
+                dropped.insert(*view);
+            }
+            Report::Changes(_) | Report::Members(..) => {}
+        }
+    }
+    assert_eq!(assigned, lab.server.uses.len(), "{reports:?}");
 }
 
 #[test]
@@ -311,6 +341,123 @@ fn a_network_elsewhere_is_looked_at_by_sessions_with_paths_that_do_not_count_alo
     assert_eq!(crate::rib::WALKED.get(), before, "all paths count");
 }
 
+#[test]
+fn announced_next_hops_tell_users_apart_by_so_many_networks_and_no_more() {
+    let mut lab = with_many_spokes();
+    for spoke in 0..499 {
+        announce_next_hop_in(&mut lab, spoke);
+    }
+    lab.settle();
+    let most = KnownZones::MOST_LEARNED;
+    assert_eq!(most, 64, "as the reason says");
+    // The hub's, those of these spokes, and the one of all others.
+    assert_eq!(lab.plans.len(), 1 + most + 1);
+    let members = |lab: &Lab, spoke| {
+        let learned = lab.learned_by(&hub_of_many()).unwrap();
+        let route = learned.get(&prefix(&site(spoke)));
+        route.map(|route| route.members.len())
+    };
+    assert_eq!(members(&lab, 63), Some(1));
+    assert_eq!(members(&lab, 64), Some(0));
+    let (state, reason) = lab.state("sdwan", 1, &site(64));
+    assert_eq!(state, "rejected");
+    assert!(reason.contains("beyond the 64"), "{reason}");
+    // One that the configuration names counts beyond that, a free place is given to another one.
+    withdraw_from_both(&mut lab, &site(0));
+    let config = config::RouteServer {
+        learned: vec![config::CustomLearned {
+            prefix: prefix(SITE),
+            next_hops: vec![in_spoke(498)],
+        }],
+        ..config()
+    };
+    lab.server.reconfigure(&config, &many_spokes(), lab.now);
+    lab.settle();
+    let count: Vec<u16> = (0..499)
+        .filter(|spoke| members(&lab, *spoke) == Some(1))
+        .collect();
+    assert_eq!(count, (1..65).chain([498]).collect::<Vec<_>>());
+    assert_eq!(lab.plans.len(), 1 + most + 2);
+}
+
+#[test]
+fn next_hops_in_one_network_after_the_other_leave_no_views_behind_that_nobody_took() {
+    let mut lab = with_many_spokes();
+    lab.announce_to_both("sdwan", &[SITE], &route(&[65010], SDWAN));
+    lab.settle();
+    for spoke in 0..200 {
+        announce_next_hop_in(&mut lab, spoke);
+        lab.deliver();
+        let most = KnownZones::MOST_LEARNED;
+        assert!(lab.plans.len() <= most + 3, "{}", lab.plans.len());
+    }
+}
+
+#[test]
+fn a_reload_looks_at_all_attributes_once_however_many_sessions_it_concerns() {
+    let mut lab = with_spokes();
+    for (peer, asn, net) in [("fw", 65020, OTHER), ("vpn", 65030, "10.252.0.0/16")] {
+        lab.both_up(peer);
+        lab.announce_to_both(peer, &[net], &route(&[asn], SDWAN));
+    }
+    lab.both_up("fw2");
+    lab.settle();
+    let before = crate::rib::SWEPT.get();
+    let config = config::RouteServer {
+        cluster_id: [10, 9, 9, 9].into(),
+        ..config()
+    };
+    lab.server.reconfigure(&config, &spokes(), lab.now);
+    assert_eq!(crate::rib::SWEPT.get() - before, 1);
+    let before = crate::rib::SWEPT.get();
+    lab.down("fw2", 1);
+    assert_eq!(crate::rib::SWEPT.get(), before, "it had no path");
+}
+
+/// A hub with 499 spokes, whose subnets all are users.
+fn with_many_spokes() -> Lab {
+    let mut lab = Lab::new(&config());
+    lab.server.reconfigure(&config(), &many_spokes(), lab.now);
+    let of_spokes = (0..499).map(|spoke| by(&["hub", &format!("spoke{spoke}")]));
+    let uses = of_spokes.chain([hub_of_many()]);
+    lab.server.set_uses(uses.collect(), lab.now);
+    lab.both_up("sdwan");
+    lab.settle();
+    lab
+}
+
+/// The use of a hub that reaches all of these spokes.
+fn hub_of_many() -> LearnedUse {
+    let spokes = many_spokes().spaces.into_iter();
+    LearnedUse {
+        reach: spokes.map(|(name, _)| name).collect(),
+        ..of_hub()
+    }
+}
+
+fn announce_next_hop_in(lab: &mut Lab, spoke: u16) {
+    let path = route(&[65010], &in_spoke(spoke).to_string());
+    lab.announce_to_both("sdwan", &[&site(spoke)], &path);
+}
+
+fn site(spoke: u16) -> String {
+    format!("20.{}.{}.0/24", spoke / 256, spoke % 256)
+}
+
+fn in_spoke(spoke: u16) -> IpAddr {
+    let [high, low] = spoke.to_be_bytes();
+    [11, high, low, 4].into()
+}
+
+fn many_spokes() -> Surroundings {
+    let mut around = around();
+    around.spaces.extend((0..499).map(|spoke| {
+        let space = IpNet::new(in_spoke(spoke), 24).unwrap();
+        (format!("spoke{spoke}").into(), vec![space.trunc()])
+    }));
+    around
+}
+
 fn withdraw(lab: &mut Lab, instance: u8, net: &str) {
     let nlri = vec![prefix(net).into()];
     let malformed = None;
@@ -356,5 +503,6 @@ fn of_sdwan(net: &str) -> Filter {
         peer: Some("sdwan".into()),
         instance: None,
         prefix: Some(prefix(net)),
+        longer: false,
     }
 }

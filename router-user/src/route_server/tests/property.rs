@@ -76,8 +76,10 @@ proptest! {
 
     #[test]
     fn every_peer_and_every_subnet_ends_up_with_what_the_model_says(
+        chunk in 1_usize..8,
         actions in prop::collection::vec(action(), 1..60),
     ) {
+        crate::rib::MOVED_AT_ONCE.set(chunk);
         let mut world = World::new();
         for action in &actions {
             world.act(action);
@@ -92,9 +94,11 @@ proptest! {
     /// The final state of the world is reached by its shortest history, in any order.
     #[test]
     fn the_end_state_does_not_depend_on_the_order_of_events(
+        chunk in 1_usize..8,
         actions in prop::collection::vec(action(), 1..60),
         seed in any::<u64>(),
     ) {
+        crate::rib::MOVED_AT_ONCE.set(chunk);
         let mut long = World::new();
         for action in &actions {
             long.act(action);

@@ -471,6 +471,63 @@ kind = "vpn"
 members = ["10.1.4.4", "10.1.4.5"]
 "#;
 
+#[test]
+fn members_of_a_range_come_and_go_without_a_new_map_for_those_who_are_sent_routes() {
+    let rules = r#"[{ source_peer = ["vpn1"], action = "drop" }]"#;
+    let text = map(&own(HEAD, "sdwan", "out"), rules);
+    let range = text.replace(
+        r#"members = ["10.1.4.4", "10.1.4.5"]"#,
+        r#"prefix = "10.1.4.0/24""#,
+    );
+    let dynamic = |address: &str| config::Peer {
+        dynamic: true,
+        ..member("vpn1", PeerKind::Vpn, address)
+    };
+    let mut config = parsed(&range);
+    config.peers.retain(|peer| peer.membership.is_none());
+    // Lies there, and is nobody's member.
+    let mut stranger = config.peers[1].clone();
+    stranger.name = "stranger".into();
+    stranger.address = "10.1.4.9".parse().unwrap();
+    config.peers.push(stranger);
+    config.peers.push(dynamic("10.1.4.4"));
+    let mut lab = Lab::new(&config);
+    for peer in ["sdwan", "vpn1-10.1.4.4", "stranger"] {
+        lab.both_up(peer);
+    }
+    let outbound = |lab: &Lab| {
+        let maps = &lab.server.maps;
+        maps.outbound(&lab.server.config.peers[0]).unwrap()
+    };
+    let before = outbound(&lab);
+    config.branch_to_branch = true;
+    config.peers.push(dynamic("10.1.4.5"));
+    lab.reload(&config);
+    assert!(Arc::ptr_eq(&before, &outbound(&lab)));
+    lab.both_up("vpn1-10.1.4.5");
+    let nets = ["10.230.0.0/16", "10.231.0.0/16", "10.232.0.0/16"];
+    announce(
+        &mut lab,
+        "vpn1-10.1.4.4",
+        &nets[..1],
+        &route(&[64901], "10.1.4.4"),
+    );
+    announce(
+        &mut lab,
+        "vpn1-10.1.4.5",
+        &nets[1..2],
+        &route(&[64901], "10.1.4.5"),
+    );
+    announce(
+        &mut lab,
+        "stranger",
+        &nets[2..],
+        &route(&[65020], "10.1.4.9"),
+    );
+    let held = nets.map(|net| lab.holds("sdwan", 1, net).is_some());
+    assert_eq!(held, [false, false, true]);
+}
+
 /// The text with the map `m` as this peer's own, `in` or `out`.
 fn own(text: &str, peer: &str, direction: &str) -> String {
     let mark = format!("# {peer}\n");

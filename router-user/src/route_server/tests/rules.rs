@@ -445,6 +445,35 @@ fn discard_refuses_what_is_beyond_the_limit_and_keeps_the_rest() {
 }
 
 #[test]
+fn who_asks_for_the_routes_to_an_address_hears_of_those_that_were_refused() {
+    let mut lab = Lab::new(&limited(2, LimitAction::Discard));
+    lab.up("sdwan", 1);
+    let nets = ["10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/16"];
+    lab.announce("sdwan", 1, &nets, &route(&[65010], SDWAN));
+    lab.settle();
+    let refused = |lab: &Lab, address: &str| {
+        let address: IpAddr = address.parse().unwrap();
+        let covering = (0..=32).rev().map(|length| IpNet::new(address, length));
+        let covering: Vec<_> = covering.map(|prefix| prefix.unwrap().trunc()).collect();
+        let rows = lab.server.refused_routes(address, &covering).into_iter();
+        let told = rows.map(|row| {
+            (
+                row.peer.to_string(),
+                row.instance,
+                row.prefix,
+                row.max_prefixes,
+            )
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(refused(&lab, "10.3.0.1"), []);
+    assert_eq!(
+        refused(&lab, "10.4.0.1"),
+        [("sdwan".to_owned(), 1, Some(prefix("10.4.0.0/16")), 2)]
+    );
+}
+
+#[test]
 fn warn_takes_everything_and_says_so() {
     let mut lab = Lab::new(&limited(5, LimitAction::Warn));
     lab.up("sdwan", 1);
@@ -547,7 +576,7 @@ fn rows_tell_the_whole_story() {
     let advertised = lab.server.advertised_rows(&Filter {
         peer: Some("sdwan".into()),
         instance: Some(InstanceId(2)),
-        prefix: None,
+        ..Filter::default()
     });
     let seen: Vec<_> = advertised
         .iter()

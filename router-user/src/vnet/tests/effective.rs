@@ -1,7 +1,8 @@
 //! Which route wins in a subnet, and what people are told of the others.
 
 use super::{
-    apps, brief, config, hub, ip, learn, learned, net, path, reason, row, vnets, withdrawn,
+    apps, brief, config, first_of, hub, ip, learn, learned, net, path, reason, row, vnets,
+    withdrawn,
 };
 use crate::vnet::{ACTIVE, INVALID, SubnetError};
 
@@ -27,7 +28,7 @@ fn a_subnet_has_its_system_rows_and_no_address_of_the_host_among_them() {
 #[test]
 fn who_asks_for_all_rows_gets_the_gateways_and_instances_too() {
     let vnets = vnets(&hub());
-    let rows = vnets.all_routes(&"hub".into(), &"apps".into(), &[]);
+    let rows = vnets.all_routes(&first_of(&vnets, "hub", "apps"), &[]);
     let hosts: Vec<String> = rows
         .iter()
         .filter(|row| row.next_hop_type == "Host")
@@ -254,7 +255,7 @@ fn candidates_are_told_longest_prefix_first_with_the_one_that_packets_follow() {
         path("10.251.0.0/16", "10.1.10.4", "best"),
         rejected,
     ];
-    let candidates = vnets.candidates(&"hub".into(), &"apps".into(), ip("10.250.7.9"), &paths);
+    let candidates = vnets.candidates(&first_of(&vnets, "hub", "apps"), ip("10.250.7.9"), &paths);
     assert_eq!(
         brief(&candidates.rows),
         [
@@ -276,7 +277,7 @@ fn candidates_are_told_longest_prefix_first_with_the_one_that_packets_follow() {
 #[test]
 fn the_gateway_s_own_address_is_explained_as_the_host() {
     let vnets = vnets(&hub());
-    let candidates = vnets.candidates(&"hub".into(), &"apps".into(), ip("10.1.255.4"), &[]);
+    let candidates = vnets.candidates(&first_of(&vnets, "hub", "apps"), ip("10.1.255.4"), &[]);
     let winner = &candidates.rows[candidates.winner.unwrap()];
     assert_eq!(winner.next_hop_type, "Host");
 }
@@ -326,6 +327,6 @@ fn a_route_server_advertises_the_prefixes_of_its_network() {
 fn what_does_not_exist_has_no_routes() {
     let vnets = vnets(&config(vec![], vec![]));
     assert_eq!(apps(&vnets, &[]), []);
-    let candidates = vnets.candidates(&"hub".into(), &"apps".into(), ip("10.0.0.1"), &[]);
+    let candidates = vnets.candidates(&first_of(&vnets, "hub", "apps"), ip("10.0.0.1"), &[]);
     assert_eq!((candidates.rows, candidates.winner), (vec![], None));
 }

@@ -15,7 +15,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::Vnets;
+use super::{PortGroup, Vnets};
 use crate::{
     api::types::{EffectiveRow, LearnedRow},
     bgp::InstanceId,
@@ -153,6 +153,7 @@ fn path(prefix: &str, next_hop: &str, state: &str) -> LearnedRow {
         path_id: None,
         peer: format!("peer-{next_hop}").as_str().into(),
         instance: 1,
+        aggregate: false,
         next_hop: ip(next_hop),
         as_path: "65010 65011".into(),
         origin: "igp".into(),
@@ -181,7 +182,18 @@ fn assert_filled_before_use(changes: &[Change], end: &Kernel) {
 
 /// The rows of `hub/apps`.
 fn apps(vnets: &Vnets, learned: &[LearnedRow]) -> Vec<EffectiveRow> {
-    vnets.effective_routes(&"hub".into(), &"apps".into(), learned)
+    vnets.effective_routes(&first_of(vnets, "hub", "apps"), learned)
+}
+
+/// The first group of a subnet's ports; where there is no such subnet, what would be it.
+fn first_of(vnets: &Vnets, vnet: &str, subnet: &str) -> PortGroup {
+    let (vnet, subnet) = (vnet.into(), subnet.into());
+    let groups = vnets.port_groups(&vnet, &subnet).into_iter();
+    groups.take(1).next().unwrap_or(PortGroup {
+        vnet,
+        subnet,
+        gateway: None,
+    })
 }
 
 /// `prefix type state` of every row, for comparison.

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::{
-    assert_filled_before_use,
+    assert_filled_before_use, first_of,
     lab::{self, Lab},
     net, path,
     random::{Announced, Step, address, any_config, step},
@@ -46,7 +46,8 @@ proptest! {
             for (vnet, subnet, interface) in world.subnets() {
                 let sight = world.sight_of(&lab.vnets, &vnet, &subnet);
                 let rows = world.rows(&lab.vnets, &vnet, sight.as_ref());
-                let all = lab.vnets.all_routes(&vnet, &subnet.as_str().into(), &rows);
+                let group = first_of(&lab.vnets, vnet.as_str(), &subnet);
+                let all = lab.vnets.all_routes(&group, &rows);
                 for address in &addresses {
                     let expected = world.expected(&vnet, &subnet, sight.as_ref(), *address);
                     let told = longest_active(&all, *address);
@@ -58,8 +59,7 @@ proptest! {
                             answer.iter().map(|hop| world.reached(hop, *address)).collect();
                         prop_assert_eq!(&answer, &expected, "{} from {}", address, interface);
                     }
-                    let explained =
-                        lab.vnets.candidates(&vnet, &subnet.as_str().into(), *address, &rows);
+                    let explained = lab.vnets.candidates(&group, *address, &rows);
                     let winner = &explained.rows[explained.winner.expect("a default route")];
                     prop_assert_eq!(explained.host, expected.contains("host"));
                     prop_assert!(explained.host || winner.prefix == told[0].prefix);
@@ -265,7 +265,7 @@ impl World {
 
     /// What a subnet sees of what is learned.
     fn sight_of(&self, vnets: &Vnets, vnet: &VnetName, subnet: &str) -> Option<Sight> {
-        let (server, of, _) = vnets.learned_use(vnet, &subnet.into())?;
+        let (server, of, _) = vnets.learned_use(&first_of(vnets, vnet.as_str(), subnet))?;
         let number = SERVERS.iter().position(|name| server == (*name).into())?;
         Some(self.sight(number, &of))
     }
@@ -472,9 +472,12 @@ impl World {
         let server = sight.and_then(|(server, ..)| self.server(*server));
         let gateways = server.into_iter().flat_map(|server| &server.gateways);
         let vpn = gateways.filter(|gateway| gateway.kind == PeerKind::Vpn);
-        vpn.flat_map(|gateway| match &gateway.members {
-            GatewayMembers::Addresses(members) => members.iter().copied().collect(),
-            GatewayMembers::Range { .. } => self.members.clone(),
+        vpn.flat_map(|gateway| {
+            let live = self.members.iter().copied();
+            live.filter(|member| match &gateway.members {
+                GatewayMembers::Addresses(members) => members.contains(member),
+                GatewayMembers::Range { prefix, .. } => prefix.contains(member),
+            })
         })
         .collect()
     }

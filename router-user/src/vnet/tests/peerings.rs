@@ -2,8 +2,8 @@
 //! theirs it advertises.
 
 use super::{
-    apps, brief, config, hub, ip, lab::Lab, learn, learned, net, path, reason, route_server, row,
-    subnet, vnets,
+    apps, assign, brief, config, first_of, hub, ip, lab::Lab, learn, learned, net, path, reason,
+    route_server, row, subnet, vnets,
 };
 use crate::{
     config::{Config, Peering, Vnet},
@@ -150,7 +150,7 @@ fn instances_are_the_hosts_in_peered_networks_too() {
     assert_eq!(lab.answer("sp1", "10.1.255.4"), "host");
     let shown = lab
         .vnets
-        .candidates(&"spoke1".into(), &"vms".into(), ip("10.1.1.1"), &[]);
+        .candidates(&first_of(&lab.vnets, "spoke1", "vms"), ip("10.1.1.1"), &[]);
     assert!(shown.host, "a gateway of the peered network");
     assert_eq!(
         shown.rows[shown.winner.unwrap()].next_hop_type,
@@ -191,11 +191,46 @@ fn learned_next_hops_lie_in_the_network_that_contains_them() {
 }
 
 #[test]
+fn a_network_that_is_peered_no_more_stays_closed_to_a_port_while_its_view_leads_there() {
+    let mut config = hub_and_spokes();
+    // Nobody else takes what the hub will.
+    config.vnets[2].peerings[0].use_remote_route_server = false;
+    let mut lab = Lab::new(&config);
+    let closed = |lab: &Lab| -> Vec<String> {
+        let restricted = &lab.kernel.ports["sdwan"].restricted;
+        restricted.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(closed(&lab), ["spoke1", "spoke2"]);
+    lab.learn(vec![learned("10.250.0.0/16", &["10.101.1.9"])]);
+    config.vnets[0].peerings.remove(0);
+    config.vnets[1].peerings.clear();
+    lab.vnets.reconfigure(&config);
+    lab.apply();
+    assert_eq!(lab.learned_table("sdwan"), Some("learned/rs1"));
+    assert_eq!(closed(&lab), ["spoke1", "spoke2"]);
+    // Placed anew for another reason.
+    lab.learn(vec![
+        learned("0.0.0.0/0", &["10.101.1.9"]),
+        learned("10.251.0.0/16", &[]),
+    ]);
+    assert_eq!(closed(&lab), ["spoke1", "spoke2"]);
+    let rows = apps(&lab.vnets, &[]);
+    assert_eq!(
+        row(&rows, "10.251.0.0/16", "learned").state,
+        ACTIVE,
+        "what the view learns is shown while packets follow it"
+    );
+    assign(&mut lab.vnets, &config);
+    lab.apply();
+    assert_eq!(closed(&lab), ["spoke2"]);
+}
+
+#[test]
 fn networks_are_closed_to_what_a_port_forwards_that_is_not_of_its_own_network() {
     let vnets = vnets(&hub_and_spokes());
     let closed = |subnet: &str, source: &str| {
-        let closed = vnets.closed_to(&"hub".into(), &subnet.into(), ip(source));
-        closed.len()
+        let entrance = vnets.entrance(&"hub".into(), &subnet.into(), None, Some(ip(source)));
+        entrance.unwrap().closed.len()
     };
     assert_eq!(closed("nva", "10.250.0.1"), 2);
     assert_eq!(closed("nva", "10.1.10.4"), 0, "it is at home");
@@ -256,11 +291,22 @@ fn effective_routes_tell_peerings_and_what_they_beat() {
 
 #[test]
 fn a_next_hop_in_a_network_that_is_not_peered_is_not_used_and_the_reason_names_both() {
-    let vnets = vnets(&hub_and_spokes());
-    for state in ["best", "excluded"] {
+    let mut overlapping = hub_and_spokes();
+    // The hub is not peered with it.
+    let mut twin = spoke(1);
+    twin.name = "another".into();
+    twin.subnets.clear();
+    twin.peerings = vec![Peering::new("spoke2".into())];
+    overlapping.vnets.push(twin);
+    overlapping.vnets[2]
+        .peerings
+        .push(Peering::new("another".into()));
+    let configs = [hub_and_spokes(), overlapping];
+    let states = ["best", "excluded"].into_iter();
+    for (state, config) in states.flat_map(|state| configs.iter().map(move |it| (state, it))) {
+        let vnets = vnets(config);
         let rows = vnets.effective_routes(
-            &"spoke2".into(),
-            &"vms".into(),
+            &first_of(&vnets, "spoke2", "vms"),
             &[path("10.250.0.0/16", "10.101.1.9", state)],
         );
         let row = row(&rows, "10.250.0.0/16", "learned");

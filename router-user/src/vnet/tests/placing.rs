@@ -1,8 +1,8 @@
 //! What reaches the FIB: tables, ports, and nothing that did not change.
 
 use super::{
-    assert_filled_before_use, assign, hub, ip, lab::Lab, learned, net, route_server, subnet,
-    withdrawn,
+    assert_filled_before_use, assign, first_of, hub, ip, lab::Lab, learned, net, route_server,
+    subnet, withdrawn,
 };
 use crate::{
     fib::{Change, NextHop, Precedence, tests::kernel::Kernel},
@@ -18,7 +18,7 @@ fn subnets_with_equal_contents_share_an_own_table_and_all_share_the_learned_one(
     for port in lab.kernel.ports.values() {
         assert_eq!(port.learned_table, Some("learned/rs1".into()));
     }
-    let told = lab.vnets.tables(&"hub".into(), &"apps".into());
+    let told = lab.vnets.tables(&first_of(&lab.vnets, "hub", "apps"));
     assert_eq!(told, Some((lab.own("vm1"), Some("learned/rs1".into()))));
 }
 
@@ -259,7 +259,9 @@ fn a_subnet_that_is_removed_takes_its_ports_with_it() {
     config.vnets[0].subnets.remove(1);
     let changes = lab.reconfigure(&config);
     assert!(changes.contains(&Change::RemovePort("vm2".into())));
-    let shown = lab.vnets.all_routes(&"hub".into(), &"apps".into(), &[]);
+    let shown = lab
+        .vnets
+        .all_routes(&first_of(&lab.vnets, "hub", "apps"), &[]);
     assert!(
         shown.iter().all(|row| row.prefix != net("10.1.2.1/32")),
         "its gateway is gone"
@@ -387,7 +389,7 @@ fn what_is_learned_is_kept_only_where_a_port_forwards_by_it() {
     assert_eq!(lab.fib.routes(&table).count(), 0);
     let shown = lab
         .vnets
-        .effective_routes(&"hub".into(), &"apps".into(), &[]);
+        .effective_routes(&first_of(&lab.vnets, "hub", "apps"), &[]);
     let private = shown.iter().find(|row| row.prefix == net("10.0.0.0/8"));
     assert_eq!(
         private.map(|row| row.state.as_str()),

@@ -25,7 +25,7 @@ pub(super) type Announced = (PeerKind, IpAddr);
 pub(super) enum Step {
     /// The paths of a prefix at a route server; without any it is withdrawn.
     Announce(usize, IpNet, BTreeSet<Announced>),
-    /// Members of the VPN gateway, where it has a range.
+    /// Members of the VPN gateway that live.
     Members(BTreeSet<IpAddr>),
     Reconfigure(Box<Config>),
 }

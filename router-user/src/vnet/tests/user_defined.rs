@@ -136,7 +136,7 @@ fn the_other_next_hops_are_what_they_say() {
 }
 
 #[test]
-fn the_virtual_network_gateway_is_the_members_of_the_vpn_gateways_in_use() {
+fn the_virtual_network_gateway_is_the_live_members_of_the_vpn_gateways_in_use() {
     let mut config = with_routes(&[("10.77.0.0/16", UserDefinedNextHop::VirtualNetworkGateway)]);
     let rows = apps(&vnets(&config), &[]);
     let nowhere = row(&rows, "10.77.0.0/16", "user_defined");
@@ -158,9 +158,23 @@ fn the_virtual_network_gateway_is_the_members_of_the_vpn_gateways_in_use() {
             members(&["10.1.3.4", "10.1.3.5", "192.0.2.1"]),
         ),
     ];
-    let lab = Lab::new(&config);
+    let mut lab = Lab::new(&config);
     assert_eq!(
         lab.answer("vm1", "10.77.0.1"),
+        "discard",
+        "nobody is connected"
+    );
+    let mut live = |gateway: &str, addresses: &[&str]| {
+        let members = addresses.iter().map(|address| ip(address)).collect();
+        let report = Report::Members(gateway.into(), members);
+        lab.vnets.report(&"rs1".into(), vec![report]);
+        lab.apply();
+        lab.answer("vm1", "10.77.0.1")
+    };
+    assert_eq!(live("er", &["10.1.3.9"]), "discard");
+    assert_eq!(live("vpn", &["10.1.3.5"]), "via hub 10.1.3.5");
+    assert_eq!(
+        live("vpn", &["10.1.3.4", "10.1.3.5", "192.0.2.1"]),
         "via hub 10.1.3.4, via hub 10.1.3.5"
     );
     let rows = apps(&lab.vnets, &[]);
@@ -195,6 +209,27 @@ fn members_of_a_range_count_while_their_session_is_up() {
     assert_eq!(moved, ["vm1"], "no other subnet depends on it");
     assert_eq!(members(&["10.1.3.6"]).1, "via hub 10.1.3.6");
     assert_eq!(members(&[]).1, "discard");
+}
+
+#[test]
+fn a_member_that_left_the_list_is_not_used_whoever_said_that_it_lives() {
+    let mut config = with_routes(&[("10.77.0.0/16", UserDefinedNextHop::VirtualNetworkGateway)]);
+    let list = |addresses: &[&str]| {
+        let members = addresses.iter().map(|address| ip(address)).collect();
+        vec![gateway(
+            "vpn",
+            PeerKind::Vpn,
+            GatewayMembers::Addresses(members),
+        )]
+    };
+    config.route_servers[0].gateways = list(&["10.1.3.4", "10.1.3.5"]);
+    let mut lab = Lab::new(&config);
+    let report = Report::Members("vpn".into(), [ip("10.1.3.4"), ip("10.1.3.5")].into());
+    lab.vnets.report(&"rs1".into(), vec![report]);
+    lab.apply();
+    config.route_servers[0].gateways = list(&["10.1.3.5"]);
+    lab.reconfigure(&config);
+    assert_eq!(lab.answer("vm1", "10.77.0.1"), "via hub 10.1.3.5");
 }
 
 #[test]

@@ -1,18 +1,21 @@
 //! What the networks want of a route server, and when they take which of its views.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use super::{
-    hub, ip, lab::Lab, learned, net, peerings::hub_and_spokes, route_server, subnet, withdrawn,
+    first_of, hub, ip, lab::Lab, learned, net, path, peerings::hub_and_spokes, route_server,
+    subnet, withdrawn,
 };
 use crate::{
     bgp::wire::Asn,
-    config::{Gateway, GatewayMembers, Peer, PeerKind, Propagate, RouteTable},
+    config::{
+        Config, CustomLearned, Gateway, GatewayMembers, Peer, PeerKind, Propagate, RouteTable,
+    },
     fib::Change,
     names::VnetName,
     rib::{LearnedChange, LearnedViewId},
-    route_server::{LearnedUse, Report, ViewPlan},
-    vnet::Vnets,
+    route_server::{LearnedUse, Report, RouteServer, Surroundings, ViewPlan},
+    vnet::{ACTIVE, INVALID, Vnets},
 };
 
 #[test]
@@ -50,14 +53,15 @@ fn a_port_belongs_to_a_gateway_by_its_address_or_its_range() {
     ] {
         config.route_servers[0].gateways = vec![gateway(members)];
         let lab = Lab::new(&config);
-        let (_, of, view) = lab.vnets.learned_use(&"hub".into(), &"nva".into()).unwrap();
+        let nva = first_of(&lab.vnets, "hub", "nva");
+        let (_, of, view) = lab.vnets.learned_use(&nva).unwrap();
         assert_eq!(of.gateway, Some(PeerKind::Vpn));
         assert_eq!(view, Some(LearnedViewId::default()));
-        let tables = lab.vnets.tables(&"hub".into(), &"nva".into());
+        let tables = lab.vnets.tables(&nva);
         assert_eq!(tables.unwrap().0, lab.own("sdwan"));
         let (_, of, _) = lab
             .vnets
-            .learned_use(&"hub".into(), &"apps".into())
+            .learned_use(&first_of(&lab.vnets, "hub", "apps"))
             .unwrap();
         assert_eq!(of.gateway, None);
     }
@@ -203,6 +207,49 @@ fn a_view_that_is_dropped_leaves_nothing_once_its_last_ports_have_another() {
     );
     let changes = lab.learn(vec![learned("10.250.0.0/16", &["10.1.10.4"])]);
     assert_eq!(changes, [], "it says nothing any more");
+}
+
+#[test]
+fn the_end_of_a_view_leaves_the_table_to_another_one_that_has_it() {
+    let mut lab = Lab::new(&hub());
+    lab.learn(vec![learned("10.250.0.0/16", &["10.1.10.4"])]);
+    lab.say(vec![
+        plan(1, ""),
+        changes(1, "10.250.0.0/16", "10.1.10.9"),
+        Report::Assign(of(&["hub"], Propagate::ALL, None), LearnedViewId(1)),
+    ]);
+    lab.say(vec![Report::Drop(LearnedViewId(0))]);
+    assert_eq!(lab.answer("vm1", "10.250.0.1"), "via hub 10.1.10.9");
+}
+
+#[test]
+fn static_routes_stand_when_their_route_server_has_moved_to_a_peered_network_and_back() {
+    let mut config = hub_and_spokes();
+    let route = |prefix: &str, next_hop: &str| CustomLearned {
+        prefix: net(prefix),
+        next_hops: vec![ip(next_hop)],
+    };
+    config.route_servers[0].learned = vec![
+        route("10.250.0.0/16", "10.1.10.4"),
+        route("10.251.0.0/16", "10.101.1.9"),
+    ];
+    let now = Instant::now();
+    let mut server = RouteServer::new(&config.route_servers[0], &around(&config, &[0, 1, 2]));
+    let mut lab = Lab::silent(&config);
+    // It is called the same wherever it lies between the hub and spoke 1.
+    let mut tables = BTreeSet::new();
+    for spaces in [[0, 1, 2].as_slice(), &[1, 0], &[0, 1, 2]] {
+        config.route_servers[0].vnet = config.vnets[spaces[0]].name.clone();
+        lab.vnets.reconfigure(&config);
+        lab.apply();
+        server.set_uses(lab.vnets.uses(&"rs1".into()), now);
+        server.reconfigure(&config.route_servers[0], &around(&config, spaces), now);
+        lab.say(server.settle(now).reports);
+        tables.extend(lab.learned_table("sp1").map(str::to_owned));
+        assert_eq!(lab.answer("sp1", "10.250.0.1"), "via hub 10.1.10.4");
+        assert_eq!(lab.answer("sp1", "10.251.0.1"), "via spoke1 10.101.1.9");
+    }
+    assert_eq!(tables.len(), 1, "{tables:?}");
 }
 
 #[test]
@@ -415,12 +462,123 @@ fn ports_of_a_gateway_beside_others_take_their_own_view() {
         "via hub 10.1.10.9",
         "private ranges follow the default route of the view"
     );
-    let told = lab.vnets.tables(&"hub".into(), &"nva".into());
+    let groups = lab.vnets.port_groups(&"hub".into(), &"nva".into());
+    let told = groups.iter().map(|group| lab.vnets.tables(group).unwrap());
+    let learned = told.map(|(_, learned)| learned.unwrap().to_string());
     assert_eq!(
-        told.unwrap().1,
-        Some("learned/rs1".into()),
-        "the others' count"
+        learned.collect::<Vec<_>>(),
+        ["learned/rs1", "learned/rs1/ff"]
     );
+}
+
+/// A subnet of an appliance (`fw`), an ExpressRoute gateway's member (`er1`), and a VPN gateway's, which
+/// has `sdwan`'s port.
+fn mixed_subnet() -> Config {
+    let mut config = hub();
+    for (interface, address) in [("fw", "10.1.10.9"), ("er1", "10.1.10.14")] {
+        let mut machines = subnet("nva", "10.1.10", interface, true);
+        machines.ports[0].addresses = vec![ip(address)];
+        config.vnets[0].subnets[2].ports.append(&mut machines.ports);
+    }
+    config.route_servers[0].gateways = vec![
+        Gateway {
+            name: "er".into(),
+            kind: PeerKind::ExpressRoute,
+            ..gateway(GatewayMembers::Addresses(vec![ip("10.1.10.14")]))
+        },
+        gateway(GatewayMembers::Addresses(vec![ip("10.1.10.4")])),
+    ];
+    config
+}
+
+#[test]
+fn effective_routes_of_ports_that_see_different_routes_stand_beside_each_other() {
+    let lab = Lab::new(&mixed_subnet());
+    let groups = lab.vnets.port_groups(&"hub".into(), &"nva".into());
+    let told = groups.iter().map(|group| {
+        // What branch-to-branch comes to: VPN routes for ExpressRoute's ports, not for VPN's own.
+        let state = match group.gateway {
+            Some(PeerKind::Vpn) => "excluded",
+            _ => "best",
+        };
+        let (_, of, _) = lab.vnets.learned_use(group).unwrap();
+        assert_eq!(of.gateway, group.gateway);
+        let paths = [path("10.77.0.0/16", "10.1.10.4", state)];
+        let rows = lab.vnets.effective_routes(group, &paths);
+        let row = super::row(&rows, "10.77.0.0/16", "learned");
+        let alike = rows.iter().all(|other| other.ports == row.ports);
+        assert!(alike, "all name the ports");
+        (row.ports.clone().unwrap(), row.state.clone())
+    });
+    let told: Vec<_> = told.collect();
+    let told: Vec<_> = told.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("others", ACTIVE),
+            ("express_route", ACTIVE),
+            ("vpn", INVALID)
+        ]
+    );
+    let apps = lab.vnets.port_groups(&"hub".into(), &"apps".into());
+    let [apps] = &apps[..] else {
+        panic!("its ports see the same");
+    };
+    let rows = lab.vnets.effective_routes(apps, &[]);
+    assert!(rows.iter().all(|row| row.ports.is_none()));
+}
+
+#[test]
+fn the_port_that_has_the_source_or_is_named_says_which_tables_a_packet_meets() {
+    let vnets = Vnets::new(&mixed_subnet());
+    let entrance = |port: Option<&str>, source: Option<&str>| {
+        let (hub, nva) = ("hub".into(), "nva".into());
+        vnets
+            .entrance(&hub, &nva, port, source.map(ip))
+            .map(|entrance| {
+                let through: Vec<_> = entrance.through.iter().map(ToString::to_string).collect();
+                (entrance.ports.unwrap(), entrance.is_open, through.join(" "))
+            })
+    };
+    let said = |ports: &'static str, is_open, through: &str| Ok((ports, is_open, through.into()));
+    assert_eq!(
+        entrance(None, Some("10.1.10.14")),
+        said("express_route", false, "er1")
+    );
+    assert_eq!(
+        entrance(None, Some("10.1.10.4")),
+        said("vpn", false, "sdwan")
+    );
+    assert_eq!(entrance(Some("sdwan"), None), said("vpn", false, ""));
+    // What a gateway's site sends comes through its port, if that is named.
+    assert_eq!(
+        entrance(Some("er1"), Some("10.77.0.1")),
+        said("express_route", false, "er1")
+    );
+    assert_eq!(
+        entrance(None, Some("10.77.0.1")),
+        said("others", true, "fw")
+    );
+    assert_eq!(entrance(None, None), said("others", true, ""));
+    let none = entrance(Some("vm1"), None).unwrap_err().to_string();
+    assert_eq!(
+        none,
+        "subnet hub/nva has no port \"vm1\"; there are: sdwan, fw, er1"
+    );
+}
+
+#[test]
+fn a_source_that_no_port_has_is_let_in_only_where_one_forwards() {
+    let vnets = Vnets::new(&mixed_subnet());
+    let is_refused = |subnet: &str, port: Option<&str>, source: &str| {
+        let entrance = vnets.entrance(&"hub".into(), &subnet.into(), port, Some(ip(source)));
+        entrance.unwrap().is_refused
+    };
+    assert!(!is_refused("apps", None, "10.1.1.4"));
+    assert!(is_refused("apps", None, "10.1.1.5"), "nobody has it");
+    assert!(is_refused("apps", None, "10.77.0.1"));
+    assert!(!is_refused("nva", None, "10.77.0.1"), "they forward");
+    assert!(!is_refused("nva", Some("er1"), "10.1.10.4"));
 }
 
 impl Lab {
@@ -428,6 +586,20 @@ impl Lab {
     fn say(&mut self, reports: Vec<Report>) -> Vec<Change> {
         self.vnets.report(&"rs1".into(), reports);
         self.apply()
+    }
+}
+
+/// These networks, the route server's own first, and all others beyond.
+fn around(config: &Config, spaces: &[usize]) -> Surroundings {
+    let space = |place: usize| {
+        let vnet = &config.vnets[place];
+        (vnet.name.clone(), vnet.prefixes.clone())
+    };
+    let beyond = (0..config.vnets.len()).filter(|place| !spaces.contains(place));
+    Surroundings {
+        spaces: spaces.iter().map(|place| space(*place)).collect(),
+        beyond: beyond.map(space).collect(),
+        gateways: BTreeSet::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     daemon::{Bird, Daemon, Frr},
     lab::Lab,
     network::Vm,
-    overview::{CONVERGENCE, narrator::Narrator},
+    overview::narrator::Narrator,
     topology::{
         Appliance, Kept, Network, RouteServer, Site, Space, Story, Subnet, World,
         failover::{self, Traffic},
@@ -55,12 +55,15 @@ struct Stage<'a> {
     routers: [Bird; 2],
     partner: Site,
     appliance: Appliance,
+    fw: Appliance,
 }
 
 fn tell(lab: &Lab, narrator: &mut Narrator) -> Result<Kept> {
     let mut stage = Stage::set(lab)?;
     stage.routes(narrator);
     let with = stage.added(narrator);
+    stage.session_drops(narrator);
+    stage.appliance_dies(narrator);
     stage.flaps(narrator);
     stage.removed(narrator);
     let Stage {
@@ -112,26 +115,54 @@ impl<'a> Stage<'a> {
             routers,
             partner,
             appliance: sdwan,
+            fw,
         })
     }
 
-    /// Every party has the network's prefixes: both appliances from both instances, and the routers
-    /// behind them.
-    fn everyone_has(&self, prefixes: [IpNet; 2]) -> Result<String> {
-        let daemons: [&dyn Daemon; 2] = [&self.sdwan, &self.firewall];
+    /// Every party has exactly these prefixes of the network and the site on the other side, with
+    /// these prefixes: both appliances from both instances, and the routers behind them.
+    fn everyone_has(&self, networks: &[Space], site: &[Space]) -> Result<String> {
+        let prefixes = |spaces: &[Space]| -> Result<Vec<[IpNet; 2]>> {
+            spaces.iter().map(|space| space.prefixes()).collect()
+        };
+        let (networks, site) = (prefixes(networks)?, prefixes(site)?);
+        let partner = [self.partner.space.prefixes()?];
+        let own: Vec<_> = networks.iter().map(|network| (*network, "65515")).collect();
         let mut seen = Vec::new();
-        for daemon in daemons {
-            seen.push(truth::learns_network(
-                daemon,
-                &self.server,
-                prefixes,
-                "65515",
-            )?);
+        let daemons: [&dyn Daemon; 2] = [&self.sdwan, &self.firewall];
+        let others = [
+            (&partner[..], "65515 65020 65021", &self.fw),
+            (&site[..], "65515 65010 65011", &self.appliance),
+        ];
+        for (daemon, (other, path, by)) in daemons.into_iter().zip(others) {
+            let other = other
+                .iter()
+                .map(|prefixes| (*prefixes, path, by.addresses()));
+            let other: Vec<_> = other.collect();
+            seen.push(truth::exactly_of(daemon, &self.server, &own, &other)?);
         }
-        let paths = ["65010 65515", "65020 65515"];
-        let sites = [(&self.site, "sdwan"), (&self.partner, "fw")];
-        for ((router, (site, front)), path) in self.routers.iter().zip(sites).zip(paths) {
-            seen.push(truth::passed_on(router, site, front, prefixes, path)?);
+        let [site_router, partner_router] = &self.routers;
+        let behind = [
+            (
+                site_router,
+                &self.site,
+                "sdwan",
+                ["65010 65515", "65010 65515 65020 65021"],
+                &partner[..],
+            ),
+            (
+                partner_router,
+                &self.partner,
+                "fw",
+                ["65020 65515", "65020 65515 65010 65011"],
+                &site,
+            ),
+        ];
+        for (router, at, front, [path, other_path], other) in behind {
+            let own = networks.iter().map(|network| (*network, path));
+            let other = other.iter().map(|prefixes| (*prefixes, other_path));
+            let all: Vec<_> = own.chain(other).collect();
+            seen.push(truth::exactly_passed_on(router, at, front, &all)?);
         }
         Ok(seen.join("\n"))
     }
@@ -139,18 +170,15 @@ impl<'a> Stage<'a> {
     fn routes(&self, narrator: &mut Narrator) {
         narrator.step(
             "Routes of every party, and the paths of packets",
-            "appliances and the routers behind them have 10.1.0.0/16 and fd00:1::/48; vm1 reaches the \
-             office\nthrough the SD-WAN and the partner through the firewall, answers come the same way",
+            "appliances and the routers behind them have 10.1.0.0/16, fd00:1::/48 and the site on the \
+             other\nside, nothing else; vm1 reaches the office through the SD-WAN and the partner through \
+             the firewall,\nanswers come the same way",
             || {
-                let mut seen = vec![self.everyone_has(self.hub.space.prefixes()?)?];
+                let mut seen = vec![self.everyone_has(&[self.hub.space], &[self.site.space])?];
                 let trace = Trace::start(&self.world)?;
                 let ways = [
                     (&self.site, ["sdwan", "site"], self.appliance.addresses()),
-                    (
-                        &self.partner,
-                        ["fw", "partner"],
-                        self.hub.space.machine(10, 5)?,
-                    ),
+                    (&self.partner, ["fw", "partner"], self.fw.addresses()),
                 ];
                 for (site, through, hop) in ways {
                     let prefixes = site.space.prefixes()?;
@@ -198,7 +226,7 @@ impl<'a> Stage<'a> {
                 let subnet = self.world.subnet(&more, "more", 1)?;
                 let vm2 = self.world.vm(&subnet, 4, "vm2")?;
                 self.waypost.reload(self.world.config.clone())?;
-                let mut seen = vec![self.everyone_has(prefixes)?];
+                let mut seen = vec![self.everyone_has(&[self.hub.space, MORE], &[self.site.space])?];
                 seen.push(self.undisturbed(traffic, &sessions)?);
                 let trace = Trace::start(&self.world)?;
                 for to in self.site.addresses()? {
@@ -218,6 +246,55 @@ impl<'a> Stage<'a> {
         added
     }
 
+    fn session_drops(&mut self, narrator: &mut Narrator) {
+        narrator.step(
+            "The SD-WAN's BGP daemon dies while the machine forwards",
+            "graceful restart: no packet of vm1 to the office is lost, not when it comes back either",
+            || {
+                let (traffic, _) = self.watch()?;
+                self.sdwan.process().kill()?;
+                traffic.flows_on("packets flow without the daemon")?;
+                let mut speaker = self.appliance.speaker_with(SDWAN, &self.site, SITE)?;
+                speaker.options.restarting = true;
+                self.sdwan = Bird::start(self.appliance.host(), speaker)?;
+                self.waypost.established(&PEERS)?;
+                traffic.flows_on("packets flow when it is back")?;
+                let loss = traffic.lost_nothing()?;
+                let spaces = [self.hub.space, MORE];
+                Ok(format!("{loss}\n{}", self.everyone_has(&spaces, &[self.site.space])?))
+            },
+        );
+    }
+
+    fn appliance_dies(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "The SD-WAN dies: its port loses the carrier; then it comes back",
+            "nobody else has a way to the office: it is out of reach, and Waypost counts what it drops;              the\npartner's traffic loses nothing; then the office is reached again, without a new session",
+            || {
+                let sessions = failover::established(&self.waypost, &PEERS)?;
+                let from = (&self.vm1.host, self.vm1.addresses);
+                let partner = (&self.partner.host, self.partner.addresses()?);
+                let traffic = Traffic::start(from, partner, 8)?;
+                let trace = Trace::start(&self.world)?;
+                let failed = self.appliance.unplugged()?;
+                let mut seen = Vec::new();
+                for to in self.site.addresses()? {
+                    let way = trace.dropped(&self.waypost, &self.vm1.host, to, "next_hop_down")?;
+                    seen.push(format!("vm1 → {to}: {way}"));
+                }
+                failed.mend()?;
+                for to in self.site.addresses()? {
+                    let office = (&self.site.host, to);
+                    let way = trace.symmetric(&self.vm1.host, office, &["sdwan", "site"])?;
+                    seen.push(format!("vm1 → {to}: {way}"));
+                }
+                seen.push(failover::no_reset(&self.waypost, &PEERS, &sessions)?);
+                seen.push(format!("vm1 to the partner: {}", traffic.lost_nothing()?));
+                Ok(seen.join("\n"))
+            },
+        );
+    }
+
     fn flaps(&mut self, narrator: &mut Narrator) {
         narrator.step(
             "A prefix of the site flaps ten times",
@@ -226,22 +303,17 @@ impl<'a> Stage<'a> {
             || {
                 let (traffic, sessions) = self.watch()?;
                 let prefixes = FLAPPING.prefixes()?;
-                let seen_by = self.server.addresses()[0];
+                let path = "65515 65010 65011";
+                let hops = self.appliance.addresses();
                 for _ in 0..FLAPS {
                     self.routers[0].announce_all(&prefixes)?;
-                    self.firewall.learns(prefixes[0], seen_by, CONVERGENCE)?;
+                    truth::learns_of(&self.firewall, &self.server, prefixes, path, hops)?;
                     self.routers[0].withdraw_all(&prefixes)?;
-                    self.firewall.loses(prefixes[0], seen_by, CONVERGENCE)?;
+                    truth::lacks(&self.firewall, &self.server, prefixes)?;
                 }
                 self.routers[0].announce_all(&prefixes)?;
-                let hops = self.appliance.addresses();
-                let mut seen = vec![truth::learns_of(
-                    &self.firewall,
-                    &self.server,
-                    prefixes,
-                    "65515 65010 65011",
-                    hops,
-                )?];
+                let spaces = [self.site.space, FLAPPING];
+                let mut seen = vec![self.everyone_has(&[self.hub.space, MORE], &spaces)?];
                 seen.push(truth::effective(
                     &self.waypost,
                     &self.apps,
@@ -257,8 +329,8 @@ impl<'a> Stage<'a> {
     fn removed(&mut self, narrator: &mut Narrator) {
         narrator.step(
             "The prefixes removed again",
-            "they go from both appliances and from the routers behind them; no session is reset, no \
-             packet of\nvm1 is lost",
+            "they go from both appliances, from the routers behind them and from the subnet; vm2 is out \
+             of reach;\nno session is reset, no packet of vm1 is lost",
             || {
                 let (traffic, sessions) = self.watch()?;
                 let prefixes = MORE.prefixes()?;
@@ -266,14 +338,15 @@ impl<'a> Stage<'a> {
                 section.prefixes.retain(|prefix| !prefixes.contains(prefix));
                 section.subnet.retain(|subnet| subnet.name != "more");
                 self.waypost.reload(self.world.config.clone())?;
-                let daemons: [&dyn Daemon; 2] = [&self.sdwan, &self.firewall];
-                let mut seen = Vec::new();
-                for daemon in daemons {
-                    seen.push(truth::lacks(daemon, &self.server, prefixes)?);
-                }
-                let sites = [(&self.site, "sdwan"), (&self.partner, "fw")];
-                for (router, (site, front)) in self.routers.iter().zip(sites) {
-                    seen.push(truth::not_passed_on(router, site, front, prefixes)?);
+                let spaces = [self.site.space, FLAPPING];
+                let mut seen = vec![self.everyone_has(&[self.hub.space], &spaces)?];
+                seen.push(truth::no_route(&self.waypost, &self.apps, prefixes)?);
+                let trace = Trace::start(&self.world)?;
+                for to in MORE.machine(1, 4)? {
+                    let way = trace.ends(&self.site.host, to, &["site"])?;
+                    seen.push(format!("office → {to}: {way}"));
+                    let way = trace.dropped(&self.waypost, &self.vm1.host, to, "discard")?;
+                    seen.push(format!("vm1 → {to}: {way}"));
                 }
                 seen.push(self.undisturbed(traffic, &sessions)?);
                 Ok(seen.join("\n"))

@@ -9,8 +9,8 @@ use crate::{
     network::Vm,
     overview::narrator::Narrator,
     topology::{
-        Appliance, Kept, RouteServer, Site, Story, Subnet, World,
-        failover::{LINK_DOWN, SILENT_DEATH, Traffic, others_stayed},
+        Appliance, Failed, Kept, RouteServer, Site, Story, Subnet, World,
+        failover::{LINK_DOWN, SILENT_DEATH, Traffic, judged, others_stayed},
         trace::{FlowTrace, Trace},
         truth,
     },
@@ -32,6 +32,7 @@ pub const STORY: Story = Story {
 const ASNS: [u32; 2] = [65001, 65002];
 const SITE: u32 = 65050;
 const BOTH: [&str; 2] = ["nva1", "nva2"];
+const FLAPS: usize = 10;
 
 struct Stage {
     spoke: [IpNet; 2],
@@ -52,6 +53,8 @@ fn tell(lab: &Lab, narrator: &mut Narrator) -> Result<Kept> {
     stage.nva_dies(narrator);
     stage.hub_loses_its_connectivity(narrator);
     stage.session_drops(narrator);
+    stage.preferred_flaps(narrator);
+    stage.answers_fail_over(narrator);
     stage.both_active(narrator);
     Ok(Box::new(stage))
 }
@@ -126,24 +129,26 @@ impl Stage {
         narrator.step(
             "Routes of every party",
             "both appliances, each in a hub, have the spoke's prefixes from the route server in the spoke, \
-             and\nno hub's; the site has them from both; the spoke has the site by nva1, since nva2 \
+             and\nno hub's; and each the other's way to the site; the site has the spoke's from both; the spoke has the site by nva1, since nva2 \
              prepends",
             || {
                 let mut seen = Vec::new();
-                for daemon in &self.daemons {
-                    let server = &self.server;
-                    seen.push(truth::learns_network(daemon, server, self.spoke, "65515")?);
-                    for hub in [1, 2] {
-                        let prefixes = crate::topology::Space(hub).prefixes()?;
-                        seen.push(truth::lacks(daemon, server, prefixes)?);
-                    }
+                let site = self.site.space.prefixes()?;
+                let network = [(self.spoke, "65515")];
+                // Each is told the other's way to the site, never its own.
+                let others = [
+                    (site, "65515 65002 65002 65002 65050", self.nvas[1].addresses()),
+                    (site, "65515 65001 65050", self.nvas[0].addresses()),
+                ];
+                for (daemon, other) in self.daemons.iter().zip(others) {
+                    seen.push(truth::exactly_of(daemon, &self.server, &network, &[other])?);
                 }
                 for (nva, path) in BOTH.into_iter().zip(["65001 65515", "65002 65515"]) {
+                    let network = [(self.spoke, path)];
                     let (router, site) = (&self.router, &self.site);
-                    seen.push(truth::passed_on(router, site, nva, self.spoke, path)?);
+                    seen.push(truth::exactly_passed_on(router, site, nva, &network)?);
                 }
                 seen.push(self.active(&[&self.nvas[0]])?);
-                let site = self.site.space.prefixes()?;
                 let (waypost, apps) = (&self.waypost, &self.apps);
                 seen.push(truth::invalid(waypost, apps, site, "learned", "longer AS path")?);
                 let office = self.site.addresses()?;
@@ -170,27 +175,31 @@ impl Stage {
             "Hub 1's appliance dies: its port loses the carrier; then it comes back",
             "packets go out by hub 2 within 50 ms, without waiting for BGP, and by hub 1 again afterwards",
             || {
-                let (trace, traffic) = self.traffic()?;
-                traffic.takes(&trace, &["nva1"])?;
-                self.nvas[0].unplug()?;
-                traffic.takes(&trace, &["nva2"])?;
-                self.nvas[0].plug()?;
-                traffic.takes(&trace, &["nva1"])?;
-                traffic.within(LINK_DOWN)
+                judged(|| {
+                    let (trace, traffic) = self.traffic()?;
+                    traffic.takes(&trace, &["nva1"])?;
+                    let failed = traffic.fails(|| self.nvas[0].unplugged())?;
+                    traffic.takes(&trace, &["nva2"])?;
+                    failed.mend()?;
+                    traffic.takes(&trace, &["nva1"])?;
+                    traffic.within(LINK_DOWN)
+                })
             },
         );
         narrator.step(
             "Hub 1's appliance falls silent, its port up",
             "probes find out: packets go out by hub 2 within 3 s",
             || {
-                let (trace, traffic) = self.traffic()?;
-                traffic.takes(&trace, &["nva1"])?;
-                self.nvas[0].fall_silent()?;
-                traffic.takes(&trace, &["nva2"])?;
-                let loss = traffic.within(SILENT_DEATH)?;
-                self.nvas[0].wake()?;
-                self.goes("nva1")?;
-                Ok(loss)
+                judged(|| {
+                    let (trace, traffic) = self.traffic()?;
+                    traffic.takes(&trace, &["nva1"])?;
+                    let failed = traffic.fails(|| self.nvas[0].silent())?;
+                    traffic.takes(&trace, &["nva2"])?;
+                    let loss = traffic.within(SILENT_DEATH)?;
+                    failed.mend()?;
+                    self.goes("nva1")?;
+                    Ok(loss)
+                })
             },
         );
     }
@@ -200,16 +209,18 @@ impl Stage {
             "Hub 1 loses its line to the site, and gets it back",
             "its appliance withdraws the site, and packets go out by hub 2 within 3 s; then by hub 1 again",
             || {
-                let (trace, traffic) = self.traffic()?;
-                traffic.takes(&trace, &["nva1"])?;
-                self.site.unplug(&self.nvas[0])?;
-                traffic.takes(&trace, &["nva2"])?;
-                let mut seen = vec![self.active(&[&self.nvas[1]])?];
-                seen.push(traffic.within(SILENT_DEATH)?);
-                self.site.plug(&self.nvas[0])?;
-                seen.push(self.active(&[&self.nvas[0]])?);
-                seen.push(self.goes("nva1")?);
-                Ok(seen.join("\n"))
+                judged(|| {
+                    let (trace, traffic) = self.traffic()?;
+                    traffic.takes(&trace, &["nva1"])?;
+                    let failed = traffic.fails(|| self.site.unplugged(&self.nvas[0]))?;
+                    traffic.takes(&trace, &["nva2"])?;
+                    let mut seen = vec![self.active(&[&self.nvas[1]])?];
+                    seen.push(traffic.within(SILENT_DEATH)?);
+                    failed.mend()?;
+                    seen.push(self.active(&[&self.nvas[0]])?);
+                    seen.push(self.goes("nva1")?);
+                    Ok(seen.join("\n"))
+                })
             },
         );
     }
@@ -235,6 +246,61 @@ impl Stage {
         );
     }
 
+    fn preferred_flaps(&mut self, narrator: &mut Narrator) {
+        narrator.step(
+            "nva1 withdraws the site and announces it again, ten times",
+            "each time packets go out by hub 2, whose longer path stands, and by hub 1 again; none is lost",
+            || {
+                let (trace, traffic) = self.traffic()?;
+                traffic.takes(&trace, &["nva1"])?;
+                let withdrawn = Policy {
+                    passes_on: Some(Vec::new()),
+                    ..Policy::default()
+                };
+                for _ in 0..FLAPS {
+                    for (policy, by) in [(&withdrawn, 1), (&Policy::default(), 0)] {
+                        for instance in self.server.addresses() {
+                            self.daemons[0].set_policy(instance, policy.clone())?;
+                        }
+                        self.active(&[&self.nvas[by]])?;
+                    }
+                }
+                traffic.takes(&trace, &["nva1"])?;
+                Ok(format!("{}\n{}", traffic.lost_nothing()?, self.goes("nva1")?))
+            },
+        );
+    }
+
+    fn answers_fail_over(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "Hub 2's appliance, by which the answers come, dies on both sides, and comes back",
+            "answers come by hub 1 within 3 s, although packets never went by another; then by hub 2 again",
+            || {
+                let loss = judged(|| {
+                    let (trace, traffic) = self.traffic()?;
+                    traffic.takes(&trace, &["nva1"])?;
+                    let failed = traffic.fails(|| {
+                        let port = self.nvas[1].unplugged()?;
+                        Ok([port, self.site.unplugged(&self.nvas[1])?])
+                    })?;
+                    traffic.flows_on("answers come another way")?;
+                    traffic.takes(&trace, &["nva1"])?;
+                    let loss = traffic.within(SILENT_DEATH)?;
+                    for to in self.site.addresses()? {
+                        let office = (&self.site.host, to);
+                        let way = ["nva1", "site"];
+                        self.trace.symmetric(&self.vm1.host, office, &way)?;
+                    }
+                    failed.into_iter().try_for_each(Failed::mend)?;
+                    self.goes("nva1")?;
+                    Ok(loss)
+                })?;
+                self.waypost.established(&BOTH)?;
+                Ok(loss)
+            },
+        );
+    }
+
     fn both_active(&mut self, narrator: &mut Narrator) {
         narrator.step(
             "Active/active: nva2 prepends no more",
@@ -255,14 +321,17 @@ impl Stage {
             "Hub 1's appliance dies: its port loses the carrier",
             "its flows, and no others, move to hub 2 within 50 ms",
             || {
-                let (trace, traffic) = self.traffic()?;
-                let before = traffic.takes(&trace, &BOTH)?;
-                self.nvas[0].unplug()?;
-                let after = traffic.takes(&trace, &["nva2"])?;
-                others_stayed(&before, &after, "nva1")?;
-                let loss = traffic.only(&before, "nva1", LINK_DOWN)?;
-                self.nvas[0].plug()?;
-                Ok(loss)
+                judged(|| {
+                    let (trace, traffic) = self.traffic()?;
+                    let before = traffic.takes(&trace, &BOTH)?;
+                    let failed = traffic.fails(|| self.nvas[0].unplugged())?;
+                    let after = traffic.takes(&trace, &["nva2"])?;
+                    others_stayed(&before, &after, "nva1")?;
+                    let loss = traffic.only(&before, "nva1", LINK_DOWN)?;
+                    failed.mend()?;
+                    self.active(&self.nvas.each_ref())?;
+                    Ok(loss)
+                })
             },
         );
     }

@@ -11,8 +11,8 @@ use crate::{
     network::Vm,
     overview::narrator::Narrator,
     topology::{
-        Appliance, Kept, Kind, RouteServer, Site, Story, Subnet, World,
-        failover::{self, LINK_DOWN, SILENT_DEATH, Traffic},
+        Appliance, Failed, Kept, Kind, RouteServer, Site, Story, Subnet, World,
+        failover::{self, LINK_DOWN, SILENT_DEATH, Traffic, judged},
         plan::member,
         trace::{FlowTrace, Trace},
         truth,
@@ -61,6 +61,8 @@ fn tell(lab: &Lab, narrator: &mut Narrator) -> Result<Kept> {
     stage.joined(narrator);
     stage.member_dies(narrator);
     stage.session_drops(narrator);
+    stage.gateway_dies(narrator);
+    stage.appliance_dies(narrator);
     stage.parted(narrator);
     let Stage {
         waypost,
@@ -89,6 +91,8 @@ impl<'a> Stage<'a> {
         world.peer(&server, &sdwan, SDWAN)?;
         let both = [&er1, &er2];
         world.gateway(&server, "er", Kind::ExpressRoute, &both, SERVER_ASN)?;
+        // The whole gateway will die: its sessions end after so many seconds.
+        world.set_gateway(&server, "er", "hold_time", 9)?;
         let waypost = Waypost::start(&world.gw, world.config.clone())?;
         let ways = [(&er1, SERVER_ASN), (&er2, SERVER_ASN)];
         let routers = [
@@ -143,35 +147,41 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// What all have in either case: both sides the network, the virtual machines both sites.
-    fn common(&self) -> Result<String> {
-        let server = &self.server;
-        let mut seen = vec![truth::learns_network(
-            &self.appliance,
-            server,
-            self.hub,
-            "65515",
+    /// What all have, and nothing else: both sides the network, with branch-to-branch each the other's
+    /// site as well, next hops kept; the virtual machines both sites.
+    fn all_have(&self, joined: bool) -> Result<String> {
+        let (office, server) = (self.branch.space.prefixes()?, self.onprem.space.prefixes()?);
+        // Of two equal paths the one of the lower router id is announced.
+        let (sdwan, er1) = (self.sdwan.addresses(), self.members[0].addresses());
+        let other = usize::from(joined);
+        let network = [(self.hub, "65515")];
+        let routes = [(server, "65515 65050", er1)];
+        let appliance = &self.appliance;
+        let mut seen = vec![truth::exactly_of(
+            appliance,
+            &self.server,
+            &network,
+            &routes[..other],
         )?];
+        let routes = [(office, "65010 65011", sdwan)];
         for gateway in &self.gateways {
-            seen.push(truth::learns_network(gateway, server, self.hub, "")?);
+            let (network, routes) = ([(self.hub, "")], &routes[..other]);
+            seen.push(truth::exactly_of(gateway, &self.server, &network, routes)?);
+            seen.push(truth::internal(gateway, &self.server)?);
         }
         let [branch, onprem] = &self.routers;
-        let path = "65010 65515";
-        seen.push(truth::passed_on(
+        let passed = [(self.hub, "65010 65515"), (server, "65010 65515 65050")];
+        let passed = &passed[..=other];
+        seen.push(truth::exactly_passed_on(
             branch,
             &self.branch,
             "sdwan",
-            self.hub,
-            path,
+            passed,
         )?);
+        let passed = [(self.hub, "65515"), (office, "65515 65010 65011")];
         for er in MEMBERS {
-            seen.push(truth::passed_on(
-                onprem,
-                &self.onprem,
-                er,
-                self.hub,
-                "65515",
-            )?);
+            let passed = &passed[..=other];
+            seen.push(truth::exactly_passed_on(onprem, &self.onprem, er, passed)?);
         }
         let hops = [self.sdwan.addresses()];
         let prefixes = self.branch.space.prefixes()?;
@@ -212,18 +222,9 @@ impl<'a> Stage<'a> {
         Ok(seen.join("\n"))
     }
 
-    /// Neither site knows the other.
+    /// The office's router knows no way to the server.
     fn strangers(&self) -> Result<String> {
-        let (office, server) = (self.branch.space.prefixes()?, self.onprem.space.prefixes()?);
-        let mut seen = vec![truth::lacks(&self.appliance, &self.server, server)?];
-        for gateway in &self.gateways {
-            seen.push(truth::lacks(gateway, &self.server, office)?);
-        }
-        let [branch, onprem] = &self.routers;
-        seen.push(truth::not_passed_on(branch, &self.branch, "sdwan", server)?);
-        for er in MEMBERS {
-            seen.push(truth::not_passed_on(onprem, &self.onprem, er, office)?);
-        }
+        let mut seen = Vec::new();
         for to in self.onprem.addresses()? {
             let way = self.trace.ends(&self.branch.host, to, &["branch"])?;
             seen.push(format!("office → {to}: {way}"));
@@ -235,13 +236,13 @@ impl<'a> Stage<'a> {
         narrator.step(
             "Branch-to-branch off: what everyone has",
             "the SD-WAN has the network by path 65515, the gateway's members, which share the ASN, by an \
-             empty\none; the sites' routers have it from them; vm1 reaches both sites",
-            || Ok(format!("{}\n{}", self.common()?, self.both_sites()?)),
+             empty\none, and nobody anything else; the sites' routers have it from them; vm1 reaches both \
+             sites",
+            || Ok(format!("{}\n{}", self.all_have(false)?, self.both_sites()?)),
         );
         narrator.step(
-            "Branch-to-branch off: what nobody has",
-            "neither the SD-WAN nor the branch has the site behind ExpressRoute, nor the other way round; \
-             a ping\nfrom the office ends at its router",
+            "Branch-to-branch off: packets between the sites",
+            "a ping from the office to the server ends at the office's router",
             || self.strangers(),
         );
     }
@@ -257,46 +258,12 @@ impl<'a> Stage<'a> {
                 let far = (&self.branch.host, self.branch.addresses()?);
                 let traffic = Traffic::start(from, far, 8)?;
                 self.toggle(true)?;
-                let mut seen = vec![self.acquainted()?, self.between_sites()?];
-                seen.push(self.common()?);
+                let mut seen = vec![self.all_have(true)?, self.between_sites()?];
                 seen.push(self.no_reset(&sessions)?);
                 seen.push(format!("vm1 to the office: {}", traffic.lost_nothing()?));
                 Ok(seen.join("\n"))
             },
         );
-    }
-
-    fn acquainted(&self) -> Result<String> {
-        let (office, server) = (self.branch.space.prefixes()?, self.onprem.space.prefixes()?);
-        // Of two equal paths the one of the lower router id is announced.
-        let first = self.members[0].addresses();
-        let path = "65515 65050";
-        let mut seen = vec![truth::learns_of(
-            &self.appliance,
-            &self.server,
-            server,
-            path,
-            first,
-        )?];
-        let hops = self.sdwan.addresses();
-        for gateway in &self.gateways {
-            let path = "65010 65011";
-            seen.push(truth::learns_of(gateway, &self.server, office, path, hops)?);
-        }
-        let [branch, onprem] = &self.routers;
-        let path = "65010 65515 65050";
-        seen.push(truth::passed_on(
-            branch,
-            &self.branch,
-            "sdwan",
-            server,
-            path,
-        )?);
-        for er in MEMBERS {
-            let path = "65515 65010 65011";
-            seen.push(truth::passed_on(onprem, &self.onprem, er, office, path)?);
-        }
-        Ok(seen.join("\n"))
     }
 
     fn between_sites(&self) -> Result<String> {
@@ -321,35 +288,124 @@ impl<'a> Stage<'a> {
         Ok((trace, traffic))
     }
 
-    fn member_dies(&self, narrator: &mut Narrator) {
+    /// The router of the server's site answers by this member from now on.
+    fn answers_by(&mut self, member: usize) -> Result<()> {
+        let [_, router] = &mut self.routers;
+        for (number, er) in self.members.iter().enumerate() {
+            let local_pref = if number == member { 200 } else { 100 };
+            self.onprem.prefer(router, er, local_pref)?;
+        }
+        for to in self.onprem.addresses()? {
+            let by = MEMBERS[member];
+            self.trace.passes(&self.branch.host, to, |_, back| {
+                back == ["onprem", by, "sdwan", "branch", "office"]
+            })?;
+        }
+        Ok(())
+    }
+
+    fn member_dies(&mut self, narrator: &mut Narrator) {
         narrator.step(
-            "A member of the gateway dies: its port loses the carrier",
-            "the office's flows to the server that took er2 go on by er1 within 50 ms; the others lose \
-             nothing",
+            "A member of the gateway dies, first er2, then er1: its port loses the carrier",
+            "the office's flows to the server that took it go on by the other within 50 ms; the others \
+             lose\nnothing, although it is er1 that the SD-WAN has as next hop",
             || {
-                let (trace, traffic) = self.traffic()?;
-                let before = traffic.takes(&trace, &MEMBERS)?;
-                self.members[1].unplug()?;
-                let after = traffic.takes(&trace, &["er1"])?;
-                failover::others_stayed(&before, &after, "er2")?;
-                let loss = traffic.only(&before, "er2", LINK_DOWN)?;
-                self.members[1].plug()?;
-                Ok(loss)
+                let mut seen = Vec::new();
+                for (dying, staying) in [(1, 0), (0, 1)] {
+                    self.answers_by(staying)?;
+                    seen.push(judged(|| {
+                        let (trace, traffic) = self.traffic()?;
+                        let before = traffic.takes(&trace, &MEMBERS)?;
+                        let failed = traffic.fails(|| self.members[dying].unplugged())?;
+                        let after = traffic.takes(&trace, &[MEMBERS[staying]])?;
+                        failover::others_stayed(&before, &after, MEMBERS[dying])?;
+                        let loss = traffic.only(&before, MEMBERS[dying], LINK_DOWN)?;
+                        failed.mend()?;
+                        Ok(format!("{}: {loss}", MEMBERS[dying]))
+                    })?);
+                }
+                Ok(seen.join("\n"))
             },
         );
         narrator.step(
-            "The same member falls silent, its port up",
-            "probes find out: within 3 s all flows take er1",
+            "The same members fall silent, one after the other, their ports up",
+            "probes find out: within 3 s all flows take the other",
             || {
-                let (trace, traffic) = self.traffic()?;
-                let before = traffic.takes(&trace, &MEMBERS)?;
-                self.members[1].fall_silent()?;
-                traffic.takes(&trace, &["er1"])?;
-                let loss = traffic.only(&before, "er2", SILENT_DEATH)?;
-                self.members[1].wake()?;
-                let (trace, traffic) = self.traffic()?;
-                traffic.takes(&trace, &MEMBERS)?;
-                Ok(loss)
+                let mut seen = Vec::new();
+                for (dying, staying) in [(1, 0), (0, 1)] {
+                    self.answers_by(staying)?;
+                    seen.push(judged(|| {
+                        let (trace, traffic) = self.traffic()?;
+                        let before = traffic.takes(&trace, &MEMBERS)?;
+                        let failed = traffic.fails(|| self.members[dying].silent())?;
+                        traffic.takes(&trace, &[MEMBERS[staying]])?;
+                        let loss = traffic.only(&before, MEMBERS[dying], SILENT_DEATH)?;
+                        failed.mend()?;
+                        let (trace, traffic) = self.traffic()?;
+                        traffic.takes(&trace, &MEMBERS)?;
+                        Ok(format!("{}: {loss}", MEMBERS[dying]))
+                    })?);
+                }
+                self.answers_by(0)?;
+                Ok(seen.join("\n"))
+            },
+        );
+    }
+
+    fn gateway_dies(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "Both members die: their ports lose the carrier; then they come back",
+            "the site behind them is withdrawn from the SD-WAN and the branch when their sessions end, and \
+             vm1\ncannot reach it; traffic to the office loses nothing; then all is as before",
+            || {
+                let from = (&self.vm1.host, self.vm1.addresses);
+                let far = (&self.branch.host, self.branch.addresses()?);
+                let traffic = Traffic::start(from, far, 8)?;
+                let failed = [self.members[0].unplugged()?, self.members[1].unplugged()?];
+                let mut seen = Vec::new();
+                let network = [(self.hub, "65515")];
+                let appliance = &self.appliance;
+                seen.push(truth::exactly_of(appliance, &self.server, &network, &[])?);
+                let passed = [(self.hub, "65010 65515")];
+                let (router, branch) = (&self.routers[0], &self.branch);
+                seen.push(truth::exactly_passed_on(router, branch, "sdwan", &passed)?);
+                let server = self.onprem.space.prefixes()?;
+                seen.push(truth::no_learned(&self.waypost, &self.apps, server)?);
+                for to in self.onprem.addresses()? {
+                    let vm1 = &self.vm1.host;
+                    let way = self.trace.dropped(&self.waypost, vm1, to, "discard")?;
+                    seen.push(format!("vm1 → {to}: {way}"));
+                }
+                seen.push(format!("vm1 to the office: {}", traffic.lost_nothing()?));
+                failed.into_iter().try_for_each(Failed::mend)?;
+                seen.push(self.all_have(true)?);
+                seen.push(self.between_sites()?);
+                self.sessions()?;
+                Ok(seen.join("\n"))
+            },
+        );
+    }
+
+    fn appliance_dies(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "The SD-WAN dies: its port loses the carrier; then it comes back",
+            "the office is out of reach, and Waypost counts what it drops; vm1's traffic to the server \
+             loses\nnothing; then the office is reached again",
+            || {
+                let from = (&self.vm1.host, self.vm1.addresses);
+                let far = (&self.onprem.host, self.onprem.addresses()?);
+                let traffic = Traffic::start(from, far, 8)?;
+                let failed = self.sdwan.unplugged()?;
+                let mut seen = Vec::new();
+                for to in self.branch.addresses()? {
+                    let vm1 = &self.vm1.host;
+                    let way = self.trace.dropped(&self.waypost, vm1, to, "next_hop_down")?;
+                    seen.push(format!("vm1 → {to}: {way}"));
+                }
+                failed.mend()?;
+                seen.push(self.both_sites()?);
+                seen.push(format!("vm1 to the server: {}", traffic.lost_nothing()?));
+                Ok(seen.join("\n"))
             },
         );
     }
@@ -381,7 +437,7 @@ impl<'a> Stage<'a> {
             || {
                 let sessions = self.sessions()?;
                 self.toggle(false)?;
-                let mut seen = vec![self.strangers()?, self.common()?];
+                let mut seen = vec![self.strangers()?, self.all_have(false)?];
                 seen.push(self.no_reset(&sessions)?);
                 Ok(seen.join("\n"))
             },

@@ -1,20 +1,21 @@
 //! Topology 5: an ExpressRoute and a VPN gateway, each with two active members, with branch-to-branch.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ipnet::IpNet;
 
 use crate::{
     daemon::{Bird, Daemon},
-    lab::Lab,
-    network::Vm,
+    lab::{Capture, Lab, Packet},
+    network::{UPLINK, Vm},
     overview::narrator::Narrator,
     topology::{
         Appliance, Kept, Kind, RouteServer, Site, Story, Subnet, World,
-        failover::{self, LINK_DOWN, SILENT_DEATH, Traffic},
+        failover::{self, LINK_DOWN, SILENT_DEATH, Traffic, judged},
         plan::member,
         trace::{FlowTrace, Trace},
         truth,
     },
+    updates::told_by,
     waypost::Waypost,
 };
 
@@ -51,6 +52,8 @@ struct Stage {
     vpn_daemons: [Bird; 2],
     er_daemons: [Bird; 2],
     routers: [Bird; 2],
+    /// What the VPN gateway's members got from the instances.
+    told: [Capture; 2],
     trace: Trace,
 }
 
@@ -73,7 +76,7 @@ impl Stage {
         let vm1 = world.vm(&apps, 4, "vm1")?;
         let mut join = |machine, name| world.appliance(&gateway, machine, name, &[&server]);
         let er = [join(4, "er1")?, join(5, "er2")?];
-        let vpn = [join(6, "vpn1")?, join(7, "vpn2")?];
+        let vpn = [join(132, "vpn1")?, join(133, "vpn2")?];
         let onprem = world.site("onprem", "server", 240, &er.each_ref())?;
         let shop = world.site("shop", "pc", 230, &vpn.each_ref())?;
         world.set(&server, "branch_to_branch", true)?;
@@ -84,7 +87,8 @@ impl Stage {
             &er.each_ref(),
             SERVER_ASN,
         )?;
-        world.gateway(&server, "vpn", Kind::Vpn, &vpn.each_ref(), VPN)?;
+        // Its members are whoever connects from there.
+        world.gateway_within(&server, "vpn", Kind::Vpn, "10.1.3.128/27".parse()?, VPN)?;
         let waypost = Waypost::start(&world.gw, world.config.clone())?;
         let er_ways = er.each_ref().map(|er| (er, SERVER_ASN));
         let vpn_ways = vpn.each_ref().map(|vpn| (vpn, VPN));
@@ -96,6 +100,12 @@ impl Stage {
                 onprem.speaker(ONPREM, &er_ways, Some(&er[0]))?,
             )?,
         ];
+        let instances = server.addresses();
+        let told = |vpn: &Appliance| {
+            let bgp = move |packet: &Packet| instances.contains(&packet.source);
+            Capture::of(vpn.host(), &[UPLINK], bgp)
+        };
+        let told = [told(&vpn[0])?, told(&vpn[1])?];
         let vpn_start =
             |vpn: &Appliance| Bird::start(vpn.host(), vpn.speaker_with(VPN, &shop, SHOP)?);
         let er_start =
@@ -114,6 +124,7 @@ impl Stage {
             onprem,
             waypost,
             routers,
+            told,
         };
         stage.established()?;
         Ok(stage)
@@ -136,26 +147,37 @@ impl Stage {
                 let server = &self.server;
                 let (shop, onprem) = (self.shop.space.prefixes()?, self.onprem.space.prefixes()?);
                 let mut seen = Vec::new();
+                // Of two equal paths the one of the lower router id is announced.
+                let hops = self.vpn[0].addresses();
                 for er in &self.er_daemons {
-                    seen.push(truth::learns_network(er, server, self.hub, "")?);
-                    let hops = self.vpn[0].addresses();
-                    seen.push(truth::learns_of(er, server, shop, "65100 65060", hops)?);
-                    seen.push(truth::lacks(er, server, onprem)?);
+                    let (network, other) = ([(self.hub, "")], [(shop, "65100 65060", hops)]);
+                    seen.push(truth::exactly_of(er, server, &network, &other)?);
+                    seen.push(truth::internal(er, server)?);
                 }
-                for vpn in &self.vpn_daemons {
-                    seen.push(truth::learns_network(vpn, server, self.hub, "65515")?);
-                    let hops = self.er[0].addresses();
-                    seen.push(truth::learns_of(vpn, server, onprem, "65515 65050", hops)?);
-                    seen.push(truth::lacks(vpn, server, shop)?);
+                let hops = self.er[0].addresses();
+                for (vpn, told) in self.vpn_daemons.iter().zip(&self.told) {
+                    let network = [(self.hub, "65515")];
+                    let other = [(onprem, "65515 65050", hops)];
+                    seen.push(truth::exactly_of(vpn, server, &network, &other)?);
+                    // BIRD would not keep a path with its own ASN: the wire tells.
+                    let told = told_by(&told.packets(), &server.addresses())?;
+                    ensure!(told.len() == 2, "{told:?}");
+                    for (instance, told) in told {
+                        let of = |prefixes: [IpNet; 2]| {
+                            told.iter().any(|told| prefixes.contains(&told.prefix))
+                        };
+                        ensure!(of(onprem) && of(self.hub) && !of(shop), "{instance}: {told:?}");
+                    }
                 }
                 let [shop_router, onprem_router] = &self.routers;
                 for vpn in VPN_MEMBERS {
-                    let path = "65100 65515 65050";
-                    seen.push(truth::passed_on(shop_router, &self.shop, vpn, onprem, path)?);
+                    let passed = [(self.hub, "65100 65515"), (onprem, "65100 65515 65050")];
+                    seen.push(truth::exactly_passed_on(shop_router, &self.shop, vpn, &passed)?);
                 }
                 for er in ER_MEMBERS {
-                    let path = "65515 65100 65060";
-                    seen.push(truth::passed_on(onprem_router, &self.onprem, er, shop, path)?);
+                    let passed = [(self.hub, "65515"), (shop, "65515 65100 65060")];
+                    let onprem = &self.onprem;
+                    seen.push(truth::exactly_passed_on(onprem_router, onprem, er, &passed)?);
                 }
                 for (prefixes, members) in [(shop, &self.vpn), (onprem, &self.er)] {
                     let hops = members.each_ref().map(Appliance::addresses);
@@ -207,37 +229,68 @@ impl Stage {
         Ok((trace, traffic))
     }
 
+    /// Traffic of the shop to the server, and which ExpressRoute member it takes.
+    fn traffic_back(&self) -> Result<(FlowTrace, Traffic)> {
+        let trace = FlowTrace::start(&self.er.each_ref().map(Appliance::host))?;
+        let from = (&self.shop.host, self.shop.addresses()?);
+        let traffic = Traffic::start(from, (&self.onprem.host, self.onprem.addresses()?), 16)?;
+        Ok((trace, traffic))
+    }
+
     fn member_dies(&self, narrator: &mut Narrator) {
         narrator.step(
-            "A member of the VPN gateway dies: its port loses the carrier",
-            "the server's flows to the shop that took vpn2 go on by vpn1 within 50 ms; the others lose \
-             nothing",
+            "A member of each gateway dies: its port loses the carrier",
+            "the server's flows to the shop that took vpn2 go on by vpn1 within 50 ms, the shop's to the \
+             server\nthat took er2 by er1; the others lose nothing",
             || {
-                let (trace, traffic) = self.traffic()?;
-                let before = traffic.takes(&trace, &VPN_MEMBERS)?;
-                self.vpn[1].unplug()?;
-                let after = traffic.takes(&trace, &["vpn1"])?;
-                failover::others_stayed(&before, &after, "vpn2")?;
-                let loss = traffic.only(&before, "vpn2", LINK_DOWN)?;
-                self.vpn[1].plug()?;
-                Ok(loss)
+                let vpn = judged(|| Self::dies(&self.vpn, VPN_MEMBERS, || self.traffic()))?;
+                let er = judged(|| Self::dies(&self.er, ER_MEMBERS, || self.traffic_back()))?;
+                Ok(format!("vpn2: {vpn}\ner2: {er}"))
             },
         );
         narrator.step(
-            "The same member falls silent, its port up",
-            "probes find out: within 3 s all flows take vpn1",
+            "The same members fall silent, their ports up",
+            "probes find out: within 3 s all flows take vpn1, and er1",
             || {
-                let (trace, traffic) = self.traffic()?;
-                let before = traffic.takes(&trace, &VPN_MEMBERS)?;
-                self.vpn[1].fall_silent()?;
-                traffic.takes(&trace, &["vpn1"])?;
-                let loss = traffic.only(&before, "vpn2", SILENT_DEATH)?;
-                self.vpn[1].wake()?;
-                let (trace, traffic) = self.traffic()?;
-                traffic.takes(&trace, &VPN_MEMBERS)?;
-                Ok(loss)
+                let vpn = judged(|| Self::falls_silent(&self.vpn, VPN_MEMBERS, || self.traffic()))?;
+                let er =
+                    judged(|| Self::falls_silent(&self.er, ER_MEMBERS, || self.traffic_back()))?;
+                Ok(format!("vpn2: {vpn}\ner2: {er}"))
             },
         );
+    }
+
+    /// The second of two members dies while they share flows.
+    fn dies(
+        members: &[Appliance; 2],
+        names: [&str; 2],
+        traffic: impl Fn() -> Result<(FlowTrace, Traffic)>,
+    ) -> Result<String> {
+        let (trace, flows) = traffic()?;
+        let before = flows.takes(&trace, &names)?;
+        let failed = flows.fails(|| members[1].unplugged())?;
+        let after = flows.takes(&trace, &names[..1])?;
+        failover::others_stayed(&before, &after, names[1])?;
+        let loss = flows.only(&before, names[1], LINK_DOWN)?;
+        failed.mend()?;
+        Ok(loss)
+    }
+
+    /// The second of two members falls silent while they share flows.
+    fn falls_silent(
+        members: &[Appliance; 2],
+        names: [&str; 2],
+        traffic: impl Fn() -> Result<(FlowTrace, Traffic)>,
+    ) -> Result<String> {
+        let (trace, flows) = traffic()?;
+        let before = flows.takes(&trace, &names)?;
+        let failed = flows.fails(|| members[1].silent())?;
+        flows.takes(&trace, &names[..1])?;
+        let loss = flows.only(&before, names[1], SILENT_DEATH)?;
+        failed.mend()?;
+        let (trace, flows) = traffic()?;
+        flows.takes(&trace, &names)?;
+        Ok(loss)
     }
 
     fn session_drops(&mut self, narrator: &mut Narrator) {

@@ -10,7 +10,7 @@ use crate::{
     overview::narrator::Narrator,
     topology::{
         Appliance, Kept, RouteServer, Site, Space, Story, Subnet, World,
-        failover::{LINK_DOWN, SILENT_DEATH, Traffic},
+        failover::{LINK_DOWN, SILENT_DEATH, Traffic, judged},
         plan::default_routes,
         trace::{FlowTrace, Trace},
         truth,
@@ -193,10 +193,10 @@ impl Stage {
         let [vm1, vm2] = &self.vms;
         let mut seen = Vec::new();
         for to in vm2.addresses {
-            seen.push(format!(
-                "vm1 → {to}: {}",
-                self.trace.ends(&vm1.host, to, &[])?
-            ));
+            let way = self
+                .trace
+                .dropped(&self.waypost, &vm1.host, to, "discard")?;
+            seen.push(format!("vm1 → {to}: {way}"));
         }
         Ok(seen.join("\n"))
     }
@@ -228,7 +228,13 @@ impl Stage {
                     let prefixes = other.prefixes()?;
                     seen.push(truth::effective(&self.waypost, apps, prefixes, &hops)?);
                     let own = apps.network.space.prefixes()?;
-                    seen.push(truth::invalid(&self.waypost, apps, own, "learned", "")?);
+                    seen.push(truth::invalid(
+                        &self.waypost,
+                        apps,
+                        own,
+                        "learned",
+                        "the virtual network's own space",
+                    )?);
                 }
                 seen.push(self.meet()?);
                 Ok(seen.join("\n"))
@@ -236,12 +242,14 @@ impl Stage {
         );
     }
 
-    fn traffic(&self) -> Result<(FlowTrace, Traffic)> {
+    /// Traffic between the spokes, and what of it and of its echoes the appliances see.
+    fn traffic(&self) -> Result<BothWays> {
         let [vm1, vm2] = &self.vms;
-        let trace = FlowTrace::start(&self.nvas.each_ref().map(Appliance::host))?;
+        let nvas = self.nvas.each_ref().map(Appliance::host);
+        let traces = [FlowTrace::start(&nvas)?, FlowTrace::of_echoes(&nvas)?];
         let far = (&vm2.host, vm2.addresses);
         let traffic = Traffic::start((&vm1.host, vm1.addresses), far, 16)?;
-        Ok((trace, traffic))
+        Ok(BothWays { traces, traffic })
     }
 
     fn nva_dies(&self, narrator: &mut Narrator) {
@@ -250,30 +258,34 @@ impl Stage {
             "vm1 and vm2 reach each other through nva2 within 50 ms, both ways, and through nva1 again \
              afterwards",
             || {
-                let (trace, traffic) = self.traffic()?;
-                traffic.takes(&trace, &["nva1"])?;
-                self.nvas[0].unplug()?;
-                traffic.takes(&trace, &["nva2"])?;
-                self.nvas[0].plug()?;
-                traffic.takes(&trace, &["nva1"])?;
-                traffic.within(LINK_DOWN)
+                judged(|| {
+                    let both = self.traffic()?;
+                    both.take("nva1")?;
+                    let failed = both.traffic.fails(|| self.nvas[0].unplugged())?;
+                    both.take("nva2")?;
+                    failed.mend()?;
+                    both.take("nva1")?;
+                    both.traffic.within(LINK_DOWN)
+                })
             },
         );
         narrator.step(
             "nva1 falls silent, its port up",
             "probes find out: within 3 s packets go through nva2, both ways",
             || {
-                let (trace, traffic) = self.traffic()?;
-                traffic.takes(&trace, &["nva1"])?;
-                self.nvas[0].fall_silent()?;
-                traffic.takes(&trace, &["nva2"])?;
-                let loss = traffic.within(SILENT_DEATH)?;
-                self.nvas[0].wake()?;
-                for spoke in SPOKES {
-                    self.nvas[0].knows(spoke.prefixes()?)?;
-                }
-                self.meet()?;
-                Ok(loss)
+                judged(|| {
+                    let both = self.traffic()?;
+                    both.take("nva1")?;
+                    let failed = both.traffic.fails(|| self.nvas[0].silent())?;
+                    both.take("nva2")?;
+                    let loss = both.traffic.within(SILENT_DEATH)?;
+                    failed.mend()?;
+                    for spoke in SPOKES {
+                        self.nvas[0].knows(spoke.prefixes()?)?;
+                    }
+                    self.meet()?;
+                    Ok(loss)
+                })
             },
         );
     }
@@ -281,12 +293,14 @@ impl Stage {
     fn session_drops(&mut self, narrator: &mut Narrator) {
         narrator.step(
             "nva1's BGP daemon dies while the machine forwards",
-            "graceful restart: no packet between the spokes is lost",
+            "graceful restart: its routes are kept as stale until it is back, and no packet between the \
+             spokes is\nlost",
             || {
-                let (trace, traffic) = self.traffic()?;
-                traffic.takes(&trace, &["nva1"])?;
+                let both = self.traffic()?;
+                both.take("nva1")?;
                 self.daemons[0].process().kill()?;
-                traffic.takes(&trace, &["nva1"])?;
+                let kept = self.waypost.keeps("nva1", 2, false)?;
+                both.take("nva1")?;
                 let nva = &self.nvas[0];
                 let mut speaker = nva.speaker_with(NVA, &self.site, SITE)?;
                 nva.set_policy(&mut speaker, &self.server, &Policy::default());
@@ -296,8 +310,9 @@ impl Stage {
                 }
                 self.daemons[0] = Bird::start(nva.host(), speaker)?;
                 self.waypost.established(&BOTH)?;
-                traffic.takes(&trace, &["nva1"])?;
-                traffic.lost_nothing()
+                self.waypost.keeps_nothing()?;
+                both.take("nva1")?;
+                Ok(format!("{kept}\n{}", both.traffic.lost_nothing()?))
             },
         );
     }
@@ -370,6 +385,36 @@ impl Stage {
                 },
             );
         }
+        narrator.step(
+            "The default route is withdrawn",
+            "no spoke has it any more; vm1 and vm2 do not reach each other",
+            || {
+                self.withdraw(&before)?;
+                let mut seen = Vec::new();
+                for apps in &self.apps {
+                    let prefixes = default_routes()?;
+                    seen.push(truth::no_learned(&self.waypost, apps, prefixes)?);
+                }
+                seen.push(self.apart()?);
+                Ok(seen.join("\n"))
+            },
+        );
+    }
+}
+
+/// Traffic of which each way is looked at.
+struct BothWays {
+    traces: [FlowTrace; 2],
+    traffic: Traffic,
+}
+
+impl BothWays {
+    /// Waits until all flows take this appliance, there and back.
+    fn take(&self, nva: &str) -> Result<()> {
+        for trace in &self.traces {
+            self.traffic.takes(trace, &[nva])?;
+        }
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     overview::narrator::Narrator,
     topology::{
         Appliance, Kept, RouteServer, Site, Story, Subnet, World,
-        failover::{LINK_DOWN, SILENT_DEATH, Traffic, others_stayed},
+        failover::{LINK_DOWN, SILENT_DEATH, Traffic, judged, others_stayed},
         trace::{FlowTrace, Flows, Trace, shares},
         truth,
     },
@@ -105,19 +105,19 @@ impl Stage {
     fn routes(&self, narrator: &mut Narrator) {
         narrator.step(
             "Routes of every party",
-            "both instances learn the network from both route server instances, the site learns it \
-             from\nboth appliances, and the subnet has the site by both",
+            "both instances learn the network, and nothing else, from both route server instances, \
+             the site\nlearns it from both appliances, and the subnet has the site by both",
             || {
                 let daemons: [&dyn Daemon; 2] = [&self.first, &self.second];
                 let mut seen = Vec::new();
                 for daemon in daemons {
-                    let server = &self.server;
-                    seen.push(truth::learns_network(daemon, server, self.hub, "65515")?);
+                    let network = [(self.hub, "65515")];
+                    seen.push(truth::exactly_of(daemon, &self.server, &network, &[])?);
                 }
                 for sdwan in BOTH {
-                    let path = "65010 65515";
+                    let network = [(self.hub, "65010 65515")];
                     let (router, site) = (&self.router, &self.site);
-                    seen.push(truth::passed_on(router, site, sdwan, self.hub, path)?);
+                    seen.push(truth::exactly_passed_on(router, site, sdwan, &network)?);
                 }
                 seen.push(self.both_active()?);
                 Ok(seen.join("\n"))
@@ -185,14 +185,16 @@ impl Stage {
             "sdwan1 dies: its port loses the carrier",
             "its flows go on by sdwan2 within 50 ms; no other flow loses a packet or moves",
             || {
-                let (trace, traffic, before) = self.shared()?;
-                self.sdwan1.unplug()?;
-                let after = traffic.takes(&trace, &["sdwan2"])?;
-                others_stayed(&before, &after, "sdwan1")?;
-                let loss = traffic.only(&before, "sdwan1", LINK_DOWN)?;
-                self.sdwan1.plug()?;
-                self.both_active()?;
-                Ok(loss)
+                judged(|| {
+                    let (trace, traffic, before) = self.shared()?;
+                    let failed = traffic.fails(|| self.sdwan1.unplugged())?;
+                    let after = traffic.takes(&trace, &["sdwan2"])?;
+                    others_stayed(&before, &after, "sdwan1")?;
+                    let loss = traffic.only(&before, "sdwan1", LINK_DOWN)?;
+                    failed.mend()?;
+                    self.both_active()?;
+                    Ok(loss)
+                })
             },
         );
     }
@@ -202,15 +204,17 @@ impl Stage {
             "sdwan1 falls silent: its port stays up, its sessions stay established",
             "probes find out: its flows go on by sdwan2 within 3 s, no other flow is touched",
             || {
-                let (trace, traffic, before) = self.shared()?;
-                self.sdwan1.fall_silent()?;
-                let after = traffic.takes(&trace, &["sdwan2"])?;
-                others_stayed(&before, &after, "sdwan1")?;
-                self.waypost.established(&BOTH)?;
-                let loss = traffic.only(&before, "sdwan1", SILENT_DEATH)?;
-                self.sdwan1.wake()?;
-                self.shared()?;
-                Ok(loss)
+                judged(|| {
+                    let (trace, traffic, before) = self.shared()?;
+                    let failed = traffic.fails(|| self.sdwan1.silent())?;
+                    let after = traffic.takes(&trace, &["sdwan2"])?;
+                    others_stayed(&before, &after, "sdwan1")?;
+                    self.waypost.established(&BOTH)?;
+                    let loss = traffic.only(&before, "sdwan1", SILENT_DEATH)?;
+                    failed.mend()?;
+                    self.shared()?;
+                    Ok(loss)
+                })
             },
         );
     }
@@ -260,13 +264,15 @@ impl Stage {
             "sdwan2 takes over within 50 ms, without waiting for BGP; sdwan1 is preferred again \
              afterwards",
             || {
-                let (trace, traffic) = self.traffic()?;
-                traffic.takes(&trace, &["sdwan1"])?;
-                self.sdwan1.unplug()?;
-                traffic.takes(&trace, &["sdwan2"])?;
-                self.sdwan1.plug()?;
-                traffic.takes(&trace, &["sdwan1"])?;
-                let loss = traffic.within(LINK_DOWN)?;
+                let loss = judged(|| {
+                    let (trace, traffic) = self.traffic()?;
+                    traffic.takes(&trace, &["sdwan1"])?;
+                    let failed = traffic.fails(|| self.sdwan1.unplugged())?;
+                    traffic.takes(&trace, &["sdwan2"])?;
+                    failed.mend()?;
+                    traffic.takes(&trace, &["sdwan1"])?;
+                    traffic.within(LINK_DOWN)
+                })?;
                 Ok(format!("{loss}\n{}", self.first_alone()?))
             },
         );

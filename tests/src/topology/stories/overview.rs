@@ -22,7 +22,7 @@ pub const STORY: Story = Story {
 };
 
 fn tell(lab: &Lab, narrator: &mut Narrator) -> Result<Kept> {
-    let world = Overview::build(lab, 3, Cable::Straight)?;
+    let world = Overview::build(lab, 3, Cable::Switched)?;
     let daemons = story::tell(&world, narrator)?;
     Ok(Box::new((daemons, world)))
 }

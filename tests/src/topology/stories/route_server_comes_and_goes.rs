@@ -1,18 +1,21 @@
 //! Topology 11: a route server is added to a live network, and removed from it.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
 
 use crate::{
-    daemon::{Bird, Daemon, Options, Policy},
+    daemon::{Bird, Daemon, Options, Policy, as_text},
     lab::{Lab, host::family_flag},
     network::Vm,
     overview::{CONVERGENCE, narrator::Narrator},
     topology::{
         Appliance, Kept, RouteServer, Site, Story, Subnet, World,
-        failover::{LINK_DOWN, Traffic},
+        failover::{LINK_DOWN, SILENT_DEATH, Traffic, judged},
         plan::default_routes,
         trace::Trace,
         truth,
@@ -39,6 +42,11 @@ const OFFICE: [&str; 2] = ["198.51.100.10", "2001:db8:100::10"];
 const SDWAN: u32 = 65010;
 const SITE: u32 = 65011;
 const FIREWALL: u32 = 65020;
+/// Seconds until the session with an SD-WAN that hangs is given up.
+const HOLD_TIME: i64 = 6;
+/// At the least, counted from when it begins to hang: its last KEEPALIVE came a third of the hold time
+/// before.
+const HELD: Duration = Duration::from_secs(3);
 const PEERS: [&str; 2] = ["sdwan", "fw"];
 const UPLINK_WAY: [&str; 2] = ["fw", "site"];
 const LEARNED_WAY: [&str; 2] = ["sdwan", "site"];
@@ -52,11 +60,12 @@ struct Stage {
     vm1: Vm,
     vm2: Vm,
     sdwan: Appliance,
+    fw: Appliance,
     site: Site,
     waypost: Waypost,
     bird: Bird,
-    _stand_by: Bird,
-    _router: Bird,
+    stand_by: Bird,
+    router: Bird,
     trace: Trace,
 }
 
@@ -65,6 +74,7 @@ fn tell(lab: &Lab, narrator: &mut Narrator) -> Result<Kept> {
     stage.without(narrator);
     stage.added(narrator);
     stage.session_drops(narrator);
+    stage.daemon_hangs(narrator);
     stage.appliance_dies(narrator);
     stage.removed(narrator);
     Ok(Box::new(stage))
@@ -102,6 +112,8 @@ impl Stage {
         // comes before that.
         sdwan.knows(prefixes)?;
         world.peer(&server, &sdwan, SDWAN)?;
+        let peers = &mut world.server(&server)?.peer;
+        peers[0] = peers[0].clone().set("hold_time", HOLD_TIME);
         world.peer(&server, &fw, FIREWALL)?;
         let with = world.config.clone();
         let mut without = with.clone();
@@ -127,11 +139,12 @@ impl Stage {
             vm1,
             vm2,
             sdwan,
+            fw,
             site,
             waypost,
             bird,
-            _stand_by: stand_by,
-            _router: router,
+            stand_by,
+            router,
         })
     }
 
@@ -177,22 +190,33 @@ impl Stage {
     fn without(&self, narrator: &mut Narrator) {
         narrator.step(
             "A network without a route server",
-            "vm1 reaches the office by the uplink, and vm2 directly; answers come the same way",
-            || self.goes(UPLINK_WAY),
+            "vm1 reaches the office by the uplink, and vm2 directly; answers come the same way; the site's \
+             router\nhas nothing of the network from the SD-WAN",
+            || {
+                let told = truth::exactly_passed_on(&self.router, &self.site, "sdwan", &[])?;
+                Ok(format!("{}\n{told}", self.goes(UPLINK_WAY)?))
+            },
         );
     }
 
     fn added(&mut self, narrator: &mut Narrator) {
         narrator.step(
             "A route server is added",
-            "the SD-WAN learns the network, subnet apps has the site by the SD-WAN, packets follow, both \
-             ways;\nnobody loses one",
+            "the SD-WAN and the firewall learn the network and each other's way to the site, the site's \
+             router the\nnetwork, subnet apps the site by the SD-WAN; packets follow, both ways; nobody \
+             loses one",
             || {
                 let traffic = self.traffic()?;
                 self.waypost.reload(self.with.clone())?;
                 self.waypost.established(&PEERS)?;
+                let (server, service) = (&self.server, service()?);
+                let own = [(self.hub, "65515")];
+                let by_fw = (service, "65515 65020 65020 65020 65020", self.fw.addresses());
+                let by_sdwan = (service, "65515 65010 65011", self.sdwan.addresses());
                 let mut seen = vec![
-                    truth::learns_network(&self.bird, &self.server, self.hub, "65515")?,
+                    truth::exactly_of(&self.bird, server, &own, &[by_fw])?,
+                    truth::exactly_of(&self.stand_by, server, &own, &[by_sdwan])?,
+                    truth::passed_on(&self.router, &self.site, "sdwan", self.hub, "65010 65515")?,
                     self.by_sdwan()?,
                     self.goes(LEARNED_WAY)?,
                 ];
@@ -210,13 +234,13 @@ impl Stage {
     fn session_drops(&mut self, narrator: &mut Narrator) {
         narrator.step(
             "The SD-WAN's BGP daemon dies while the machine forwards",
-            "graceful restart: nobody loses a packet, also when it comes back",
+            "graceful restart: its routes are kept as stale, packets take the same way; nobody loses one, \
+             also when\nit comes back",
             || {
                 let traffic = self.traffic()?;
                 self.bird.process().kill()?;
-                for traffic in &traffic {
-                    traffic.flows_on("packets flow without the daemon")?;
-                }
+                let kept = self.waypost.keeps("sdwan", 2, false)?;
+                let way = self.goes(LEARNED_WAY)?;
                 let mut speaker = self.sdwan.speaker_with(SDWAN, &self.site, SITE)?;
                 speaker.options = Options {
                     restarting: true,
@@ -224,10 +248,52 @@ impl Stage {
                 };
                 self.bird = Bird::start(self.sdwan.host(), speaker)?;
                 self.waypost.established(&PEERS)?;
+                self.waypost.keeps_nothing()?;
                 self.goes(LEARNED_WAY)?;
-                Self::lost_nothing(traffic)
+                Ok(format!("{kept}\n{way}\n{}", Self::lost_nothing(traffic)?))
             },
         );
+    }
+
+    fn daemon_hangs(&mut self, narrator: &mut Narrator) {
+        narrator.step(
+            "The SD-WAN's BGP daemon hangs while the machine forwards; then it goes on",
+            "its hold timer runs out; since BIRD keeps no routes after a NOTIFICATION (RFC 8538), nor are \
+             its own\nkept: packets take the firewall, then the SD-WAN again; nobody loses one (the site \
+             answers by the\nfirewall meanwhile)",
+            || {
+                let traffic = self.traffic()?;
+                self.answer_by_firewall("replace")?;
+                self.bird.process().signal(libc::SIGSTOP)?;
+                let hung = Instant::now();
+                let mut seen = vec![self.leads(UPLINK_WAY)?];
+                let after = hung.elapsed();
+                ensure!(after > HELD, "already after {after:?}");
+                for row in self.waypost.rows("peers --peer sdwan")? {
+                    let error = row["last_error"].to_string().to_lowercase();
+                    ensure!(error.contains("hold timer expired"), "{row}");
+                }
+                self.bird.process().signal(libc::SIGCONT)?;
+                self.waypost.established(&PEERS)?;
+                seen.push(self.leads(LEARNED_WAY)?);
+                self.answer_by_firewall("delete")?;
+                self.goes(LEARNED_WAY)?;
+                seen.push(Self::lost_nothing(traffic)?);
+                Ok(seen.join("\n"))
+            },
+        );
+    }
+
+    /// vm1 reaches the office by these, which answers by the firewall.
+    fn leads(&self, [appliance, site]: [&str; 2]) -> Result<String> {
+        let mut seen = Vec::new();
+        for to in office()? {
+            let there = [appliance, site, "office"];
+            let back = ["site", "fw", "vm1"];
+            let way = self.trace.goes(&self.vm1.host, to, &there, &back)?;
+            seen.push(format!("vm1 → {to}: {way}"));
+        }
+        Ok(seen.join("\n"))
     }
 
     fn appliance_dies(&self, narrator: &mut Narrator) {
@@ -236,29 +302,39 @@ impl Stage {
             "packets take the firewall, which announces the same by a longer path, within 50 ms; then the \
              SD-WAN\nagain; vm2 and vm1 notice nothing (the site answers by the firewall meanwhile)",
             || {
-                let [outside, inside] = self.traffic()?;
-                let mut seen = Vec::new();
-                let trace = |through: [&str; 2]| -> Result<String> {
-                    let mut seen = Vec::new();
-                    let there = [through[0], through[1], "office"];
-                    for to in office()? {
-                        let back = ["site", "fw", "vm1"];
-                        let way = self.trace.goes(&self.vm1.host, to, &there, &back)?;
-                        seen.push(format!("vm1 → {to}: {way}"));
-                    }
-                    Ok(seen.join("\n"))
-                };
                 self.answer_by_firewall("replace")?;
-                self.sdwan.unplug()?;
-                seen.push(trace(UPLINK_WAY)?);
-                self.sdwan.plug()?;
-                seen.push(trace(LEARNED_WAY)?);
-                outside.flows_on("packets flow")?;
-                seen.push(format!("vm1 to the office: {}", outside.within(LINK_DOWN)?));
-                seen.push(format!("vm2 to vm1: {}", inside.lost_nothing()?));
+                judged(|| {
+                    let [outside, inside] = self.traffic()?;
+                    let failed = outside.fails(|| self.sdwan.unplugged())?;
+                    let mut seen = vec![self.leads(UPLINK_WAY)?];
+                    failed.mend()?;
+                    seen.push(self.leads(LEARNED_WAY)?);
+                    outside.flows_on("packets flow")?;
+                    seen.push(format!("vm1 to the office: {}", outside.within(LINK_DOWN)?));
+                    seen.push(format!("vm2 to vm1: {}", inside.lost_nothing()?));
+                    Ok(seen.join("\n"))
+                })
+            },
+        );
+        narrator.step(
+            "The SD-WAN falls silent, its port up; then it speaks again",
+            "probes find out: packets take the firewall within 3 s; then the SD-WAN again; vm2 and vm1 notice \
+             nothing",
+            || {
+                let told = judged(|| {
+                    let [outside, inside] = self.traffic()?;
+                    let failed = outside.fails(|| self.sdwan.silent())?;
+                    let mut seen = vec![self.leads(UPLINK_WAY)?];
+                    seen.push(format!("vm1 to the office: {}", outside.within(SILENT_DEATH)?));
+                    failed.mend()?;
+                    self.sdwan.knows(self.hub)?;
+                    seen.push(self.leads(LEARNED_WAY)?);
+                    seen.push(format!("vm2 to vm1: {}", inside.lost_nothing()?));
+                    Ok(seen.join("\n"))
+                })?;
                 self.answer_by_firewall("delete")?;
-                self.goes(LEARNED_WAY)?;
-                Ok(seen.join("\n"))
+                self.waypost.established(&PEERS)?;
+                Ok(format!("{told}\n{}", self.goes(LEARNED_WAY)?))
             },
         );
     }
@@ -278,23 +354,30 @@ impl Stage {
     fn removed(&mut self, narrator: &mut Narrator) {
         narrator.step(
             "The route server is removed",
-            "its sessions end and the SD-WAN forgets the network; packets take the uplink again; nobody \
-             loses one",
+            "its sessions end; the SD-WAN, the firewall and the site's router forget the network; packets \
+             take the\nuplink again; nobody loses one",
             || {
                 let traffic = self.traffic()?;
                 self.waypost.reload(self.without.clone())?;
                 let instances: Vec<IpAddr> = self.server.addresses().to_vec();
-                until("the SD-WAN's sessions are down", CONVERGENCE, || {
-                    let sessions = self.bird.sessions()?;
-                    let up = |instance: &IpAddr| {
-                        let state = sessions.get(instance);
-                        state.is_some_and(|state| state == "established")
-                    };
-                    ensure!(!instances.iter().any(up), "{sessions:?}");
-                    Ok(())
-                })?;
+                for daemon in [&self.bird, &self.stand_by] {
+                    let title = daemon.title();
+                    until(&format!("{title} has no session"), CONVERGENCE, || {
+                        let sessions = daemon.sessions()?;
+                        let up = |instance: &IpAddr| {
+                            let state = sessions.get(instance);
+                            state.is_some_and(|state| state == "established")
+                        };
+                        ensure!(!instances.iter().any(up), "{sessions:?}");
+                        Ok(())
+                    })?;
+                    for instance in &instances {
+                        let routes = daemon.received(*instance)?;
+                        ensure!(routes.is_empty(), "{title}: {}", as_text(&routes));
+                    }
+                }
                 let mut seen = vec![
-                    truth::lacks(&self.bird, &self.server, self.hub)?,
+                    truth::exactly_passed_on(&self.router, &self.site, "sdwan", &[])?,
                     truth::no_learned(&self.waypost, &self.apps, service()?)?,
                     self.goes(UPLINK_WAY)?,
                 ];

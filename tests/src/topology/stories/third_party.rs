@@ -1,19 +1,21 @@
 //! Topology 9: appliances announce a load balancer's address as next hop.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 
 use crate::{
     daemon::{Bird, Daemon, Frr, Policy},
-    lab::{Lab, Link, sysctl},
-    network::Vm,
-    overview::narrator::Narrator,
+    lab::{Capture, Lab, Link, Packet, packet::protocol, sysctl},
+    network::{UPLINK, Vm},
+    overview::{CONVERGENCE, narrator::Narrator},
     topology::{
         Appliance, Kept, RouteServer, Site, Space, Story, Subnet, World,
-        failover::{LINK_DOWN, Traffic},
-        trace::Trace,
+        failover::{LINK_DOWN, SILENT_DEATH, Traffic, judged},
+        trace::{FlowTrace, Trace},
         truth,
     },
+    until,
+    updates::told_by,
     waypost::Waypost,
 };
 
@@ -32,10 +34,13 @@ pub const STORY: Story = Story {
 const NVA: u32 = 65010;
 const SITE: u32 = 65011;
 const FIREWALL: u32 = 65020;
+/// The AS path of the site as the route server sends it.
+const PATH: &str = "65515 65010 65011";
 /// Links between the load balancer and the appliances.
 const INSIDE: Space = Space(200);
 
 struct Stage {
+    hub: [IpNet; 2],
     apps: Subnet,
     server: RouteServer,
     vm1: Vm,
@@ -47,8 +52,10 @@ struct Stage {
     first: Bird,
     second: Bird,
     firewall: Frr,
-    _router: Bird,
+    router: Bird,
     trace: Trace,
+    /// BGP at the two appliances, from before their daemons started.
+    captures: [Capture; 2],
 }
 
 fn tell(lab: &Lab, narrator: &mut Narrator) -> Result<Kept> {
@@ -89,11 +96,17 @@ impl Stage {
             appliance.set_policy(&mut speaker, &server, &policy);
             Bird::start(appliance.host(), speaker)
         };
+        let capture = |appliance: &Appliance| {
+            let is_tcp = |packet: &Packet| packet.protocol == protocol::TCP;
+            Capture::of(appliance.host(), &[UPLINK], is_tcp)
+        };
+        let captures = [capture(&nva1)?, capture(&nva2)?];
         let (first, second) = (start(&nva1)?, start(&nva2)?);
         let firewall = Frr::start(fw.host(), fw.speaker(FIREWALL)?)?;
         waypost.established(&["nva1", "nva2", "fw"])?;
         Ok(Self {
             trace: Trace::start(&world)?,
+            hub: hub.space.prefixes()?,
             apps,
             server,
             vm1,
@@ -105,7 +118,8 @@ impl Stage {
             first,
             second,
             firewall,
-            _router: router,
+            router,
+            captures,
         })
     }
 
@@ -113,17 +127,27 @@ impl Stage {
         narrator.step(
             "Routes of every party",
             "the firewall learns the site by the load balancer's address, unchanged; so do the effective \
-             routes\nof subnet apps, with a single next hop although two appliances announce it",
+             routes\nof subnet apps, with a single next hop although two appliances announce it; both are \
+             sent each other's\nroute and keep nothing of it, since their own ASN is in the path; they and \
+             the site's router have the network",
             || {
                 let site = self.site.space.prefixes()?;
                 let hops = self.lb.addresses();
-                let path = "65515 65010 65011";
-                let learned =
-                    truth::learns_of(&self.firewall, &self.server, site, path, hops)?;
-                let active = truth::effective(&self.waypost, &self.apps, site, &[hops])?;
-                let explained =
-                    truth::explained(&self.waypost, &self.apps, self.site.addresses()?, &["lb"])?;
-                Ok(format!("{learned}\n{active}\n{explained}"))
+                let (server, own) = (&self.server, [(self.hub, "65515")]);
+                let mut seen = vec![
+                    truth::exactly_of(&self.firewall, server, &own, &[(site, PATH, hops)])?,
+                    truth::effective(&self.waypost, &self.apps, site, &[hops])?,
+                    truth::explained(&self.waypost, &self.apps, self.site.addresses()?, &["lb"])?,
+                ];
+                let appliances = [(&self.first, "nva1"), (&self.second, "nva2")];
+                for ((daemon, name), capture) in appliances.into_iter().zip(&self.captures) {
+                    seen.push(self.sent(name, capture)?);
+                    seen.push(truth::exactly_of(daemon, server, &own, &[])?);
+                    let own = [(self.hub, "65010 65515")];
+                    let (router, site) = (&self.router, &self.site);
+                    seen.push(truth::exactly_passed_on(router, site, name, &own)?);
+                }
+                Ok(seen.join("\n"))
             },
         );
         narrator.step(
@@ -132,6 +156,33 @@ impl Stage {
              come\nback by nva2, not by the load balancer",
             || self.through_lb(),
         );
+    }
+
+    /// What both instances have sent an appliance of the site: the other one's route, by the load
+    /// balancer.
+    fn sent(&self, name: &str, capture: &Capture) -> Result<String> {
+        let (site, hops) = (self.site.space.prefixes()?, self.lb.addresses());
+        until("the other appliance's route is sent", CONVERGENCE, || {
+            let speakers = self.server.addresses();
+            let told = told_by(&capture.packets(), &speakers)?;
+            for speaker in speakers {
+                let told = told.get(&speaker).context("UPDATEs of each instance")?;
+                for (prefix, next_hop) in site.into_iter().zip(hops) {
+                    let last = told.iter().rfind(|told| told.prefix == prefix);
+                    let route = last.and_then(|told| told.route.as_ref());
+                    let route = route.with_context(|| format!("{prefix} in {told:?}"))?;
+                    ensure!(
+                        route.as_path == PATH && route.next_hop == next_hop,
+                        "{prefix}: {route:?}"
+                    );
+                }
+            }
+            Ok(())
+        })?;
+        let [ipv4, ipv6] = site;
+        Ok(format!(
+            "{name}: UPDATEs with {ipv4}, {ipv6} by the load balancer, path {PATH:?}"
+        ))
     }
 
     fn through_lb(&self) -> Result<String> {
@@ -158,6 +209,7 @@ impl Stage {
             || {
                 let traffic = self.traffic()?;
                 self.first.process().kill()?;
+                let kept = self.waypost.keeps("nva1", 2, false)?;
                 traffic.flows_on("packets flow by the load balancer")?;
                 let seen = self.through_lb()?;
                 let mut speaker = self.nva1.speaker_with(NVA, &self.site, SITE)?;
@@ -169,8 +221,9 @@ impl Stage {
                 self.nva1.set_policy(&mut speaker, &self.server, &policy);
                 self.first = Bird::start(self.nva1.host(), speaker)?;
                 self.waypost.established(&["nva1", "nva2"])?;
+                self.waypost.keeps_nothing()?;
                 traffic.flows_on("packets flow with both")?;
-                Ok(format!("{seen}\n{}", traffic.lost_nothing()?))
+                Ok(format!("{kept}\n{seen}\n{}", traffic.lost_nothing()?))
             },
         );
     }
@@ -198,37 +251,60 @@ impl Stage {
             "packets go to nva2 itself within 50 ms of its port going down, although every session is up; \
              then\nto the load balancer again",
             || {
-                let traffic = self.traffic()?;
-                self.lb.unplug()?;
-                let mut seen = Vec::new();
-                for to in self.site.addresses()? {
-                    let office = (&self.site.host, to);
-                    let through = ["nva2", "site"];
-                    let way = self.trace.symmetric(&self.vm1.host, office, &through)?;
-                    seen.push(format!("without it, vm1 → {to}: {way}"));
-                }
-                self.waypost.established(&["nva1", "nva2", "fw"])?;
-                self.lb.plug()?;
-                traffic.flows_on("packets flow")?;
-                seen.push(traffic.within(LINK_DOWN)?);
-                self.through_lb()?;
-                seen.push(self.nva2_learned()?);
-                Ok(seen.join("\n"))
+                judged(|| {
+                    let flows = self.flows()?;
+                    let traffic = self.traffic()?;
+                    traffic.takes(&flows, &["lb"])?;
+                    let failed = traffic.fails(|| self.lb.unplugged())?;
+                    traffic.takes(&flows, &["nva2"])?;
+                    let mut seen = self.by_second()?;
+                    self.waypost.established(&["nva1", "nva2", "fw"])?;
+                    failed.mend()?;
+                    traffic.takes(&flows, &["lb"])?;
+                    seen.push(traffic.within(LINK_DOWN)?);
+                    seen.push(self.through_lb()?);
+                    Ok(seen.join("\n"))
+                })
+            },
+        );
+        narrator.step(
+            "The load balancer falls silent, its port up; then it speaks again",
+            "probes find out, for nobody has a session with it: packets go to nva2 itself within 3 s, then \
+             to the\nload balancer again",
+            || {
+                judged(|| {
+                    let flows = self.flows()?;
+                    let traffic = self.traffic()?;
+                    traffic.takes(&flows, &["lb"])?;
+                    let failed = traffic.fails(|| self.lb.silent())?;
+                    traffic.takes(&flows, &["nva2"])?;
+                    let mut seen = self.by_second()?;
+                    self.waypost.established(&["nva1", "nva2", "fw"])?;
+                    failed.mend()?;
+                    traffic.takes(&flows, &["lb"])?;
+                    seen.push(traffic.within(SILENT_DEATH)?);
+                    seen.push(self.through_lb()?);
+                    Ok(seen.join("\n"))
+                })
             },
         );
     }
 
-    /// What the other instance of the appliance keeps of it: nothing, its own ASN is in the path.
-    fn nva2_learned(&self) -> Result<String> {
-        let site = self.site.space.prefixes()?;
-        truth::lacks(&self.second, &self.server, site)?;
-        Ok(format!(
-            "{}: nothing of the site from {}, its own ASN is in the path; {} shares it with {}",
-            self.second.title(),
-            self.server.name,
-            self.nva2.name(),
-            self.nva1.name()
-        ))
+    /// Where packets to the site come in from the gateway host.
+    fn flows(&self) -> Result<FlowTrace> {
+        FlowTrace::start(&[&self.lb, &self.nva1, &self.nva2].map(Appliance::host))
+    }
+
+    /// Without the load balancer packets go to nva2.
+    fn by_second(&self) -> Result<Vec<String>> {
+        let mut seen = Vec::new();
+        for to in self.site.addresses()? {
+            let office = (&self.site.host, to);
+            let through = ["nva2", "site"];
+            let way = self.trace.symmetric(&self.vm1.host, office, &through)?;
+            seen.push(format!("without it, vm1 → {to}: {way}"));
+        }
+        Ok(seen)
     }
 }
 

@@ -1,9 +1,13 @@
 //! Topology 10: user-defined routes beat learned ones, the network's own space beats more specific
 //! learned routes, and a subnet may refuse learned routes.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow, ensure};
 use ipnet::IpNet;
 
 use crate::{
@@ -12,9 +16,12 @@ use crate::{
     network::Vm,
     overview::narrator::Narrator,
     topology::{
-        Appliance, Kept, RouteServer, Site, Story, Subnet, World, failover::Traffic, trace::Trace,
+        Appliance, Kept, RouteServer, Site, Story, Subnet, World,
+        failover::{SILENT_DEATH, Traffic, judged},
+        trace::Trace,
         truth,
     },
+    until,
     waypost::Waypost,
 };
 
@@ -32,6 +39,10 @@ pub const STORY: Story = Story {
 
 const SDWAN: u32 = 65010;
 const SITE: u32 = 65011;
+/// Within this a change of the file is done, from the call of `waypost reload` on.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// How long packets are dropped before it.
+const BEFORE: Duration = Duration::from_millis(50);
 /// Half of the subnet that vm2 lives in.
 const HALF: [&str; 2] = ["10.1.2.0/25", "fd00:1:0:2::/65"];
 
@@ -57,6 +68,7 @@ fn tell(lab: &Lab, narrator: &mut Narrator) -> Result<Kept> {
     stage.user_defined(narrator);
     stage.own_space(narrator);
     stage.propagation(narrator);
+    stage.firewall_falls_silent(narrator);
     stage.firewall_dies(narrator);
     stage.session_drops(narrator);
     let Stage {
@@ -171,8 +183,9 @@ impl<'a> Stage<'a> {
                 self.through_firewall()?;
                 self.reload()?;
                 let site = self.site.space.prefixes()?;
+                let (apps, fw) = (&self.apps, [self.fw.addresses()]);
                 let mut seen = vec![
-                    self.active(&self.apps, self.fw.addresses())?,
+                    truth::effective_from(&self.waypost, apps, "user_defined", site, &fw)?,
                     truth::invalid(&self.waypost, &self.apps, site, "learned", "user-defined")?,
                     self.active(&self.data, self.appliance.addresses())?,
                     truth::explained(
@@ -218,7 +231,13 @@ impl<'a> Stage<'a> {
                 self.sdwan.announce_all(&half)?;
                 let mut seen = Vec::new();
                 for subnet in [&self.apps, &self.data] {
-                    seen.push(truth::invalid(&self.waypost, subnet, half, "learned", "")?);
+                    seen.push(truth::invalid(
+                        &self.waypost,
+                        subnet,
+                        half,
+                        "learned",
+                        "the virtual network's own space",
+                    )?);
                 }
                 for to in self.vm2.addresses {
                     let vm2 = (&self.vm2.host, to);
@@ -244,9 +263,13 @@ impl<'a> Stage<'a> {
                     seen.push(format!("propagate_routes = {propagate}"));
                     self.world.route_table(&self.data, propagate, &[])?;
                     self.reload()?;
-                    seen.push(truth::no_learned(&self.waypost, &self.data, site)?);
+                    let (waypost, data) = (&self.waypost, &self.data);
+                    seen.push(truth::no_learned(waypost, data, site)?);
+                    let why = "propagate_routes";
+                    seen.push(truth::invalid(waypost, data, site, "learned", why)?);
                     for to in self.site.addresses()? {
-                        let way = self.trace.ends(&self.vm2.host, to, &[])?;
+                        let vm2 = &self.vm2.host;
+                        let way = self.trace.dropped(waypost, vm2, to, "discard")?;
                         seen.push(format!("vm2 → {to}: {way}"));
                     }
                 }
@@ -261,50 +284,103 @@ impl<'a> Stage<'a> {
         );
     }
 
+    fn firewall_falls_silent(&self, narrator: &mut Narrator) {
+        narrator.step(
+            "The firewall falls silent, its port up; then it speaks again",
+            "nobody has a session with it, but probes find out: within 3 s vm1's packets are counted as \
+             dropped;\nthen they go through the firewall again; vm2 notices nothing",
+            || {
+                let [first, second] = self.both()?;
+                let before = self.waypost.counted("vm1", "next_hop_down")?;
+                let failed = self.fw.silent()?;
+                let silent = Instant::now();
+                until("packets are counted as next_hop_down", SILENT_DEATH, || {
+                    let counted = self.waypost.counted("vm1", "next_hop_down")? - before;
+                    ensure!(counted > 0, "none is");
+                    Ok(())
+                })?;
+                let after = silent.elapsed();
+                failed.mend()?;
+                first.flows_on("packets flow by the firewall")?;
+                Ok([
+                    format!("vm1's port counts next_hop_down after {after:.1?}"),
+                    self.goes(&self.vm1, "fw")?,
+                    format!("vm2: {}", second.lost_nothing()?),
+                ]
+                .join("\n"))
+            },
+        );
+    }
+
     fn firewall_dies(&mut self, narrator: &mut Narrator) {
         narrator.step(
             "The firewall dies: its port loses the carrier",
             "a user-defined route stands in for nothing: vm1's packets are dropped and counted until the \
-             route\ntable is taken away, then they follow BGP; vm2 notices nothing",
+             route\ntable is taken away, then they follow BGP, within a second; vm2 notices nothing",
             || {
-                let [first, second] = self.both()?;
-                let before = self.waypost.counted("vm1", "next_hop_down")?;
-                self.fw.unplug()?;
-                let mut seen = Vec::new();
-                for to in self.site.addresses()? {
-                    let way = self.trace.ends(&self.vm1.host, to, &[])?;
-                    seen.push(format!("vm1 → {to}: {way}"));
-                }
-                let counted = self.waypost.counted("vm1", "next_hop_down")? - before;
-                anyhow::ensure!(counted > 0, "nothing was counted as next_hop_down");
-                seen.push(format!("vm1's port counts {counted} packets as next_hop_down"));
-                self.world.no_route_table(&self.apps)?;
-                self.reload()?;
-                seen.push(self.goes(&self.vm1, "sdwan")?);
-                first.flows_on("packets follow BGP")?;
-                seen.push(format!("vm1: {}", first.within(crate::overview::CONVERGENCE)?));
-                seen.push(format!("vm2: {}", second.lost_nothing()?));
-                self.fw.plug()?;
-                Ok(seen.join("\n"))
+                judged(|| {
+                    self.through_firewall()?;
+                    self.reload()?;
+                    self.goes(&self.vm1, "fw")?;
+                    let second = self.traffic(&self.vm2)?;
+                    let fw = self.fw.clone();
+                    let failed = fw.unplugged()?;
+                    let mut seen = Vec::new();
+                    for to in self.site.addresses()? {
+                        let (waypost, vm1) = (&self.waypost, &self.vm1.host);
+                        let way = self.trace.dropped(waypost, vm1, to, "next_hop_down")?;
+                        seen.push(format!("vm1 → {to}: {way}"));
+                    }
+                    self.world.no_route_table(&self.apps)?;
+                    let loss = self.reload_under_traffic()?;
+                    seen.push(self.goes(&self.vm1, "sdwan")?);
+                    seen.push(format!("vm1, from the reload on: {loss}"));
+                    seen.push(format!("vm2: {}", second.lost_nothing()?));
+                    failed.mend()?;
+                    Ok(seen.join("\n"))
+                })
             },
         );
+    }
+
+    /// Reloads just after traffic of vm1 has begun, which does not flow yet, and demands that it does
+    /// at once.
+    fn reload_under_traffic(&mut self) -> Result<String> {
+        let far = (&self.site.host, self.site.addresses()?);
+        let near = (&self.vm1.host, self.vm1.addresses);
+        let (waypost, config) = (&mut self.waypost, self.world.config.clone());
+        let traffic = thread::scope(|scope| {
+            let starting = scope.spawn(|| Traffic::start(near, far, 8));
+            thread::sleep(BEFORE);
+            let reloaded = waypost.reload(config);
+            let traffic = starting.join();
+            reloaded?;
+            traffic.map_err(|_| anyhow!("the starting thread panicked"))?
+        });
+        traffic
+            .context("packets follow BGP")?
+            .within(BEFORE + AT_ONCE)
     }
 
     fn session_drops(&mut self, narrator: &mut Narrator) {
         narrator.step(
             "The SD-WAN's BGP daemon dies while the machine forwards",
-            "graceful restart: neither machine loses a packet",
+            "graceful restart: its routes are kept as stale until it is back; neither machine loses a packet",
             || {
                 let traffic = self.both()?;
                 self.sdwan.process().kill()?;
+                let mut seen = vec![self.waypost.keeps("sdwan", 2, false)?];
                 for traffic in &traffic {
                     traffic.flows_on("packets flow without the daemon")?;
+                }
+                for vm in [&self.vm1, &self.vm2] {
+                    seen.push(self.goes(vm, "sdwan")?);
                 }
                 let mut speaker = self.appliance.speaker_with(SDWAN, &self.site, SITE)?;
                 speaker.options.restarting = true;
                 self.sdwan = Bird::start(self.appliance.host(), speaker)?;
                 self.waypost.established(&["sdwan"])?;
-                let mut seen = Vec::new();
+                self.waypost.keeps_nothing()?;
                 for traffic in traffic {
                     traffic.flows_on("packets flow with the daemon")?;
                     seen.push(traffic.lost_nothing()?);

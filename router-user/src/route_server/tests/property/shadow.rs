@@ -11,9 +11,11 @@ proptest! {
 
     #[test]
     fn a_shadow_is_as_its_original_and_ends_up_as_its_original_does(
+        chunk in 1_usize..8,
         actions in prop::collection::vec(action(), 1..40),
         reload in prop::collection::vec(reload(), 1..5),
     ) {
+        crate::rib::MOVED_AT_ONCE.set(chunk);
         let mut world = World::new();
         for action in &actions {
             world.act(action);
