@@ -134,12 +134,14 @@ fn import<'a>(state: &'a State, from: SessionKey, prefix: Prefix, received: &Rou
     let own = received.as_path.iter().filter(|asn| **asn == server.asn);
     let external = peer.asn != server.asn;
     let starts = received.as_path.first() == Some(&peer.asn);
-    if own.count() > peer.policy.allow_own_as || received.clusters.contains(&server.cluster_id) {
+    if own.count() > peer.policy.allow_own_as {
         path.fate = Fate::Looped;
     } else if external && peer.policy.enforce_first_as && !starts {
         path.fate = Fate::FirstAs;
     } else if received.as_path.len() > peer.policy.max_as_path_length {
         path.fate = Fate::TooLong;
+    } else if received.clusters.contains(&server.cluster_id) {
+        path.fate = Fate::Looped;
     } else {
         let sources = path.sources(server);
         let map = maps(server, peer).inbound;
