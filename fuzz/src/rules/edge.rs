@@ -485,7 +485,7 @@ pub(super) fn standing(row: &LearnedRow) -> Standing {
                 "lower LOCAL_PREF" => Step::LocalPref,
                 "longer AS path" => Step::AsPath,
                 "higher origin" => Step::Origin,
-                "higher MED than another path of the same neighbour AS" => Step::Med,
+                "higher MED than a path that it is compared with" => Step::Med,
                 "iBGP, the best path is eBGP" => Step::Internal,
                 _ => panic!("a step without a name: {row:?}"),
             }),

@@ -384,7 +384,7 @@ impl Step {
             Self::LocalPref => "lower LOCAL_PREF",
             Self::AsPathLength => "longer AS path",
             Self::Origin => "higher origin",
-            Self::Med => "higher MED than another path of the same neighbour AS",
+            Self::Med => "higher MED than a path that it is compared with",
             Self::EbgpOverIbgp => "iBGP, the best path is eBGP",
         }
     }
