@@ -44,6 +44,10 @@ impl<K: Hash + Eq, V: Ord> Index<K, V> {
         self.0.get(key).into_iter().flatten()
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.0.keys()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.0
             .iter()

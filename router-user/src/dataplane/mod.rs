@@ -11,6 +11,7 @@
 mod adopt;
 mod bpf;
 mod capabilities;
+mod carrier;
 mod ethtool;
 #[cfg(test)]
 mod fake;

@@ -57,6 +57,14 @@ impl Requests {
             .request(netlink::all_links(), NLM_F_DUMP, link_of)
     }
 
+    /// An interface as it is now; none if it is gone.
+    pub(super) fn link(&mut self, ifindex: u32) -> io::Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        let answers = self.request(RouteNetlinkMessage::GetLink(message), 0)?;
+        Ok(answers.into_iter().find_map(link_of))
+    }
+
     pub(super) fn neighbours(&mut self) -> io::Result<Vec<Event>> {
         let mut all = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {

@@ -364,6 +364,12 @@ impl<M: Maps, H: Host> Reconciler<M, H> {
         self.retired.push(Retired::Neighbor(state.place));
     }
 
+    /// Where the kernel keeps next hops resolved.
+    pub(super) fn interfaces_of_next_hops(&self) -> impl Iterator<Item = (u32, &InterfaceName)> {
+        let interfaces = self.on_interface.keys();
+        interfaces.filter_map(|ifindex| Some((*ifindex, &self.links.get(*ifindex)?.name)))
+    }
+
     /// Asks all next hops whether they still answer, and some of the hosts that are not resolved
     /// yet, the others next time: the kernel asks them too, and changes wait meanwhile.
     pub(super) fn probe_all(&mut self) {

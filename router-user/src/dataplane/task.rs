@@ -8,11 +8,12 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval},
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{
     Inherited, bpf, capabilities,
-    kernel::KernelError,
+    carrier::{self, Carriers},
+    kernel::{Event, KernelError},
     linux::Linux,
     maps::MapSet,
     numbers::Retired,
@@ -81,6 +82,14 @@ fn prepare(
 ) -> Result<Task> {
     capabilities::check()?;
     let (maps, host) = Linux::open(config)?;
+    // Before the capability is dropped.
+    let carriers = Carriers::open()
+        .inspect_err(|error| {
+            info!(
+                "carriers are not watched, the kernel may tell of a lost one a second late: {error}"
+            );
+        })
+        .ok();
     if let Err(error) = capabilities::drop_others() {
         warn!("capabilities that are not needed stay: {error}");
     }
@@ -92,6 +101,7 @@ fn prepare(
     Ok(Task {
         reconciler,
         watch,
+        carriers,
         queue,
         inbox: VecDeque::new(),
         applied: 0,
@@ -109,6 +119,7 @@ fn resync(reconciler: &mut Reconciler<MapSet, Linux>) -> io::Result<()> {
 struct Task {
     reconciler: Reconciler<MapSet, Linux>,
     watch: Watch,
+    carriers: Option<Carriers>,
     queue: Queue,
     inbox: VecDeque<Command>,
     /// How many changes at the head of the inbox have been applied.
@@ -128,6 +139,8 @@ impl Task {
     ) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = interval(carrier::INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut grace: Option<Grace> = None;
         loop {
             tokio::select! {
@@ -139,6 +152,7 @@ impl Task {
                     }
                     self.host_events();
                 }
+                _ = looks.tick(), if self.carriers.is_some() => self.look_at_carriers(),
                 _ = ticks.tick() => self.tick(),
                 (result, retired) = async {
                     match &mut grace {
@@ -197,6 +211,21 @@ impl Task {
                 // What arrived meanwhile is older than the full state that follows.
                 let _ = self.watch.read();
                 self.resync();
+            }
+        }
+    }
+
+    /// The interfaces of next hops whose carrier has changed are asked for: events tell of it later.
+    fn look_at_carriers(&mut self) {
+        let Some(carriers) = &mut self.carriers else {
+            return;
+        };
+        for ifindex in carriers.changed(self.reconciler.interfaces_of_next_hops()) {
+            match self.reconciler.host.requests().link(ifindex) {
+                Ok(Some(link)) => self.reconciler.host_event(Event::Link(link)),
+                // Of its end an event tells.
+                Ok(None) => {}
+                Err(error) => warn!(ifindex, "an interface cannot be asked for: {error}"),
             }
         }
     }
