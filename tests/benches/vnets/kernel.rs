@@ -52,8 +52,14 @@ pub enum Fact {
     Own(String, Ipv4Net, bool),
 }
 
-/// The address that each group leads to, as read in one pass.
-type LeadsTo = StdHashMap<u32, Option<Ipv4Addr>>;
+/// What one pass over facts has read already: it holds for the pass alone.
+#[derive(Default)]
+struct Pass {
+    /// By group: the address that it leads to.
+    leads_to: StdHashMap<u32, Option<Ipv4Addr>>,
+    /// By interface.
+    ports: StdHashMap<String, Port>,
+}
 
 /// Everything in the tries, IPv4 and IPv6.
 pub struct Tries {
@@ -87,9 +93,9 @@ impl Kernel {
     /// When the last of the facts was seen to hold, if each of them has been by now. A pass goes on at
     /// the fact that the one before stopped at.
     pub fn poll(&self, watch: &mut Watch, facts: &[Fact]) -> Result<Option<Instant>> {
-        let mut leads_to = LeadsTo::new();
+        let mut pass = Pass::default();
         while let Some(fact) = facts.get(watch.0) {
-            if !self.holds(fact, &mut leads_to)? {
+            if !self.holds(fact, &mut pass)? {
                 return Ok(None);
             }
             watch.0 += 1;
@@ -141,43 +147,53 @@ impl Kernel {
     /// The address that the route of exactly this prefix leads to, if there is one.
     pub fn leads(&self, table: u32, prefix: Ipv4Net) -> Result<Option<Ipv4Addr>> {
         match self.route(table, prefix) {
-            Some(entry) => self.leads_to(entry.group, &mut LeadsTo::new()),
+            Some(entry) => self.leads_to(entry.group, &mut Pass::default()),
             None => Ok(None),
         }
     }
 
     fn first_that_fails<'a>(&self, facts: &'a [Fact]) -> Result<Option<&'a Fact>> {
-        let mut leads_to = LeadsTo::new();
+        let mut pass = Pass::default();
         for fact in facts {
-            if !self.holds(fact, &mut leads_to)? {
+            if !self.holds(fact, &mut pass)? {
                 return Ok(Some(fact));
             }
         }
         Ok(None)
     }
 
-    fn holds(&self, fact: &Fact, leads_to: &mut LeadsTo) -> Result<bool> {
+    fn holds(&self, fact: &Fact, pass: &mut Pass) -> Result<bool> {
         Ok(match fact {
             Fact::Learned(interface, prefix, to) => {
-                match self.route(self.port(interface)?.learned_table, *prefix) {
-                    Some(entry) => self.leads_to(entry.group, leads_to)? == Some(*to),
+                match self.route(self.port_in(interface, pass)?.learned_table, *prefix) {
+                    Some(entry) => self.leads_to(entry.group, pass)? == Some(*to),
                     None => false,
                 }
             }
             Fact::Unlearned(interface, prefix) => {
-                let table = self.port(interface)?.learned_table;
+                let table = self.port_in(interface, pass)?.learned_table;
                 self.route(table, *prefix).is_none()
             }
             Fact::Own(interface, prefix, there) => {
-                let table = self.port(interface)?.own_table;
+                let table = self.port_in(interface, pass)?.own_table;
                 self.route(table, *prefix).is_some() == *there
             }
         })
     }
 
+    /// As [`Kernel::port`], asked once a pass.
+    fn port_in(&self, interface: &str, pass: &mut Pass) -> Result<Port> {
+        if let Some(port) = pass.ports.get(interface) {
+            return Ok(*port);
+        }
+        let port = self.port(interface)?;
+        pass.ports.insert(interface.to_owned(), port);
+        Ok(port)
+    }
+
     /// The address of the neighbour that a group of one next hop leads to.
-    fn leads_to(&self, group: u32, known: &mut LeadsTo) -> Result<Option<Ipv4Addr>> {
-        if let Some(address) = known.get(&group) {
+    fn leads_to(&self, group: u32, pass: &mut Pass) -> Result<Option<Ipv4Addr>> {
+        if let Some(address) = pass.leads_to.get(&group) {
             return Ok(*address);
         }
         let Group { first_bucket, .. } = self.groups.get(&group, 0)?;
@@ -189,7 +205,7 @@ impl Kernel {
         } else {
             None
         };
-        known.insert(group, address);
+        pass.leads_to.insert(group, address);
         Ok(address)
     }
 }
