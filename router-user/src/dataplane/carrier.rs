@@ -14,7 +14,10 @@ use std::{
 };
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use rustix::{
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
+    process::{Resource, getrlimit},
+};
 
 use crate::names::InterfaceName;
 
@@ -30,6 +33,8 @@ pub(super) struct Carriers {
     /// `class/net` there has the interfaces of this network namespace.
     sysfs: OwnedFd,
     watched: FxHashMap<u32, Watched>,
+    /// Files that may be open; of interfaces beyond these the kernel's events alone tell.
+    most: usize,
     /// The interface that was looked at last.
     last: u32,
 }
@@ -52,9 +57,14 @@ impl Carriers {
         fsconfig_create(&context)?;
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
         let sysfs = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+        // Sessions need files as well.
+        let files = getrlimit(Resource::Nofile).current;
         Ok(Self {
             sysfs,
             watched: FxHashMap::default(),
+            most: files.map_or(usize::MAX, |files| {
+                usize::try_from(files / 4).unwrap_or(usize::MAX)
+            }),
             last: 0,
         })
     }
@@ -82,7 +92,9 @@ impl Carriers {
     fn has_changed(&mut self, ifindex: u32, name: &InterfaceName) -> bool {
         let Some(watched) = self.watched.get_mut(&ifindex) else {
             // One that is gone by now has no file.
-            if let Ok(watched) = Watched::open(&self.sysfs, name) {
+            if self.watched.len() < self.most
+                && let Ok(watched) = Watched::open(&self.sysfs, name)
+            {
                 self.watched.insert(ifindex, watched);
             }
             return false;
@@ -172,6 +184,7 @@ mod tests {
         in_a_namespace(|| {
             let lo = "lo".into();
             let mut carriers = Carriers::open().unwrap();
+            carriers.most = usize::MAX;
             let many = u32::try_from(AT_ONCE).unwrap() * 2 + 10;
             for looks in 1..=3 {
                 assert!(
@@ -188,6 +201,9 @@ mod tests {
                 1,
                 "of the others no file stays open"
             );
+            carriers.most = 2;
+            carriers.changed((1..=5).map(|ifindex| (ifindex, &lo)));
+            assert_eq!(carriers.watched.len(), 2, "no more than there may be");
         });
     }
 }
